@@ -1,0 +1,1 @@
+"""Tokens over HTTP: routes, wire formats, limits. Knows the runtime's words, never a tensor."""

@@ -1,0 +1,22 @@
+"""Bundle to tokens: `Engine` is the loaded model, `Session` one timeline of it.
+
+Names are loaded on first use, so that reading a manifest never imports onnxruntime.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from moedge.runtime.engine import Engine
+    from moedge.runtime.sampling import SamplingParams
+    from moedge.runtime.session import Session
+
+__all__ = ["Engine", "SamplingParams", "Session"]
+
+_HOME = {"Engine": "engine", "SamplingParams": "sampling", "Session": "session"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"moedge.runtime.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

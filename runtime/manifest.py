@@ -1,0 +1,121 @@
+"""The bundle's manifest: the one contract between `export`, which writes it, and `runtime`, which reads it.
+
+It owns the schema and its JSON form. It does not open weights, check hashes or know ONNX.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from moedge.devices.errors import MoedgeError
+from moedge.devices.structure import structure, unstructure
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+MODEL_NAME = "model.onnx"
+WEIGHTS_NAME = "weights.bin"
+PROBE_NAME = "probe.onnx"
+
+ExpertPlan = Literal["fused", "if"]
+CacheLayout = Literal["rows", "shared"]
+ChatFormat = Literal["kimi_k2", "plain"]
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Size in bytes and hex sha256 of one file of the bundle; the manifest itself is not listed."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TensorGroup:
+    """Tensors of one role that share a scheme: how many weights they hold and what they cost on disk, in bytes."""
+
+    name: str  # "routed experts", "attention", "lm_head" ...
+    scheme: str  # "fp32", "int4 block 64", "int4 block 32 (native)" ...
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class CacheTensor:
+    """One cache buffer that the runtime owns and the graph reads and extends, fp32.
+
+    rows: the graph input `past` is a view [1, t, width] of the first t rows; the graph output `present` is the
+    new rows [1, s, width], which the runtime binds to buffer[t : t + s]. `shape` is (width,).
+    shared: `past` and `present` are one buffer [1, heads, capacity, head_dim], extended in place by
+    GroupQueryAttention. `shape` is (heads, head_dim).
+    """
+
+    past: str
+    present: str
+    layout: CacheLayout
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ExpertKernel:
+    """What decides which QMoE kernel runs; empty block size means unquantized experts."""
+
+    plan: ExpertPlan
+    bits: int  # 32, 8 or 4
+    block_size: int  # 0: unquantized
+    zero_point: bool
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the model is, whatever its scheme. Parameters are counts of weights."""
+
+    model_type: str
+    hidden_size: int
+    vocab_size: int
+    num_hidden_layers: int
+    moe_layers: int
+    num_experts: int
+    num_experts_per_tok: int
+    total_parameters: int
+    active_parameters: int
+    context_length: int  # the longest sequence that this bundle serves, in tokens
+    eos_token_ids: tuple[int, ...]
+    bos_token_id: int | None
+    chat_format: ChatFormat
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that the runtime must know before it opens the graph."""
+
+    schema_version: int
+    name: str
+    scheme: str
+    experts: ExpertKernel
+    model: ModelFacts
+    cache: tuple[CacheTensor, ...]
+    tensors: tuple[TensorGroup, ...]
+    files: dict[str, FileEntry]
+    tools: dict[str, str]  # name of a package to the version that made this bundle
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write `folder`/manifest.json."""
+    text = json.dumps(unstructure(manifest), indent=1, ensure_ascii=False)
+    (folder / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read `folder`/manifest.json; raise MoedgeError if it is missing, not JSON, or of another schema."""
+    path = folder / MANIFEST_NAME
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise MoedgeError(f"{folder} is not a bundle (it has no {MANIFEST_NAME}): make one with `moedge export`.") from None
+    except (ValueError, OSError) as error:
+        raise MoedgeError(f"{path} cannot be read ({error}): export the bundle again.") from None
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        raise MoedgeError(f"{path} has schema version {version!r}, this moedge reads {SCHEMA_VERSION}: export it again.")
+    return structure(data, Manifest, str(path))
