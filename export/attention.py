@@ -1,0 +1,134 @@
+"""Both kinds of attention: grouped-query, and multi-head latent with the up-projections absorbed.
+
+Latent attention (DeepSeek-V2, arXiv:2405.04434): keys and values of all heads are linear in one latent row c a token, so
+    q·k = (q W_uk)·c,    sum p v = (sum p c) W_uv,
+and the cache holds only c beside the rotated part of the key: kv_lora_rank + qk_rope_head_dim numbers a token.
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+from moedge.export.arithmetic import attend, present, rms_norm, rows_port
+from moedge.export.checkpoint import Checkpoint
+from moedge.export.lowering import Lowering, Positions
+from moedge.export.matrices import Matrix, Reordered, Stored, halves_order, stack
+from moedge.export.model_config import GroupedQuery, ModelConfig, MultiHeadLatent
+
+GROUP = "attention"
+
+
+def attention(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int, x: ir.Value, where: Positions) -> ir.Value:
+    """Self-attention of layer `layer` over normed hidden states x [s, hidden_size], output projection included."""
+    name = model.names.attention.format(layer=layer)
+    with low.builder.scope(name):
+        if isinstance(model.attention, MultiHeadLatent):
+            return _latent(low, checkpoint, model, model.attention, layer, name, x, where)
+        return _grouped(low, checkpoint, model, model.attention, layer, name, x, where)
+
+
+def _grouped(
+    low: Lowering, ckpt: Checkpoint, model: ModelConfig, config: GroupedQuery, layer: int, name: str, x: ir.Value, where: Positions
+) -> ir.Value:
+    b, dim = low.builder, config.head_dim
+    heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
+    weights = stack([Stored(ckpt, f"{name}.{p}_proj") for p in "qkv"])
+    joined = low.linear("qkv_proj", x, weights, GROUP)
+    if config.bias:
+        joined = _biased(low, ckpt, joined, "qkv_proj", [f"{name}.{p}_proj" for p in "qkv"])
+    sizes = b.ints(*(n * dim for n in heads))
+    parts = b.op("Split", joined, sizes, attributes={"axis": -1}, outputs=3)
+    q, k, v = (b.op("Reshape", t, b.ints(0, n, dim)) for t, n in zip(parts, heads, strict=True))  # [s, heads, dim]
+    if config.qk_norm:
+        q, k = (
+            rms_norm(b, t, b.vector(f"{name}.{n}.weight", ckpt.read_float(f"{name}.{n}.weight"), "norms"), model.rms_norm_eps)
+            for t, n in ((q, "q_norm"), (k, "k_norm"))
+        )
+    out = low.grouped_query(layer, q, k, v, config, model.rope, where)
+    return _output(low, ckpt, name, out, config.output_bias)
+
+
+def _latent(
+    low: Lowering, ckpt: Checkpoint, model: ModelConfig, config: MultiHeadLatent, layer: int, name: str, x: ir.Value, where: Positions
+) -> ir.Value:
+    b, heads = low.builder, config.num_heads
+    nope, rotary, rank = config.qk_nope_head_dim, config.qk_rope_head_dim, config.kv_lora_rank
+    down = _halved(ckpt, f"{name}.kv_a_proj_with_mqa", 1, rank, rotary, model)
+    if config.q_lora_rank is None:
+        first, width = _halved(ckpt, f"{name}.q_proj", heads, nope, rotary, model), heads * (nope + rotary)
+    else:
+        first, width = Stored(ckpt, f"{name}.q_a_proj"), config.q_lora_rank
+    joined = low.linear("q_kv_a_proj", x, stack([first, down]), GROUP)
+    if config.bias:
+        joined = _latent_bias(low, ckpt, joined, name, config, model)
+    q, latent, k_rot = b.op("Split", joined, b.ints(width, rank, rotary), attributes={"axis": -1}, outputs=3)
+    if config.q_lora_rank is not None:
+        q = _latent_norm(low, ckpt, f"{name}.q_a_layernorm", q, config)
+        q = low.linear("q_b_proj", q, _halved(ckpt, f"{name}.q_b_proj", heads, nope, rotary, model), GROUP)
+    q = b.op("Reshape", q, b.ints(0, heads, nope + rotary))
+    q_nope, q_rot = b.op("Split", q, b.ints(nope, rotary), attributes={"axis": -1}, outputs=2)
+    up_keys, up_values = _absorbed(low, ckpt, name, config)
+    q_nope = b.op("MatMul", b.op("Transpose", q_nope, attributes={"perm": [1, 0, 2]}), up_keys)  # [heads, s, rank]
+    q_rot = b.op("Transpose", low.rope(q_rot, heads, model.rope, where), attributes={"perm": [1, 0, 2]})
+    q = b.op("Concat", q_nope, q_rot, attributes={"axis": -1})  # [heads, s, latent_width]
+    q = b.op("Mul", q, b.constant(np.array(config.scale, np.float32)))
+    q = b.op("Reshape", q, b.ints(1, -1, config.latent_width))  # [1, heads * s, latent_width]
+    k_rot = low.rope(b.op("Reshape", k_rot, b.ints(0, 1, rotary)), 1, model.rope, where)
+    latent = _latent_norm(low, ckpt, f"{name}.kv_a_layernorm", latent, config)
+    row = b.op("Concat", latent, b.op("Reshape", k_rot, b.ints(0, rotary)), attributes={"axis": -1})
+    past, tensor = rows_port(layer, "latent", config.latent_width)
+    rows = (past, present(b, low.cache, past, tensor, row))
+    out = attend(b, q, rows, rows, where)  # [1, heads * s, latent_width]
+    mixed = b.op("Slice", out, b.ints(0), b.ints(rank), b.ints(-1))
+    shape = b.op("Concat", b.ints(heads), where.new_length, b.ints(rank), attributes={"axis": 0})
+    values = b.op("MatMul", b.op("Reshape", mixed, shape), up_values)  # [heads, s, v]
+    out = b.op("Reshape", b.op("Transpose", values, attributes={"perm": [1, 0, 2]}), b.ints(0, heads * config.v_head_dim))
+    return _output(low, ckpt, name, out, config.bias)
+
+
+def _absorbed(low: Lowering, ckpt: Checkpoint, name: str, config: MultiHeadLatent) -> tuple[ir.Value, ir.Value]:
+    """W_uk [heads, nope, rank] and W_uv [heads, rank, v] out of kv_b_proj [heads * (nope + v), rank], kept in fp32."""
+    nope, rank = config.qk_nope_head_dim, config.kv_lora_rank
+    both = Stored(ckpt, f"{name}.kv_b_proj")
+    weight = both.read(0, both.shape[0]).reshape(config.num_heads, nope + config.v_head_dim, rank)
+    keys = low.builder.matrix(f"{name}.kv_b_proj.keys", np.ascontiguousarray(weight[:, :nope]), GROUP)
+    values = np.ascontiguousarray(weight[:, nope:].transpose(0, 2, 1))
+    return keys, low.builder.matrix(f"{name}.kv_b_proj.values", values, GROUP)
+
+
+def _halved(ckpt: Checkpoint, name: str, heads: int, plain: int, rotary: int, model: ModelConfig) -> Matrix:
+    """A projection whose rotary rows pair halves, whatever the checkpoint pairs."""
+    stored = Stored(ckpt, name)
+    return Reordered(stored, halves_order(heads, plain, rotary)) if model.rope.interleaved else stored
+
+
+def _latent_norm(low: Lowering, ckpt: Checkpoint, name: str, x: ir.Value, config: MultiHeadLatent) -> ir.Value:
+    weight = low.builder.vector(f"{name}.weight", ckpt.read_float(f"{name}.weight"), "norms")
+    return rms_norm(low.builder, x, weight, config.latent_norm_eps)
+
+
+def _latent_bias(
+    low: Lowering, ckpt: Checkpoint, joined: ir.Value, name: str, config: MultiHeadLatent, model: ModelConfig
+) -> ir.Value:
+    """Biases of the down-projections, in the order of the rows; without q_lora_rank the query has none."""
+    heads, nope, rotary = config.num_heads, config.qk_nope_head_dim, config.qk_rope_head_dim
+    down = ckpt.read_float(f"{name}.kv_a_proj_with_mqa.bias")
+    if model.rope.interleaved:
+        down = down[halves_order(1, config.kv_lora_rank, rotary)]
+    if config.q_lora_rank is None:
+        first = np.zeros(heads * (nope + rotary), np.float32)
+    else:
+        first = ckpt.read_float(f"{name}.q_a_proj.bias")
+    bias = low.builder.vector(f"{name}.q_kv_a_proj.bias", np.concatenate([first, down]), GROUP)
+    value: ir.Value = low.builder.op("Add", joined, bias)
+    return value
+
+
+def _biased(low: Lowering, ckpt: Checkpoint, x: ir.Value, name: str, parts: list[str]) -> ir.Value:
+    bias = np.concatenate([ckpt.read_float(f"{part}.bias") for part in parts])
+    value: ir.Value = low.builder.op("Add", x, low.builder.vector(low.builder.scoped(f"{name}.bias"), bias, GROUP))
+    return value
+
+
+def _output(low: Lowering, ckpt: Checkpoint, name: str, x: ir.Value, bias: bool) -> ir.Value:
+    out = low.linear("o_proj", x, Stored(ckpt, f"{name}.o_proj"), GROUP)
+    return _biased(low, ckpt, out, "o_proj", [f"{name}.o_proj"]) if bias else out

@@ -1,0 +1,238 @@
+"""One export from beginning to end: checkpoint in, bundle out, published in one step or not at all.
+
+The new bundle grows in a hidden sibling of its target; the manifest is its last file; a rename makes it visible.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from moedge.devices.errors import MoedgeError
+from moedge.export.builder import MICROSOFT, Builder
+from moedge.export.checkpoint import Checkpoint
+from moedge.export.config import Config
+from moedge.export.decoder import build_decoder
+from moedge.export.families import read_model_config
+from moedge.export.fused import FusedLowering
+from moedge.export.model_config import ModelConfig
+from moedge.export.probe import build_probe
+from moedge.export.standard import StandardLowering
+from moedge.export.talking import Talking, read_talking
+from moedge.export.weights_file import WeightsFile
+from moedge.quant.scheme import Scheme
+from moedge.runtime.manifest import (
+    MODEL_NAME,
+    PROBE_NAME,
+    SCHEMA_VERSION,
+    ExpertKernel,
+    ExpertPlan,
+    FileEntry,
+    Manifest,
+    ModelFacts,
+    TensorGroup,
+    write_manifest,
+)
+
+DEFAULT_CONTEXT = 4096
+# ONNX Runtime reads IR versions up to its own onnx; 10 came with opset 21 and is what onnxruntime-genai reads too.
+IR_VERSION = 10
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a user chooses: scheme, expert plan (None: the scheme's own), context length (None: a moderate one)."""
+
+    scheme: Scheme
+    experts: ExpertPlan | None = None
+    context: int | None = None
+    force: bool = False
+
+    @property
+    def plan(self) -> ExpertPlan:
+        """The expert plan; fp32 has only the exact one."""
+        if self.experts is None:
+            return "fused" if self.scheme.quantized else "if"
+        if self.experts == "fused" and not self.scheme.quantized:
+            raise MoedgeError("fused experts are quantized ones: use --experts if with --scheme fp32, or int8 or int4.")
+        return self.experts
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What an export tells while it works."""
+
+    on_bytes: Callable[[int], None] = lambda _: None  # written to weights.bin
+    on_stage: Callable[[str], None] = lambda _: None
+
+
+def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progress: Progress | None = None) -> Manifest:
+    """Convert the checkpoint folder into a bundle at `target`; MoedgeError leaves `target` untouched."""
+    progress = progress or Progress()
+    plan = options.plan
+    if target.exists() and not options.force:
+        raise MoedgeError(f"{target} exists: choose another name, or replace it with --force.")
+    started = time.monotonic()
+    with Checkpoint(checkpoint) as source, publish(target) as folder:
+        model = read_model_config(Config(source.config, str(checkpoint / "config.json")))
+        context = _context(options, model)
+        talking = read_talking(source)
+        notes: list[str] = []
+        with WeightsFile(folder, progress.on_bytes) as weights:
+            builder = Builder(weights)
+            lowering = (FusedLowering if plan == "fused" else StandardLowering)(builder, options.scheme, notes)
+            graph = build_decoder(lowering, source, model, context, lambda n: progress.on_stage(f"layer {n}"))
+            left = source.unconsumed((*model.names.ignored, *(_tied(model))))
+            if left:
+                rest = f" and {len(left) - 1} more" if len(left) > 1 else ""
+                raise MoedgeError(f"{left[0]}{rest} of {checkpoint} has no place in {model.model_type}: nothing was exported.")
+            groups = weights.groups()
+        progress.on_stage("graph")
+        _save(graph, folder / MODEL_NAME)
+        talking.write(folder)
+        kernel = ExpertKernel(plan, 32, 0, False)
+        if isinstance(lowering, FusedLowering) and lowering.expert_scheme is not None:
+            chosen = lowering.expert_scheme
+            kernel = ExpertKernel(plan, chosen.bits, chosen.block, chosen.zero_point)
+            _save(build_probe(chosen, model.experts), folder / PROBE_NAME)
+        elif plan == "if" and options.scheme.quantized:
+            kernel = _standard_kernel(groups, options.scheme)
+        _write_report(folder, options, plan, notes, groups, started)
+        progress.on_stage("hashes")
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            name=target.name,
+            scheme=options.scheme.name,
+            experts=kernel,
+            model=_facts(model, groups, context, talking),
+            cache=tuple(port.tensor for port in lowering.cache),
+            tensors=groups,
+            files={p.name: _entry(p) for p in sorted(folder.iterdir())},
+            tools={name: version(name) for name in ("moedge", "onnx", "onnx_ir", "onnxruntime")},
+        )
+        write_manifest(manifest, folder)
+    return manifest
+
+
+@contextmanager
+def publish(target: Path) -> Iterator[Path]:
+    """A hidden sibling folder to fill; on success it becomes `target` in one step, on any failure it disappears."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = target.parent / f".{target.name}.partial"
+    if folder.exists():  # an export that was killed
+        shutil.rmtree(folder)
+    folder.mkdir()
+    try:
+        yield folder
+        for path in folder.iterdir():
+            _sync(path)
+        _sync(folder)
+        if target.exists():
+            _exchange(folder, target)
+        else:
+            folder.rename(target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Swap two folders atomically where the system can (Linux), so that a bundle stands at `old` at every moment."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    at_cwd, exchange = -100, 2
+    if renameat2 is not None and renameat2(at_cwd, os.fsencode(new), at_cwd, os.fsencode(old), exchange) == 0:
+        return
+    aside = old.with_name(f".{old.name}.old")
+    old.rename(aside)
+    new.rename(old)
+    shutil.rmtree(aside)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _context(options: ExportOptions, model: ModelConfig) -> int:
+    longest = model.max_position_embeddings
+    if options.context is not None and not 1 <= options.context <= longest:
+        raise MoedgeError(f"--context {options.context} is not within 1 to {longest}, the positions this model was made for.")
+    return options.context or min(DEFAULT_CONTEXT, longest)
+
+
+def _tied(model: ModelConfig) -> tuple[str, ...]:
+    # some checkpoints store the tied head a second time
+    return (rf"{model.names.lm_head}\.weight",) if model.tie_word_embeddings else ()
+
+
+def _save(graph: ir.Graph, path: Path) -> None:
+    domains = {node.domain for node in graph.all_nodes()}
+    graph.opset_imports.update({"": 21, **({MICROSOFT: 1} if MICROSOFT in domains else {})})
+    model = ir.Model(graph, ir_version=IR_VERSION, producer_name="moedge", producer_version=version("moedge"))
+    RemoveUnusedNodesPass()(model)
+    ir.save(model, path)
+
+
+def _entry(path: Path) -> FileEntry:
+    with path.open("rb") as file:
+        return FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _standard_kernel(groups: tuple[TensorGroup, ...], wanted: Scheme) -> ExpertKernel:
+    name = next((g.scheme for g in groups if g.name == "routed experts"), wanted.name)
+    block = int(name.removesuffix(" (native)").removesuffix("-zp").rpartition("block")[2])
+    return ExpertKernel("if", 4 if name.startswith("int4") else 8, block, name.endswith("-zp"))
+
+
+def _facts(model: ModelConfig, groups: tuple[TensorGroup, ...], context: int, talking: Talking) -> ModelFacts:
+    counted = [g for g in groups if g.name != "rotary tables"]
+    total = sum(g.parameters for g in counted)
+    routed = sum(g.parameters for g in counted if g.name == "routed experts")
+    idle = routed - routed * model.experts.num_experts_per_tok // model.experts.num_experts
+    return ModelFacts(
+        model_type=model.model_type,
+        hidden_size=model.hidden_size,
+        vocab_size=model.vocab_size,
+        num_hidden_layers=model.num_hidden_layers,
+        moe_layers=len(model.moe_layers),
+        num_experts=model.experts.num_experts,
+        num_experts_per_tok=model.experts.num_experts_per_tok,
+        total_parameters=total,
+        active_parameters=total - idle,
+        context_length=context,
+        eos_token_ids=talking.eos_token_ids,
+        bos_token_id=talking.bos_token_id,
+        chat_format=talking.chat_format,
+    )
+
+
+def _write_report(
+    folder: Path, options: ExportOptions, plan: str, notes: list[str], groups: tuple[TensorGroup, ...], started: float
+) -> None:
+    """report.json: how this export went. Time is in seconds, memory in bytes."""
+    report = {
+        "scheme": options.scheme.name,
+        "experts": plan,
+        "notes": sorted(set(notes)),
+        "tensors": [{"group": g.name, "scheme": g.scheme, "parameters": g.parameters, "bytes": g.bytes} for g in groups],
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    with contextlib.suppress(FileNotFoundError):
+        (folder / "report.json").unlink()
+    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,151 @@
+"""A checkpoint folder as published: config, the index of its safetensors shards, and tensors read a slice at a time.
+
+It keeps the account of which tensors were consumed; it does not know what any of them means.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy, which safetensors needs)
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from moedge.devices.errors import MoedgeError
+
+INDEX_NAME = "model.safetensors.index.json"
+SINGLE_NAME = "model.safetensors"
+# Pages of a mapped shard count as resident until it is closed, so it is reopened every so many bytes read.
+_REOPEN_BYTES = 64 << 20
+
+
+class Checkpoint:
+    """A folder with config.json, tokenizer files and safetensors shards; open it in a `with` statement."""
+
+    def __init__(self, folder: Path):
+        if not folder.is_dir():
+            raise MoedgeError(f"{folder} is not a folder: give the folder of a checkpoint.")
+        self.folder = folder
+        self.config = self.read_json("config.json")
+        self._shard_of = _index(folder)
+        self._consumed: set[str] = set()
+        self._open: tuple[str, Any] | None = None
+        self._read_since_open = 0
+        self._shapes: dict[str, tuple[tuple[int, ...], str]] = {}
+        self.shards = sorted(set(self._shard_of.values())) or [SINGLE_NAME]
+        for shard in self.shards:
+            self._learn_shapes(shard)
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON object of the checkpoint; MoedgeError if it is missing or broken."""
+        path = self.folder / name
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise MoedgeError(f"{self.folder} has no {name}: it is not a complete checkpoint.") from None
+        except ValueError as error:
+            raise MoedgeError(f"{path} is not valid JSON ({error}): download it again.") from None
+        if not isinstance(data, dict):
+            raise MoedgeError(f"{path} does not hold a JSON object: download it again.")
+        return data
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._shard_of
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor; MoedgeError if the checkpoint has none of that name."""
+        self._require(name)
+        return self._shapes[name][0]
+
+    def nbytes(self) -> int:
+        """Bytes of all shards."""
+        return sum((self.folder / shard).stat().st_size for shard in self.shards)
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Rows start:stop of a tensor in its own dtype, copied out of the file; marks the tensor as consumed."""
+        self._require(name)
+        self._consumed.add(name)
+        shape = self._shapes[name][0]
+        reader = self._shard(self._shard_of[name])
+        try:
+            if not shape:
+                return np.asarray(reader.get_tensor(name))
+            stop = shape[0] if stop is None else stop
+            array = np.array(reader.get_slice(name)[start:stop])
+        except SafetensorError as error:
+            raise MoedgeError(f"{name} cannot be read from {self._shard_of[name]} ({error}): download it again.") from None
+        self._read_since_open += array.nbytes
+        return array
+
+    def read_float(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+        """Rows of a floating-point tensor as fp32; MoedgeError for other dtypes, which need a scale to mean anything."""
+        dtype = self._shapes[name][1] if name in self._shapes else ""
+        if name in self._shapes and dtype not in ("F32", "F16", "BF16"):
+            raise MoedgeError(f"{name} is stored as {dtype}, which moedge cannot read by itself: its format is not supported.")
+        return self.read(name, start, stop).astype(np.float32)
+
+    def unconsumed(self, ignored: Iterable[str]) -> list[str]:
+        """The tensors that nobody read and no pattern of `ignored` matches whole."""
+        patterns = [re.compile(p) for p in ignored]
+        rest = set(self._shard_of) - self._consumed
+        return sorted(n for n in rest if not any(p.fullmatch(n) for p in patterns))
+
+    def __enter__(self) -> "Checkpoint":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _require(self, name: str) -> None:
+        if name not in self._shard_of:
+            raise MoedgeError(f"{self.folder} has no tensor {name}, which its config calls for: it is incomplete.")
+
+    def _learn_shapes(self, shard: str) -> None:
+        reader = self._shard(shard)
+        for name in reader.keys():  # noqa: SIM118  (not a dict)
+            if self._shard_of.setdefault(name, shard) == shard:
+                part = reader.get_slice(name)
+                self._shapes[name] = (tuple(part.get_shape()), part.get_dtype())
+        missing = sorted(n for n, s in self._shard_of.items() if s == shard and n not in self._shapes)
+        if missing:
+            raise MoedgeError(f"{shard} lacks {missing[0]}, which {INDEX_NAME} says it holds: download it again.")
+
+    def _shard(self, shard: str) -> Any:
+        if self._open is None or self._open[0] != shard or self._read_since_open > _REOPEN_BYTES:
+            self._close()
+            path = self.folder / shard
+            try:
+                self._open = (shard, safe_open(path, "numpy").__enter__())
+            except FileNotFoundError:
+                raise MoedgeError(f"{path} is missing: download it again.") from None
+            except (SafetensorError, OSError) as error:
+                size = path.stat().st_size
+                raise MoedgeError(f"{path} ({size} bytes) is truncated or broken ({error}): download it again.") from None
+            self._read_since_open = 0
+        return self._open[1]
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open[1].__exit__(None, None, None)
+            self._open = None
+
+
+def _index(folder: Path) -> dict[str, str]:
+    """Tensor name to shard, from the index if there is one; empty for a single file, which is learnt when it is opened."""
+    index = folder / INDEX_NAME
+    if index.exists():
+        try:
+            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            shards = {str(name): str(shard) for name, shard in weight_map.items()}
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise MoedgeError(f"{index} is not a safetensors index: download it again.") from None
+        outside = sorted(s for s in set(shards.values()) if Path(s).name != s)
+        if outside:
+            raise MoedgeError(f"{index} names a shard outside the folder ({outside[0]}): do not use this checkpoint.")
+        return shards
+    if not (folder / SINGLE_NAME).exists():
+        raise MoedgeError(f"{folder} has neither {SINGLE_NAME} nor {INDEX_NAME}: it is not a complete checkpoint.")
+    return {}

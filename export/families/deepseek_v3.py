@@ -1,0 +1,63 @@
+"""DeepSeek-V3 and R1, Kimi K2 and K2 Thinking, Moonlight: latent attention, sigmoid router with correction bias.
+
+Source: modeling_deepseek_v3.py of transformers 5.23; DeepSeek-V3 (arXiv:2412.19437), Kimi K2 (arXiv:2507.20534).
+"""
+
+from moedge.export.config import Config
+from moedge.export.model_config import Experts, ModelConfig, MultiHeadLatent, Router, TensorNames
+
+MODEL_TYPES = ("deepseek_v3", "kimi_k2")
+
+
+def read(config: Config) -> ModelConfig:
+    """The model that a deepseek_v3 config.json describes."""
+    config.require("hidden_act", "silu", "silu")
+    config.require("scoring_func", "sigmoid", "sigmoid")
+    config.require("topk_method", "noaux_tc", "noaux_tc")
+    config.require("moe_layer_freq", 1, 1)
+    layers = config.integer("num_hidden_layers")
+    nope, rotary = config.integer("qk_nope_head_dim"), config.integer("qk_rope_head_dim")
+    width = config.integer("moe_intermediate_size")
+    rope = config.rope(rotary, interleaved=config.flag("rope_interleave", True))
+    # mscale_all_dim sharpens the softmax itself, whatever the tables carry
+    sharpen = rope.yarn.magnitude(rope.yarn.mscale_all_dim) if rope.yarn and rope.yarn.mscale_all_dim else 1.0
+    # The multi-token-prediction layer stands after the last one and is not part of decoding.
+    after_last = rf"model\.layers\.{layers}\..*"
+    return ModelConfig(
+        model_type=config.text("model_type"),
+        vocab_size=config.integer("vocab_size"),
+        hidden_size=config.integer("hidden_size"),
+        num_hidden_layers=layers,
+        intermediate_size=config.integer("intermediate_size"),
+        rms_norm_eps=config.number("rms_norm_eps", 1e-6),
+        tie_word_embeddings=config.flag("tie_word_embeddings", False),
+        max_position_embeddings=config.integer("max_position_embeddings"),
+        attention=MultiHeadLatent(
+            num_heads=config.integer("num_attention_heads"),
+            q_lora_rank=config.integer("q_lora_rank") if config.has("q_lora_rank") else None,
+            kv_lora_rank=config.integer("kv_lora_rank"),
+            qk_nope_head_dim=nope,
+            qk_rope_head_dim=rotary,
+            v_head_dim=config.integer("v_head_dim"),
+            scale=(nope + rotary) ** -0.5 * sharpen**2,
+            latent_norm_eps=1e-6,  # whatever rms_norm_eps says
+            bias=config.flag("attention_bias", False),
+        ),
+        rope=rope,
+        experts=Experts(
+            num_experts=config.integer("n_routed_experts"),
+            num_experts_per_tok=config.integer("num_experts_per_tok"),
+            intermediate_size=width,
+            shared_intermediate_size=width * config.integer("n_shared_experts"),
+            router=Router(
+                scoring="sigmoid",
+                normalize=config.flag("norm_topk_prob", True),
+                correction_bias=True,
+                n_group=config.integer("n_group", 1),
+                topk_group=config.integer("topk_group", 1),
+                scale=config.number("routed_scaling_factor", 1.0),
+            ),
+        ),
+        moe_layers=tuple(range(config.integer("first_k_dense_replace", 0), layers)),
+        names=TensorNames(ignored=(after_last, r".*\.rotary_emb\.inv_freq")),
+    )

@@ -1,0 +1,215 @@
+"""The `fused` plan: ONNX Runtime's CPU kernels, one QMoE node a layer, MatMulNBits for everything dense.
+
+QMoE's inputs and attributes are written down in docs/qmoe.md; routing stays explicit in fp32 beside it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from moedge.devices.errors import MoedgeError
+from moedge.export.arithmetic import FLOAT, causal_bias, lengths
+from moedge.export.builder import MICROSOFT, Attributes, Builder
+from moedge.export.linear import Stored, codes_of, scaled, scheme_for, store_quantized
+from moedge.export.lowering import CachePort, ExpertWeights, Positions, Routing
+from moedge.export.matrices import Matrix
+from moedge.export.model_config import Experts, GroupedQuery, Rope
+from moedge.export.weights_file import Region
+from moedge.quant.blocks import Codes, interleave_rows
+from moedge.quant.scheme import Scheme
+from moedge.runtime.manifest import CacheTensor
+
+INT8_ACTIVATIONS = 4  # MatMulNBits' and QMoE's accuracy_level
+
+
+class FusedLowering:
+    """Lowers a decoder to ONNX Runtime's contributed operators."""
+
+    def __init__(self, builder: Builder, scheme: Scheme, notes: list[str]):
+        self.builder = builder
+        self.cache: list[CachePort] = []
+        self.notes = notes
+        self.expert_scheme: Scheme | None = None
+        self._scheme = scheme
+        self._table: Stored | None = None
+        self._lengths: tuple[ir.Value, ir.Value] | None = None
+
+    def positions(self, attention_mask: ir.Value, input_ids: ir.Value, rope: Rope, context: int, heads: int) -> Positions:
+        """Lengths, positions, mask, and the whole rotary tables [context, dim / 2], which the kernels index."""
+        b = self.builder
+        past, new, total, ids = lengths(b, attention_mask, input_ids)
+        cos, sin = (b.matrix(n, t, "rotary tables") for n, t in zip(("cos", "sin"), rope.tables(context), strict=True))
+        total_32 = b.op("Cast", total, attributes={"to": 6})
+        last = b.op("Sub", total_32, b.constant(np.array([1], np.int32)))
+        self._lengths = last, b.op("Squeeze", total_32, b.ints(0))
+        return Positions(past, new, total, ids, causal_bias(b, new, heads), cos, sin)
+
+    def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
+        """GatherBlockQuantized over the same bytes that a tied head multiplies."""
+        b, (rows, columns) = self.builder, table.shape
+        scheme = scheme_for((table,), self._scheme, "model.embed_tokens", self.notes)
+        stored = store_quantized(b, "model.embed_tokens", table, scheme, "embedding")
+        self._table = stored if tied else None
+        width = columns * scheme.bits // 8
+        codes = b.initializer(b.weights.alias(stored.codes, "model.embed_tokens.rows", ir.DataType.UINT8, (rows, width)))
+        zeros = b.initializer(stored.zero_points.tensor) if stored.zero_points else None
+        ids = b.op("Squeeze", input_ids, b.ints(0))  # [s]
+        value: ir.Value = b.op(
+            "GatherBlockQuantized",
+            *(codes, ids, b.initializer(stored.scales.tensor), *([zeros] if zeros else [])),
+            attributes={"bits": scheme.bits, "block_size": scheme.block, "gather_axis": 0, "quantize_axis": 1},
+            domain=MICROSOFT,
+        )
+        return value
+
+    def head(self, hidden: ir.Value, matrix: Matrix | None) -> ir.Value:
+        """Logits."""
+        if matrix is not None:
+            return self.linear("lm_head", hidden, matrix, "lm_head")
+        if self._table is None:
+            raise AssertionError("a tied head needs the embedding first")
+        return self._product(hidden, self._table)
+
+    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: str) -> ir.Value:
+        """MatMulNBits."""
+        full = self.builder.scoped(name)
+        scheme = scheme_for((matrix,), self._scheme, full, self.notes)
+        return self._product(x, store_quantized(self.builder, full, matrix, scheme, group))
+
+    def add_norm(self, x: ir.Value, delta: ir.Value, weight: ir.Value, eps: float) -> tuple[ir.Value, ir.Value]:
+        """(RMSNorm(x + delta), x + delta) in one kernel."""
+        normed, _, _, total = self.builder.op(
+            "SkipSimplifiedLayerNormalization",
+            *(x, delta, weight),
+            attributes={"epsilon": eps},
+            outputs=4,
+            domain=MICROSOFT,
+        )
+        return normed, total
+
+    def rope(self, x: ir.Value, heads: int, rope: Rope, where: Positions) -> ir.Value:
+        """RotaryEmbedding over [s, heads, dim]."""
+        b = self.builder
+        flat = b.op("Reshape", x, b.ints(1, -1, heads * rope.dim))
+        ids = b.op("Unsqueeze", where.position_ids, b.ints(0))
+        turned = b.op("RotaryEmbedding", flat, ids, where.cos, where.sin, domain=MICROSOFT)
+        value: ir.Value = b.op("Reshape", turned, b.ints(-1, heads, rope.dim))
+        return value
+
+    def grouped_query(
+        self, layer: int, q: ir.Value, k: ir.Value, v: ir.Value, config: GroupedQuery, rope: Rope, where: Positions
+    ) -> ir.Value:
+        """GroupQueryAttention, which rotates, and extends a shared cache buffer in place."""
+        b, kv, dim = self.builder, config.num_kv_heads, config.head_dim
+        if self._lengths is None:
+            raise AssertionError("positions come before attention")
+        if dim % 16:
+            raise MoedgeError(f"heads of {dim} do not fit the attention kernel, which wants a multiple of 16: use --experts if.")
+        flat = [b.op("Reshape", t, b.ints(1, -1, n * dim)) for t, n in ((q, config.num_heads), (k, kv), (v, kv))]
+        ports = [self._shared_port(layer, name, kv, dim) for name in ("key", "value")]
+        out, *presents = b.op(
+            "GroupQueryAttention",
+            *(*flat, *(past for past, _ in ports), *self._lengths, where.cos, where.sin),
+            attributes={"num_heads": config.num_heads, "kv_num_heads": kv, "do_rotary": 1, "scale": config.scale},
+            outputs=[b.scoped("context"), *(tensor.present for _, tensor in ports)],
+            domain=MICROSOFT,
+        )
+        for (past, tensor), value in zip(ports, presents, strict=True):
+            value.type, value.shape = FLOAT, past.shape
+            self.cache.append(CachePort(tensor, past, value))
+        result: ir.Value = b.op("Reshape", out, b.ints(-1, config.num_heads * dim))
+        return result
+
+    def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
+        """One QMoE node: the routing scale goes into the second projection, gate and up rows alternate."""
+        b = self.builder
+        scheme = scheme_for((*weights.gate, *weights.down), self._scheme, "routed experts", self.notes)
+        self.expert_scheme = scheme
+        with b.scope("experts"):
+            first = self._expert_regions("gate_up_proj", weights.gate[0].shape, 2, config.num_experts, scheme)
+            second = self._expert_regions("down_proj", weights.down[0].shape, 1, config.num_experts, scheme)
+            for e in range(config.num_experts):
+                gate, up = (_whole(m[e], scheme) for m in (weights.gate, weights.up))
+                _write_expert(first, e, _interleaved(gate, up))
+                _write_expert(second, e, scaled(_whole(weights.down[e], scheme), routing.scale))
+            count = sum(m.shape[0] * m.shape[1] for each in (weights.gate, weights.up, weights.down) for m in each)
+            b.weights.account("routed experts", scheme.name, count, sum(r.nbytes for r in (*first, *second)))
+            codes1, scales1, *zeros1 = (b.initializer(r.tensor) for r in first)
+            codes2, scales2, *zeros2 = (b.initializer(r.tensor) for r in second)
+            inputs: list[ir.Value | None] = [x, routing.select, codes1, scales1, None, codes2, scales2, None]
+            inputs += [None, None, None, *(zeros1 or [None]), *(zeros2 or [None]), None, routing.weigh]
+            while inputs[-1] is None:
+                inputs.pop()
+            value: ir.Value = b.op(
+                "QMoE", *inputs, attributes=qmoe_attributes(scheme, config, routing.normalize), domain=MICROSOFT
+            )
+        return value
+
+    def _expert_regions(
+        self, name: str, shape: tuple[int, int], times: int, experts: int, scheme: Scheme
+    ) -> tuple[Region, ...]:
+        rows, columns = shape[0] * times, shape[1]
+        full, file = self.builder.scoped(name), self.builder.weights
+        blocks = columns // scheme.block
+        codes = file.region(f"{full}.codes", ir.DataType.UINT8, (experts, rows, columns * scheme.bits // 8))
+        scales = file.region(f"{full}.scales", ir.DataType.FLOAT, (experts, rows, blocks))
+        if not scheme.zero_point:
+            return codes, scales
+        zeros = file.region(f"{full}.zero_points", ir.DataType.UINT8, (experts, rows, blocks * scheme.bits // 8))
+        return codes, scales, zeros
+
+    def _shared_port(self, layer: int, name: str, heads: int, dim: int) -> tuple[ir.Value, CacheTensor]:
+        shape = ir.Shape([1, heads, "capacity", dim])
+        past = ir.Value(name=f"past_key_values.{layer}.{name}", type=FLOAT, shape=shape)
+        return past, CacheTensor(past.name or "", f"present.{layer}.{name}", "shared", (heads, dim))
+
+    def _product(self, x: ir.Value, stored: Stored) -> ir.Value:
+        b, (rows, columns) = self.builder, stored.shape
+        regions = [stored.codes, stored.scales, *([stored.zero_points] if stored.zero_points else [])]
+        value: ir.Value = b.op(
+            "MatMulNBits",
+            *(x, *(b.initializer(r.tensor) for r in regions)),
+            attributes={
+                "N": rows,
+                "K": columns,
+                "bits": stored.scheme.bits,
+                "block_size": stored.scheme.block,
+                "accuracy_level": INT8_ACTIVATIONS,
+            },
+            domain=MICROSOFT,
+        )
+        return value
+
+
+def qmoe_attributes(scheme: Scheme, config: Experts, normalize: bool) -> Attributes:
+    """QMoE's attributes for SiLU-gated experts in a scheme."""
+    return {
+        "k": config.num_experts_per_tok,
+        "activation_type": "swiglu",
+        "swiglu_fusion": 1,
+        "activation_alpha": 1.0,
+        "activation_beta": 0.0,
+        "expert_weight_bits": scheme.bits,
+        "block_size": scheme.block,
+        "normalize_routing_weights": int(normalize),
+        "accuracy_level": INT8_ACTIVATIONS,
+    }
+
+
+def _whole(matrix: Matrix, scheme: Scheme) -> Codes:
+    return codes_of(matrix, scheme, 0, matrix.shape[0])
+
+
+def _interleaved(gate: Codes, up: Codes) -> Codes:
+    zeros = None
+    if gate.zero_points is not None and up.zero_points is not None:
+        zeros = interleave_rows(gate.zero_points, up.zero_points)
+    codes, scales = interleave_rows(gate.codes, up.codes), interleave_rows(gate.scales, up.scales)
+    return Codes(codes, scales, zeros, gate.bits, gate.block)
+
+
+def _write_expert(regions: Sequence[Region], expert: int, codes: Codes) -> None:
+    arrays = [codes.codes, codes.scales, *([codes.zero_points] if codes.zero_points is not None else [])]
+    for region, array in zip(regions, arrays, strict=True):
+        region.write(array, expert * array.nbytes)

@@ -1,0 +1,118 @@
+"""A matrix of the checkpoint becomes tensors of the bundle: fp32, freshly quantized codes, or its own codes unchanged.
+
+Both lowerings share the codes; they differ in the operator that reads them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from moedge.devices.errors import MoedgeError
+from moedge.export.builder import Builder
+from moedge.export.matrices import Matrix, row_chunks
+from moedge.export.weights_file import Region
+from moedge.quant.blocks import Codes, quantize
+from moedge.quant.scheme import Scheme
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The codes of a matrix in the weights file, as MatMulNBits' bytes: see quant/blocks.py."""
+
+    name: str
+    codes: Region
+    scales: Region
+    zero_points: Region | None
+    scheme: Scheme
+    shape: tuple[int, int]
+
+
+def scheme_for(matrices: tuple[Matrix, ...], wanted: Scheme, what: str, notes: list[str]) -> Scheme:
+    """The scheme that these matrices get together: their own int4 where they have it, else the wanted one, fitted.
+
+    Whatever differs from what was wanted goes into `notes`.
+    """
+    if not wanted.quantized:
+        return wanted
+    native = {m.native_block for m in matrices}
+    if len(native) == 1 and (block := native.pop()) is not None:
+        return Scheme(f"int4-block{block} (native)", 4, block)
+    try:
+        fitted = wanted.fitted(*(m.shape[1] for m in matrices))
+    except ValueError as error:
+        raise MoedgeError(f"{what} cannot be quantized ({error}): use --scheme fp32.") from None
+    if fitted.block != wanted.block:
+        notes.append(f"{what}: block {fitted.block} instead of {wanted.block}, which does not divide {matrices[0].shape[1]}")
+    return fitted
+
+
+def codes_of(matrix: Matrix, scheme: Scheme, start: int, stop: int) -> Codes:
+    """Rows in the scheme: its own codes if that is the scheme, else rounded ones."""
+    if matrix.native_block == scheme.block and scheme.name.endswith("(native)"):
+        return matrix.read_codes(start, stop)
+    return quantize(matrix.read(start, stop), scheme)
+
+
+def store_quantized(builder: Builder, name: str, matrix: Matrix, scheme: Scheme, group: str) -> Stored:
+    """Quantize a matrix a few rows at a time into the weights file."""
+    rows, columns = matrix.shape
+    blocks = columns // scheme.block
+    file = builder.weights
+    codes = file.region(f"{name}.codes", ir.DataType.UINT8, (rows, blocks, scheme.block * scheme.bits // 8))
+    scales = file.region(f"{name}.scales", ir.DataType.FLOAT, (rows, blocks))
+    zeros = None
+    if scheme.zero_point:
+        zeros = file.region(f"{name}.zero_points", ir.DataType.UINT8, (rows, blocks * scheme.bits // 8))
+    for start, part in quantized_rows(matrix, scheme):
+        codes.write(part.codes, start * part.codes.shape[1])
+        scales.write(part.scales, start * blocks * 4)
+        if zeros is not None and part.zero_points is not None:
+            zeros.write(part.zero_points, start * part.zero_points.shape[1])
+    total = codes.nbytes + scales.nbytes + (zeros.nbytes if zeros else 0)
+    file.account(group, scheme.name, rows * columns, total)
+    return Stored(name, codes, scales, zeros, scheme, (rows, columns))
+
+
+def quantized_rows(matrix: Matrix, scheme: Scheme) -> Iterator[tuple[int, Codes]]:
+    """The matrix in the scheme, from the first row to the last: (first row, codes)."""
+    for start, stop in row_chunks(matrix):
+        yield start, codes_of(matrix, scheme, start, stop)
+
+
+def store_float(builder: Builder, name: str, matrix: Matrix, group: str) -> ir.Value:
+    """Copy a matrix as fp32 into the weights file, a few rows at a time."""
+    rows, columns = matrix.shape
+    region = builder.weights.region(name, ir.DataType.FLOAT, (rows, columns))
+    for start, stop in row_chunks(matrix):
+        region.write(matrix.read(start, stop), start * columns * 4)
+    builder.weights.account(group, "fp32", rows * columns, region.nbytes)
+    return builder.initializer(region.tensor)
+
+
+def dequantized(builder: Builder, stored: Stored) -> ir.Value:
+    """Standard ONNX: DequantizeLinear over the same bytes, as (u)int4 or (u)int8 [N, K] in blocks along K.
+
+    Symmetric codes are unsigned around 8 or 128, so they carry that zero point once a block.
+    """
+    rows, columns = stored.shape
+    scheme, file = stored.scheme, builder.weights
+    dtype = ir.DataType.UINT4 if scheme.bits == 4 else ir.DataType.UINT8
+    codes = builder.initializer(file.alias(stored.codes, f"{stored.name}.weight_codes", dtype, (rows, columns)))
+    scales = builder.initializer(stored.scales.tensor)
+    blocks = columns // scheme.block
+    if stored.zero_points is not None:
+        zeros = builder.initializer(file.alias(stored.zero_points, f"{stored.name}.weight_zeros", dtype, (rows, blocks)))
+    else:
+        region = file.region(f"{stored.name}.weight_zeros", dtype, (rows, blocks))
+        region.write(np.full(region.nbytes, 0x88 if scheme.bits == 4 else 0x80, np.uint8))
+        zeros = builder.initializer(region.tensor)
+    attributes: dict[str, int | float | str | list[int] | ir.Graph] = {"axis": 1, "block_size": scheme.block}
+    value: ir.Value = builder.op("DequantizeLinear", codes, scales, zeros, attributes=attributes)
+    return value
+
+
+def scaled(codes: Codes, factor: float) -> Codes:
+    """The same codes for a matrix `factor` times as large."""
+    return codes if factor == 1.0 else replace(codes, scales=codes.scales * np.float32(factor))

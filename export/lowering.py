@@ -1,0 +1,100 @@
+"""What the two lowerings have in common: the operations that a decoder is written in.
+
+`standard.py` lowers them to plain ONNX, with an `If` an expert; `fused.py` to ONNX Runtime's CPU kernels, with one QMoE
+node a layer. `decoder.py` and `attention.py` use this protocol and never ask which one it is.
+Hidden states are 2-D, [s, hidden_size]: batch is 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import onnx_ir as ir
+
+from moedge.export.builder import Builder
+from moedge.export.matrices import Matrix
+from moedge.export.model_config import Experts, GroupedQuery, Rope
+from moedge.runtime.manifest import CacheTensor
+
+
+@dataclass(frozen=True)
+class Positions:
+    """What the whole graph shares about where the new tokens stand."""
+
+    past_length: ir.Value  # int64 [1]
+    new_length: ir.Value  # int64 [1]
+    total_length: ir.Value  # int64 [1]
+    position_ids: ir.Value  # int64 [s]
+    causal_bias: ir.Value | None  # [heads a key head * s, s]: 0 or -inf; None where a kernel masks by itself
+    cos: ir.Value  # the whole table [context, dim / 2] or that of the new tokens [s, dim / 2], as the lowering wants
+    sin: ir.Value
+
+
+@dataclass(frozen=True)
+class Routing:
+    """A router's result, [s, num_experts] each; `weigh` None: softmax over the selected `select`."""
+
+    select: ir.Value
+    weigh: ir.Value | None
+    normalize: bool
+    scale: float
+
+
+@dataclass(frozen=True)
+class ExpertWeights:
+    """The routed experts of a layer: one matrix an expert and projection."""
+
+    gate: Sequence[Matrix]
+    up: Sequence[Matrix]
+    down: Sequence[Matrix]
+
+
+@dataclass(frozen=True)
+class CachePort:
+    """A cache tensor's ends in the graph: the manifest's entry, the input, and the output once it is known."""
+
+    tensor: CacheTensor
+    past: ir.Value
+    present: ir.Value
+
+
+class Lowering(Protocol):
+    """One way to write a decoder's operations in ONNX."""
+
+    builder: Builder
+    cache: list[CachePort]
+    notes: list[str]
+
+    def positions(self, attention_mask: ir.Value, input_ids: ir.Value, rope: Rope, context: int, heads: int) -> Positions:
+        """Lengths, positions, mask and rotary tables; `heads` is the number of query heads a key head serves."""
+        ...
+
+    def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
+        """Rows of the embedding table [s, hidden_size]; a tied table is kept for `head`."""
+        ...
+
+    def head(self, hidden: ir.Value, matrix: Matrix | None) -> ir.Value:
+        """Logits of hidden states; None: the tied embedding table."""
+        ...
+
+    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: str) -> ir.Value:
+        """x · Wᵀ."""
+        ...
+
+    def add_norm(self, x: ir.Value, delta: ir.Value, weight: ir.Value, eps: float) -> tuple[ir.Value, ir.Value]:
+        """(RMSNorm(x + delta), x + delta)."""
+        ...
+
+    def rope(self, x: ir.Value, heads: int, rope: Rope, where: Positions) -> ir.Value:
+        """Rotate [s, heads, dim] by position, halves paired."""
+        ...
+
+    def grouped_query(
+        self, layer: int, q: ir.Value, k: ir.Value, v: ir.Value, config: GroupedQuery, rope: Rope, where: Positions
+    ) -> ir.Value:
+        """Cached causal attention of q [s, heads, head_dim], k and v [s, kv_heads, head_dim], not yet rotated."""
+        ...
+
+    def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
+        """The weighted sum of the routed experts' SwiGLU MLPs [s, hidden_size]."""
+        ...

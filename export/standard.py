@@ -1,0 +1,208 @@
+"""The `if` plan: standard ONNX only (opset 21), one `If` an expert, caches as rows. The exact twin of the fused plan.
+
+Quantized weights are dequantized by DequantizeLinear at every run: right everywhere, fast nowhere.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from moedge.export.arithmetic import FLOAT, attend, causal_bias, lengths, present, rms_norm, rows_port, swiglu
+from moedge.export.builder import Builder
+from moedge.export.linear import Stored, dequantized, scheme_for, store_float, store_quantized
+from moedge.export.lowering import CachePort, ExpertWeights, Positions, Routing
+from moedge.export.matrices import Matrix
+from moedge.export.model_config import Experts, GroupedQuery, Rope
+from moedge.quant.scheme import Scheme
+
+
+class StandardLowering:
+    """Lowers a decoder to standard ONNX."""
+
+    def __init__(self, builder: Builder, scheme: Scheme, notes: list[str]):
+        self.builder = builder
+        self.cache: list[CachePort] = []
+        self.notes = notes
+        self._scheme = scheme
+        self._table: ir.Value | Stored | None = None
+
+    def positions(self, attention_mask: ir.Value, input_ids: ir.Value, rope: Rope, context: int, heads: int) -> Positions:
+        """Lengths, positions, mask, and the rotary rows of the new tokens [s, dim / 2]."""
+        b = self.builder
+        past, new, total, ids = lengths(b, attention_mask, input_ids)
+        tables = [b.matrix(n, t, "rotary tables") for n, t in zip(("cos", "sin"), rope.tables(context), strict=True)]
+        cos, sin = (b.op("Gather", table, ids) for table in tables)
+        return Positions(past, new, total, ids, causal_bias(b, new, heads), cos, sin)
+
+    def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
+        """Rows of the table; codes are gathered before they are dequantized."""
+        b = self.builder
+        ids = b.op("Squeeze", input_ids, b.ints(0))  # [s]
+        if not self._scheme.quantized:
+            weight = store_float(b, "model.embed_tokens.weight", table, "embedding")
+            self._table = weight if tied else None
+            value: ir.Value = b.op("Gather", weight, ids)
+            return value
+        scheme = scheme_for((table,), self._scheme, "model.embed_tokens", self.notes)
+        stored = store_quantized(b, "model.embed_tokens", table, scheme, "embedding")
+        self._table = stored if tied else None
+        return self._gather_codes(stored, ids)
+
+    def head(self, hidden: ir.Value, matrix: Matrix | None) -> ir.Value:
+        """Logits."""
+        if matrix is not None:
+            return self.linear("lm_head", hidden, matrix, "lm_head")
+        weight = dequantized(self.builder, self._table) if isinstance(self._table, Stored) else self._table
+        return self._product(hidden, weight)
+
+    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: str) -> ir.Value:
+        """Gemm over fp32 or dequantized weights."""
+        return self._product(x, self._weight(self.builder, name, matrix, group))
+
+    def add_norm(self, x: ir.Value, delta: ir.Value, weight: ir.Value, eps: float) -> tuple[ir.Value, ir.Value]:
+        """(RMSNorm(x + delta), x + delta)."""
+        total = self.builder.op("Add", x, delta)
+        return rms_norm(self.builder, total, weight, eps), total
+
+    def rope(self, x: ir.Value, heads: int, rope: Rope, where: Positions) -> ir.Value:
+        """[x1 cos - x2 sin, x2 cos + x1 sin] over the halves of each head."""
+        b = self.builder
+        cos, sin = (b.op("Unsqueeze", t, b.ints(1)) for t in (where.cos, where.sin))  # [s, 1, dim / 2]
+        x1, x2 = b.op("Split", x, attributes={"axis": -1, "num_outputs": 2}, outputs=2)
+        first = b.op("Sub", b.op("Mul", x1, cos), b.op("Mul", x2, sin))
+        second = b.op("Add", b.op("Mul", x2, cos), b.op("Mul", x1, sin))
+        value: ir.Value = b.op("Concat", first, second, attributes={"axis": -1})
+        return value
+
+    def grouped_query(
+        self, layer: int, q: ir.Value, k: ir.Value, v: ir.Value, config: GroupedQuery, rope: Rope, where: Positions
+    ) -> ir.Value:
+        """Keys and values stay in rows of the cache; each key head serves its group of query heads."""
+        b, kv, dim = self.builder, config.num_kv_heads, config.head_dim
+        q, k = self.rope(q, config.num_heads, rope, where), self.rope(k, kv, rope, where)
+        q = b.op("Mul", q, b.constant(np.array(config.scale, np.float32)))
+        grouped = b.op("Reshape", q, b.ints(0, kv, config.num_heads // kv, dim))  # [s, kv, group, dim]
+        queries = b.op("Transpose", grouped, attributes={"perm": [1, 2, 0, 3]})
+        queries = b.op("Reshape", queries, b.ints(kv, -1, dim))  # [kv, group * s, dim]
+        pairs = []
+        for name, rows in (("key", k), ("value", v)):
+            past, tensor = rows_port(layer, name, kv * dim)
+            new = present(b, self.cache, past, tensor, b.op("Reshape", rows, b.ints(0, kv * dim)))
+            split = [b.op("Reshape", t, b.ints(-1, kv, dim), attributes={"allowzero": 0}) for t in (past, new)]
+            pairs.append(tuple(b.op("Transpose", t, attributes={"perm": [1, 0, 2]}) for t in split))  # [kv, t, dim]
+        out = attend(b, queries, pairs[0], pairs[1], where)
+        shape = b.op("Concat", b.ints(kv, config.num_heads // kv), where.new_length, b.ints(dim), attributes={"axis": 0})
+        heads = b.op("Transpose", b.op("Reshape", out, shape), attributes={"perm": [2, 0, 1, 3]})
+        value: ir.Value = b.op("Reshape", heads, b.ints(0, config.num_heads * dim))
+        return value
+
+    def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
+        """One `If` an expert: its branch gathers the expert's tokens, runs it and scatter-adds the result."""
+        b = self.builder
+        top = b.ints(config.num_experts_per_tok)
+        values, indices = b.op("TopK", routing.select, top, attributes={"axis": -1}, outputs=2)  # [s, top_k]
+        if routing.weigh is None:
+            parts = b.op("Softmax", values, attributes={"axis": -1})
+        else:
+            parts = b.op("GatherElements", routing.weigh, indices, attributes={"axis": -1})
+            if routing.normalize:
+                total = b.op("ReduceSum", parts, b.ints(-1), attributes={"keepdims": 1})
+                parts = b.op("Div", parts, b.op("Add", total, b.constant(np.array(1e-20, np.float32))))
+        parts = b.op("Mul", parts, b.constant(np.array(routing.scale, np.float32)))
+        routed = self._routed(indices, config.num_experts)
+        total = b.op("Expand", b.constant(np.array([0], np.float32)), b.op("Shape", x))
+        scheme = scheme_for((*weights.gate, *weights.down), self._scheme, "routed experts", self.notes)
+        for expert in range(config.num_experts):
+            with b.scope(f"experts.{expert}"):
+                taken = self._expert(x, total, indices, parts, expert, weights, scheme)
+                idle = b.branch()
+                untouched = idle.op("Identity", total)
+                total = b.op(
+                    "If",
+                    routed[expert],
+                    attributes={
+                        "then_branch": taken,
+                        "else_branch": idle.graph([], [untouched], "idle"),
+                    },
+                )
+        value: ir.Value = total
+        return value
+
+    def _routed(self, indices: ir.Value, experts: int) -> Sequence[ir.Value]:
+        """For each expert, whether any token goes to it: bool [1] each."""
+        b = self.builder
+        flat = b.op("Reshape", indices, b.ints(-1))
+        ones = b.op("Expand", b.constant(np.array([1], np.int64)), b.op("Shape", flat))
+        hits = b.op("ScatterElements", b.constant(np.zeros(experts, np.int64)), flat, ones, attributes={"axis": 0})
+        each = b.op("Split", b.op("Cast", hits, attributes={"to": 9}), attributes={"num_outputs": experts, "axis": 0}, outputs=experts)
+        return (each,) if experts == 1 else each
+
+    def _expert(
+        self,
+        x: ir.Value,
+        total: ir.Value,
+        indices: ir.Value,
+        parts: ir.Value,
+        expert: int,
+        weights: ExpertWeights,
+        scheme: Scheme,
+    ) -> ir.Graph:
+        """The branch taken: total + this expert's share, for its tokens only. Initializers stay inside the branch."""
+        b = self.builder.branch()
+        at = b.op("NonZero", b.op("Equal", indices, b.constant(np.array(expert, np.int64))))  # [2, n]: token, slot
+        pairs = b.op("Transpose", at, attributes={"perm": [1, 0]})  # [n, 2]
+        tokens = b.op("Gather", at, b.constant(np.array(0, np.int64)), attributes={"axis": 0})  # [n]
+        rows = b.op("Gather", x, tokens)
+        gate, up = (
+            self._product(rows, self._weight(b, name, matrix[expert], "routed experts", scheme), b)
+            for name, matrix in (("gate_proj", weights.gate), ("up_proj", weights.up))
+        )
+        down = self._weight(b, "down_proj", weights.down[expert], "routed experts", scheme)
+        out = self._product(swiglu(b, gate, up), down, b)
+        share = b.op("Unsqueeze", b.op("GatherND", parts, pairs), b.ints(-1))  # [n, 1]
+        added = b.op(
+            "ScatterND", total, b.op("Unsqueeze", tokens, b.ints(-1)), b.op("Mul", out, share), attributes={"reduction": "add"}
+        )
+        added.type = FLOAT
+        return b.graph([], [added], "expert")
+
+    def _weight(self, b: Builder, name: str, matrix: Matrix, group: str, scheme: Scheme | None = None) -> ir.Value:
+        scheme = scheme or scheme_for((matrix,), self._scheme, name, self.notes)
+        full = b.scoped(name)
+        if not scheme.quantized:
+            return store_float(b, f"{full}.weight", matrix, group)
+        return dequantized(b, store_quantized(b, full, matrix, scheme, group))
+
+    def _product(self, x: ir.Value, weight: ir.Value | Stored | None, b: Builder | None = None) -> ir.Value:
+        value: ir.Value = (b or self.builder).op("Gemm", x, weight, attributes={"transB": 1})
+        return value
+
+    def _gather_codes(self, table: Stored, ids: ir.Value) -> ir.Value:
+        """Rows of a quantized table [s, columns] in plain operators: gather bytes, part the nibbles, scale."""
+        b, (rows, columns) = self.builder, table.shape
+        bits, block = table.scheme.bits, table.scheme.block
+        raw = self.builder.weights.alias(table.codes, f"{table.name}.rows", ir.DataType.UINT8, (rows, columns * bits // 8))
+        codes = self._nibbles(b.op("Gather", b.initializer(raw), ids), bits)
+        blocks = b.op("Reshape", b.op("Cast", codes, attributes={"to": 1}), b.ints(0, columns // block, block))
+        if table.zero_points is not None:
+            raw_zeros = table.zero_points.tensor
+            zeros = self._nibbles(b.op("Gather", b.initializer(raw_zeros), ids), bits)
+            middle = b.op("Unsqueeze", b.op("Cast", zeros, attributes={"to": 1}), b.ints(-1))
+        else:
+            middle = b.constant(np.array(1 << (bits - 1), np.float32))
+        scale_table = b.initializer(table.scales.tensor)
+        scales = b.op("Unsqueeze", b.op("Gather", scale_table, ids), b.ints(-1))  # [s, blocks, 1]
+        value: ir.Value = b.op("Reshape", b.op("Mul", b.op("Sub", blocks, middle), scales), b.ints(0, columns))
+        return value
+
+    def _nibbles(self, packed: ir.Value, bits: int) -> ir.Value:
+        """[s, n] bytes to [s, 2n] codes, low nibble first; bytes of 8-bit codes as they are."""
+        if bits == 8:
+            return packed
+        b = self.builder
+        low = b.op("BitwiseAnd", packed, b.constant(np.array(15, np.uint8)))
+        high = b.op("BitShift", packed, b.constant(np.array(4, np.uint8)), attributes={"direction": "RIGHT"})
+        pair = [b.op("Unsqueeze", v, b.ints(-1)) for v in (low, high)]
+        value: ir.Value = b.op("Reshape", b.op("Concat", *pair, attributes={"axis": -1}), b.ints(0, -1))
+        return value

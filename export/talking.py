@@ -1,0 +1,75 @@
+"""What a bundle needs to talk: tokenizer, chat template, generation defaults, copied from the checkpoint and checked."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint import Checkpoint
+from moedge.runtime.manifest import ChatFormat
+
+TOKENIZER_NAME = "tokenizer.json"
+TEMPLATE_NAME = "chat_template.jinja"
+GENERATION_NAME = "generation_config.json"
+
+
+@dataclass(frozen=True)
+class Talking:
+    """The small files of a bundle, as text, and what the manifest says of them."""
+
+    tokenizer: str
+    chat_template: str | None
+    generation_config: dict[str, Any]
+    eos_token_ids: tuple[int, ...]
+    bos_token_id: int | None
+    chat_format: ChatFormat
+
+    def write(self, folder: Path) -> None:
+        """Put the files into a bundle's folder."""
+        (folder / TOKENIZER_NAME).write_text(self.tokenizer, encoding="utf-8")
+        if self.chat_template is not None:
+            (folder / TEMPLATE_NAME).write_text(self.chat_template, encoding="utf-8")
+        text = json.dumps(self.generation_config, indent=1, ensure_ascii=False)
+        (folder / GENERATION_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def read_talking(checkpoint: Checkpoint) -> Talking:
+    """Read and check what the checkpoint brings; MoedgeError if it has no tokenizer, a broken one, or no end of text."""
+    path = checkpoint.folder / TOKENIZER_NAME
+    if not path.exists():
+        raise MoedgeError(f"{checkpoint.folder} has no {TOKENIZER_NAME}: add the model's tokenizer to the checkpoint.")
+    text = path.read_text(encoding="utf-8")
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # the library raises plain Exception
+        raise MoedgeError(f"{path} is not a tokenizer that can be read ({error}): download it again.") from None
+    generation = _optional_json(checkpoint, GENERATION_NAME)
+    eos = generation.get("eos_token_id", checkpoint.config.get("eos_token_id"))
+    eos_ids = tuple(eos) if isinstance(eos, list) else (eos,) if eos is not None else ()
+    if not eos_ids or not all(isinstance(i, int) for i in eos_ids):
+        raise MoedgeError(f"{checkpoint.folder} names no eos_token_id, so no answer would end: add it to {GENERATION_NAME}.")
+    bos = generation.get("bos_token_id", checkpoint.config.get("bos_token_id"))
+    return Talking(
+        tokenizer=text,
+        chat_template=_template(checkpoint),
+        generation_config=generation,
+        eos_token_ids=eos_ids,
+        bos_token_id=bos if isinstance(bos, int) else None,
+        chat_format="kimi_k2" if tokenizer.token_to_id("<|tool_calls_section_begin|>") is not None else "plain",
+    )
+
+
+def _optional_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
+    return checkpoint.read_json(name) if (checkpoint.folder / name).exists() else {}
+
+
+def _template(checkpoint: Checkpoint) -> str | None:
+    """The template file, or the `chat_template` key of tokenizer_config.json where older checkpoints keep it."""
+    path = checkpoint.folder / TEMPLATE_NAME
+    if path.exists():
+        return path.read_text(encoding="utf-8")
+    template = _optional_json(checkpoint, "tokenizer_config.json").get("chat_template")
+    return template if isinstance(template, str) else None

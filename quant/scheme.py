@@ -1,0 +1,69 @@
+"""How weights are stored: the frozen `Scheme`, its names, and the block that a dimension allows.
+
+A scheme says bits, block and zero point; `blocks.py` turns tensors into its codes.
+"""
+
+import difflib
+import re
+from dataclasses import dataclass, replace
+
+BLOCKS = (128, 64, 32, 16)
+_NAME = re.compile(r"(?P<kind>int4|int8)(-block(?P<block>32|64|128))?(?P<zp>-zp)?")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Bits a weight, weights a block (along the input dimension, one fp32 scale each), and whether blocks have a zero point."""
+
+    name: str
+    bits: int  # 32, 8 or 4
+    block: int = 0  # 0: not quantized
+    zero_point: bool = False
+
+    @property
+    def quantized(self) -> bool:
+        """Whether weights become codes at all."""
+        return self.bits < 32
+
+    def with_block(self, block: int) -> "Scheme":
+        """The same scheme at another block, renamed."""
+        return self if block == self.block else replace(self, block=block, name=_name(self.bits, block, self.zero_point))
+
+    def fitted(self, *dimensions: int) -> "Scheme":
+        """The scheme at the largest block not above its own that divides every input dimension.
+
+        Raises ValueError if none does. Four-bit zero points are packed in pairs, so they need an even number of blocks.
+        """
+        if not self.quantized:
+            return self
+        for block in (b for b in BLOCKS if b <= self.block):
+            even = 2 if self.zero_point and self.bits == 4 else 1
+            if all(k % (block * even) == 0 for k in dimensions):
+                return self.with_block(block)
+        sizes = " or ".join(str(k) for k in sorted(set(dimensions)))
+        parts = "an even number of blocks" if self.zero_point and self.bits == 4 else "blocks"
+        raise ValueError(f"the input dimension {sizes} does not divide into {parts} of {BLOCKS[-1]} or more")
+
+
+def _name(bits: int, block: int, zero_point: bool) -> str:
+    return f"int{bits}-block{block}" + ("-zp" if zero_point else "")
+
+
+FP32 = Scheme("fp32", 32)
+# 4.5 bits a weight on disk at block 64 (fp32 scales), what Q4_0 takes at block 32 with fp16 scales.
+DEFAULT_BLOCK = {4: 64, 8: 32}
+SCHEME_NAMES = ("fp32", "int8", "int4", *(_name(4, b, z) for z in (False, True) for b in (32, 64, 128)))
+
+
+def parse_scheme(name: str) -> Scheme:
+    """The scheme of that name: fp32, int8, int4, or int4-block128-zp and the like; ValueError names the nearest."""
+    if name == "fp32":
+        return FP32
+    match = _NAME.fullmatch(name)
+    if match is None:
+        near = difflib.get_close_matches(name, SCHEME_NAMES, 1, 0.3)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(f"no scheme is called {name!r}{hint}; there are {', '.join(SCHEME_NAMES)}")
+    bits = int(match["kind"][3:])
+    block = int(match["block"] or DEFAULT_BLOCK[bits])
+    return Scheme(_name(bits, block, bool(match["zp"])), bits, block, bool(match["zp"]))

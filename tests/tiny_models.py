@@ -1,0 +1,79 @@
+"""Tiny random checkpoints of every family, saved by transformers, with a byte-level tokenizer, and what transformers says of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, DeepseekV3Config, PreTrainedConfig, PreTrainedModel, Qwen3MoeConfig
+
+
+def deepseek_v3(**changes: Any) -> DeepseekV3Config:
+    """A small DeepSeek-V3: 3 layers, the first dense, 8 experts in one group."""
+    values = dict(
+        vocab_size=211, hidden_size=64, intermediate_size=96, moe_intermediate_size=32, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=4, n_shared_experts=1, n_routed_experts=8, routed_scaling_factor=2.5,
+        kv_lora_rank=32, q_lora_rank=48, qk_rope_head_dim=8, v_head_dim=12, qk_nope_head_dim=16, n_group=1, topk_group=1,
+        num_experts_per_tok=3, first_k_dense_replace=1, norm_topk_prob=True, max_position_embeddings=512,
+        rms_norm_eps=1e-5, tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        bos_token_id=0, eos_token_id=1, initializer_range=0.1,
+    )  # fmt: skip
+    return DeepseekV3Config(**(values | changes))
+
+
+def qwen3_moe(**changes: Any) -> Qwen3MoeConfig:
+    """A small Qwen3-MoE: 3 layers, 8 experts, grouped-query attention with q/k norm."""
+    values = dict(
+        vocab_size=211, hidden_size=64, intermediate_size=96, moe_intermediate_size=32, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=32, num_experts=8, num_experts_per_tok=3,
+        decoder_sparse_step=1, norm_topk_prob=True, max_position_embeddings=512, tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, bos_token_id=0, eos_token_id=1,
+        initializer_range=0.1,
+    )  # fmt: skip
+    return Qwen3MoeConfig(**(values | changes))
+
+
+def save_checkpoint(config: PreTrainedConfig, folder: Path, seed: int, shard: str = "5GB") -> PreTrainedModel:
+    """A random model of that configuration, in fp32, saved with a tokenizer; norms and biases are not left at 1 and 0."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, experts_implementation="eager").eval()
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if "norm" in name:
+                tensor.add_(torch.randn_like(tensor) * 0.1)
+            elif "correction_bias" in name or name.endswith(".bias"):
+                tensor.normal_(0, 0.05)
+            elif name.endswith("gate.weight"):
+                tensor.normal_(0, 0.5)  # decisive routing
+    model.save_pretrained(folder, max_shard_size=shard)
+    byte_tokenizer(folder / "tokenizer.json")
+    generation = {"eos_token_id": config.eos_token_id, "bos_token_id": config.bos_token_id}
+    (folder / "generation_config.json").write_text(json.dumps(generation))
+    return model
+
+
+def byte_tokenizer(path: Path) -> None:
+    """A tokenizer with a token a byte after the two special ones."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {"[BOS]": 0, "[EOS]": 1} | {c: i + 2 for i, c in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["[BOS]", "[EOS]"])
+    tokenizer.save(str(path))
+
+
+def reference_logits(model: PreTrainedModel, ids: np.ndarray) -> np.ndarray:
+    """transformers' logits [n, vocab_size] of one sequence, in fp32."""
+    with torch.no_grad():
+        return model(torch.from_numpy(ids)[None]).logits[0].float().numpy()
+
+
+def reference_greedy(model: PreTrainedModel, ids: np.ndarray, count: int) -> list[int]:
+    """transformers' greedy continuation, whatever the end-of-sequence token says."""
+    out = [int(i) for i in ids]
+    for _ in range(count):
+        out.append(int(reference_logits(model, np.array(out))[-1].argmax()))
+    return out[len(ids) :]
