@@ -74,8 +74,9 @@ class ExportOptions:
 class Progress:
     """What an export tells while it works."""
 
-    on_bytes: Callable[[int], None] = lambda _: None  # written to weights.bin
-    on_stage: Callable[[str], None] = lambda _: None
+    on_total: Callable[[int], None] = lambda _: None  # bytes of the checkpoint
+    on_read: Callable[[int], None] = lambda _: None  # bytes more that were read of it
+    on_stage: Callable[[str], None] = lambda _: None  # what is being worked on
 
 
 def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progress: Progress | None = None) -> Manifest:
@@ -85,12 +86,13 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
     if target.exists() and not options.force:
         raise MoedgeError(f"{target} exists: choose another name, or replace it with --force.")
     started = time.monotonic()
-    with Checkpoint(checkpoint) as source, publish(target) as folder:
+    with Checkpoint(checkpoint, progress.on_read) as source, publish(target) as folder:
+        progress.on_total(source.nbytes())
         model = read_model_config(Config(source.config, str(checkpoint / "config.json")))
         context = _context(options, model)
         talking = read_talking(source)
         notes: list[str] = []
-        with WeightsFile(folder, progress.on_bytes) as weights:
+        with WeightsFile(folder) as weights:
             builder = Builder(weights)
             lowering = (FusedLowering if plan == "fused" else StandardLowering)(builder, options.scheme, notes)
             graph = build_decoder(lowering, source, model, context, lambda n: progress.on_stage(f"layer {n}"))

@@ -5,7 +5,7 @@ It keeps the account of which tensors were consumed; it does not know what any o
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ _REOPEN_BYTES = 64 << 20
 class Checkpoint:
     """A folder with config.json, tokenizer files and safetensors shards; open it in a `with` statement."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, on_read: Callable[[int], None] = lambda _: None):
         if not folder.is_dir():
             raise MoedgeError(f"{folder} is not a folder: give the folder of a checkpoint.")
         self.folder = folder
+        self._on_read = on_read
         self.config = self.read_json("config.json")
         self._shard_of = _index(folder)
         self._consumed: set[str] = set()
@@ -78,6 +79,7 @@ class Checkpoint:
         except SafetensorError as error:
             raise MoedgeError(f"{name} cannot be read from {self._shard_of[name]} ({error}): download it again.") from None
         self._read_since_open += array.nbytes
+        self._on_read(array.nbytes)
         return array
 
     def read_float(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:

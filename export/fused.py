@@ -20,7 +20,9 @@ from moedge.quant.blocks import Codes, interleave_rows
 from moedge.quant.scheme import Scheme
 from moedge.runtime.manifest import CacheTensor
 
-INT8_ACTIVATIONS = 4  # MatMulNBits' and QMoE's accuracy_level
+# MatMulNBits' and QMoE's accuracy_level
+FP32_ACTIVATIONS = 1
+INT8_ACTIVATIONS = 4
 
 
 class FusedLowering:
@@ -34,6 +36,8 @@ class FusedLowering:
         self._scheme = scheme
         self._table: Stored | None = None
         self._lengths: tuple[ir.Value, ir.Value] | None = None
+        # Until the first router has decided, activations stay fp32: its choices are then those of the exact twin.
+        self._activations = FP32_ACTIVATIONS
 
     def positions(self, attention_mask: ir.Value, input_ids: ir.Value, rope: Rope, context: int, heads: int) -> Positions:
         """Lengths, positions, mask, and the whole rotary tables [context, dim / 2], which the kernels index."""
@@ -126,6 +130,7 @@ class FusedLowering:
         b = self.builder
         scheme = scheme_for((*weights.gate, *weights.down), self._scheme, "routed experts", self.notes)
         self.expert_scheme = scheme
+        self._activations = INT8_ACTIVATIONS
         with b.scope("experts"):
             first = self._expert_regions("gate_up_proj", weights.gate[0].shape, 2, config.num_experts, scheme)
             second = self._expert_regions("down_proj", weights.down[0].shape, 1, config.num_experts, scheme)
@@ -175,7 +180,7 @@ class FusedLowering:
                 "K": columns,
                 "bits": stored.scheme.bits,
                 "block_size": stored.scheme.block,
-                "accuracy_level": INT8_ACTIVATIONS,
+                "accuracy_level": self._activations,
             },
             domain=MICROSOFT,
         )

@@ -44,7 +44,8 @@ def scheme_for(matrices: tuple[Matrix, ...], wanted: Scheme, what: str, notes: l
     except ValueError as error:
         raise MoedgeError(f"{what} cannot be quantized ({error}): use --scheme fp32.") from None
     if fitted.block != wanted.block:
-        notes.append(f"{what}: block {fitted.block} instead of {wanted.block}, which does not divide {matrices[0].shape[1]}")
+        sizes = " and ".join(str(k) for k in sorted({m.shape[1] for m in matrices}))
+        notes.append(f"{what}: block {fitted.block} instead of {wanted.block}, for input dimensions of {sizes}")
     return fitted
 
 

@@ -4,7 +4,6 @@ It knows offsets and bytes; what a region means is the graph's business.
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -39,9 +38,8 @@ class Region:
 class WeightsFile:
     """The file while it grows, and the account of what its tensors cost."""
 
-    def __init__(self, folder: Path, on_bytes: Callable[[int], None] = lambda _: None):
+    def __init__(self, folder: Path):
         self._folder = folder
-        self._on_bytes = on_bytes
         self._end = 0
         self._groups: dict[tuple[str, str], list[int]] = {}
         self._descriptor = os.open(folder / WEIGHTS_NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
@@ -66,7 +64,6 @@ class WeightsFile:
         while view:
             written = os.pwrite(self._descriptor, view, offset)
             view, offset = view[written:], offset + written
-        self._on_bytes(data.nbytes)
 
     def account(self, group: str, scheme: str, parameters: int, nbytes: int) -> None:
         """Add weights to a group of the manifest's table."""

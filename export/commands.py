@@ -1,0 +1,80 @@
+"""The verb `moedge export`: options in, a progress bar while it works, a summary at the end."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from moedge.devices.errors import MoedgeError
+from moedge.quant.scheme import SCHEME_NAMES, parse_scheme
+from moedge.runtime.manifest import Manifest
+
+if TYPE_CHECKING:
+    from moedge.export.bundle import Progress
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint: config.json, safetensors, tokenizer.json.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the bundle to make.")],
+    scheme: Annotated[str, typer.Option(help=f"How weights are stored: {', '.join(SCHEME_NAMES)}.")] = "int4",
+    experts: Annotated[
+        Literal["fused", "if"] | None,
+        typer.Option(help="fused: ONNX Runtime's fast kernels; if: standard ONNX. [default: fused, for fp32: if]"),
+    ] = None,
+    context: Annotated[int | None, typer.Option(help="Longest sequence to serve, in tokens. [default: 4096 or less]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the bundle if it exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Convert a checkpoint into a quantized ONNX bundle."""
+    from moedge.export.bundle import ExportOptions, export_bundle
+
+    try:
+        chosen = parse_scheme(scheme)
+    except ValueError as error:
+        raise MoedgeError(f"{error}.") from None
+    options = ExportOptions(chosen, experts, context, force)
+    with _bar() as progress:
+        manifest = export_bundle(checkpoint, output, options, progress)
+    _say(output, manifest, as_json)
+
+
+@contextmanager
+def _bar() -> Iterator["Progress"]:
+    """A bar of the checkpoint's bytes on a terminal's stderr, silent elsewhere."""
+    from moedge.export.bundle import Progress
+
+    if not sys.stderr.isatty():
+        yield Progress()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    with Bar(TextColumn("{task.description:<10}"), *columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+        yield Progress(
+            on_total=lambda total: bar.update(task, total=total),
+            on_read=lambda done: bar.advance(task, done),
+            on_stage=lambda stage: bar.update(task, description=stage),
+        )
+
+
+def _say(output: Path, manifest: Manifest, as_json: bool) -> None:
+    size = sum(entry.size for entry in manifest.files.values())
+    report = json.loads((output / "report.json").read_text(encoding="utf-8"))
+    if as_json:
+        print(json.dumps({"bundle": str(output), "bytes": size, **report}, indent=1))
+        return
+    for note in report["notes"]:
+        print(f"note: {note}", file=sys.stderr)
+    model = manifest.model
+    print(
+        f"{output}: {model.model_type}, {model.total_parameters / 1e6:.1f} M parameters "
+        f"({model.active_parameters / 1e6:.1f} M active), {manifest.scheme}, experts {manifest.experts.plan}, "
+        f"{size / 1e6:.1f} MB, {report['seconds']} s"
+    )
