@@ -35,9 +35,11 @@ class Codes:
 
 
 def pack(codes: U8, bits: int) -> U8:
-    """Codes [..., K], one a byte, to packed bytes [..., K * bits / 8], low nibble first."""
+    """Codes [..., K], one a byte, to packed bytes [..., K * bits / 8], low nibble first; ValueError if K is odd at 4 bits."""
     if bits == 8:
         return codes
+    if codes.shape[-1] % 2:
+        raise ValueError(f"{codes.shape[-1]} four-bit codes do not fill whole bytes")
     return np.ascontiguousarray(codes[..., 0::2] | (codes[..., 1::2] << 4))
 
 

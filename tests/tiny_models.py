@@ -54,6 +54,11 @@ def save_checkpoint(config: PreTrainedConfig, folder: Path, seed: int, shard: st
     return model
 
 
+def load_checkpoint(folder: Path) -> PreTrainedModel:
+    """A saved model as transformers reads it, computing in fp32."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager").eval()
+
+
 def byte_tokenizer(path: Path) -> None:
     """A tokenizer with a token a byte after the two special ones."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -71,9 +76,11 @@ def reference_logits(model: PreTrainedModel, ids: np.ndarray) -> np.ndarray:
         return model(torch.from_numpy(ids)[None]).logits[0].float().numpy()
 
 
-def reference_greedy(model: PreTrainedModel, ids: np.ndarray, count: int) -> list[int]:
-    """transformers' greedy continuation, whatever the end-of-sequence token says."""
+def reference_greedy(model: PreTrainedModel, ids: np.ndarray, count: int, banned: int) -> list[int]:
+    """transformers' greedy continuation that never takes the `banned` token, here the end of text."""
     out = [int(i) for i in ids]
     for _ in range(count):
-        out.append(int(reference_logits(model, np.array(out))[-1].argmax()))
+        logits = reference_logits(model, np.array(out))[-1]
+        logits[banned] = -np.inf
+        out.append(int(logits.argmax()))
     return out[len(ids) :]
