@@ -39,7 +39,7 @@ def build_probe(scheme: Scheme, config: Experts) -> ir.Graph:
     if scheme.zero_point:
         inputs += [None, None, None, None, first_values[2], second_values[2]]
     attributes = qmoe_attributes(scheme, replace(config, num_experts_per_tok=EXPERTS), True)
-    actual, copied = ir.Value(name="actual", type=FLOAT), ir.Value(name="exact", type=FLOAT)
+    actual, copied = (ir.Value(name=n, type=FLOAT, shape=ir.Shape([TOKENS, width])) for n in ("actual", "exact"))
     nodes = [
         ir.Node(MICROSOFT, "QMoE", inputs, make_attributes(attributes), outputs=[actual], name="QMoE"),
         ir.Node("", "Identity", [data[2]], outputs=[copied], name="exact"),

@@ -105,7 +105,7 @@ class StandardLowering:
         if routing.weigh is None:
             parts = b.op("Softmax", values, attributes={"axis": -1})
         else:
-            parts = b.op("GatherElements", routing.weigh, indices, attributes={"axis": -1})
+            parts = b.op("GatherElements", routing.weigh, indices, attributes={"axis": 1})
             if routing.normalize:
                 total = b.op("ReduceSum", parts, b.ints(-1), attributes={"keepdims": 1})
                 parts = b.op("Div", parts, b.op("Add", total, b.constant(np.array(1e-20, np.float32))))

@@ -1,0 +1,159 @@
+"""Exports that must fail do so with one sentence, and leave what was there untouched."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny_models as tiny
+from safetensors.numpy import load_file, save_file
+
+from moedge.devices.errors import MoedgeError
+from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.quant.scheme import parse_scheme
+from moedge.runtime.manifest import read_manifest
+
+INT4 = ExportOptions(parse_scheme("int4"))
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    tiny.save_checkpoint(tiny.qwen3_moe(), tmp_path / "checkpoint", 0)
+    return tmp_path / "checkpoint"
+
+
+def refuse(checkpoint, match, options=INT4):
+    """The export fails with that message, and nothing is left beside the checkpoint."""
+    target = checkpoint.parent / "bundle"
+    before = sorted(checkpoint.parent.iterdir())
+    with pytest.raises(MoedgeError, match=match) as caught:
+        export_bundle(checkpoint, target, options)
+    assert str(caught.value).endswith(".")
+    assert sorted(checkpoint.parent.iterdir()) == before
+
+
+def edit_config(checkpoint, **changes):
+    path = checkpoint / "config.json"
+    config = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({k: v for k, v in config.items() if v is not ...}))
+
+
+def edit_tensors(checkpoint, edit):
+    tensors = load_file(checkpoint / "model.safetensors")
+    edit(tensors)
+    save_file(tensors, checkpoint / "model.safetensors")
+
+
+@pytest.mark.parametrize("cut", [1, 1000, 30_000])
+def test_truncated_shard(checkpoint, cut):
+    path = checkpoint / "model.safetensors"
+    os.truncate(path, path.stat().st_size - cut)
+    refuse(checkpoint, r"model\.safetensors \(\d+ bytes\) is truncated or broken")
+
+
+def test_garbage_shard(checkpoint):
+    (checkpoint / "model.safetensors").write_bytes(b"\xff" * 4096)
+    refuse(checkpoint, "truncated or broken")
+
+
+def test_missing_shard_of_an_index(checkpoint):
+    names = load_file(checkpoint / "model.safetensors")
+    index = {"weight_map": dict.fromkeys(names, "model-00001-of-00001.safetensors")}
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
+    refuse(checkpoint, "model-00001-of-00001.safetensors is missing")
+
+
+def test_index_that_points_outside(checkpoint):
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../secret.safetensors"}}))
+    refuse(checkpoint, "outside the folder")
+
+
+def test_missing_tensor(checkpoint):
+    edit_tensors(checkpoint, lambda t: t.pop("model.layers.1.mlp.experts.3.up_proj.weight"))
+    refuse(checkpoint, r"no tensor model\.layers\.1\.mlp\.experts\.3\.up_proj\.weight")
+
+
+def test_leftover_tensor(checkpoint):
+    edit_tensors(checkpoint, lambda t: t.update({"model.layers.0.mlp.shared_expert.up_proj.weight": np.ones((2, 2), np.float32)}))
+    refuse(checkpoint, r"model\.layers\.0\.mlp\.shared_expert\.up_proj\.weight .*has no place in qwen3_moe")
+
+
+def test_more_experts_than_the_config_says(checkpoint):
+    edit_config(checkpoint, num_experts=7, num_local_experts=7)
+    refuse(checkpoint, r"gate\.weight|experts\.7")
+
+
+def test_wrong_width(checkpoint):
+    edit_config(checkpoint, moe_intermediate_size=48)
+    refuse(checkpoint, "do not belong together")
+
+
+def test_unknown_family_names_the_nearest(checkpoint):
+    edit_config(checkpoint, model_type="qwen4_moe")
+    refuse(checkpoint, "qwen3_moe")
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"hidden_act": "gelu"}, "hidden_act"),
+        ({"use_sliding_window": True}, "use_sliding_window"),
+        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "llama3"),
+        ({"num_hidden_layers": "three"}, "num_hidden_layers"),
+        ({"vocab_size": ...}, "vocab_size"),
+    ],
+)
+def test_config_that_cannot_be_honoured(checkpoint, changes, match):
+    edit_config(checkpoint, **changes)
+    refuse(checkpoint, match)
+
+
+def test_missing_and_broken_tokenizer(checkpoint):
+    path = checkpoint / "tokenizer.json"
+    path.write_text("{}")
+    refuse(checkpoint, "not a tokenizer")
+    path.unlink()
+    refuse(checkpoint, r"has no tokenizer\.json")
+
+
+def test_fused_fp32_is_refused(checkpoint):
+    refuse(checkpoint, "fused experts are quantized", ExportOptions(parse_scheme("fp32"), "fused"))
+
+
+def test_context_beyond_the_model(checkpoint):
+    refuse(checkpoint, "--context 513", ExportOptions(parse_scheme("int4"), context=513))
+
+
+def test_existing_bundle_is_replaced_only_by_force(checkpoint):
+    target = checkpoint.parent / "bundle"
+    export_bundle(checkpoint, target, INT4)
+    refuse(checkpoint, "--force")
+    export_bundle(checkpoint, target, ExportOptions(parse_scheme("int8"), force=True))
+    assert read_manifest(target).scheme == "int8-block32"
+
+
+def test_failed_replacement_keeps_the_old_bundle(checkpoint):
+    target = checkpoint.parent / "bundle"
+    export_bundle(checkpoint, target, INT4)
+    before = {p.name: p.read_bytes() for p in target.iterdir()}
+    edit_tensors(checkpoint, lambda t: t.pop("lm_head.weight"))
+    refuse(checkpoint, "lm_head", ExportOptions(parse_scheme("int8"), force=True))
+    assert {p.name: p.read_bytes() for p in target.iterdir()} == before
+
+
+def test_disk_full_leaves_nothing(checkpoint):
+    """With files limited to 1 MiB the weights do not fit: exit code 1, one sentence, no bundle, no remains."""
+    target = checkpoint.parent / "bundle"
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+        "from moedge.runtime.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "export", str(checkpoint), "-o", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert sorted(p.name for p in checkpoint.parent.iterdir()) == ["checkpoint"]
