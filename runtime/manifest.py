@@ -3,6 +3,7 @@
 It owns the schema and its JSON form. It does not open weights, check hashes or know ONNX.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,22 +101,43 @@ class Manifest:
     tools: dict[str, str]  # name of a package to the version that made this bundle
 
 
+def render(manifest: Manifest) -> bytes:
+    """The one JSON text of a manifest; its last key `sha256` is the hash of the text without that key."""
+    data = unstructure(manifest)
+    digest = hashlib.sha256(_json(data)).hexdigest()
+    return _json(data | {"sha256": digest})
+
+
+def _json(data: object) -> bytes:
+    return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+
+
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write `folder`/manifest.json."""
-    text = json.dumps(unstructure(manifest), indent=1, ensure_ascii=False)
-    (folder / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+    (folder / MANIFEST_NAME).write_bytes(render(manifest))
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read `folder`/manifest.json; raise MoedgeError if it is missing, not JSON, or of another schema."""
+    """Read `folder`/manifest.json; raise MoedgeError if it is missing, not JSON, of another schema, or altered."""
     path = folder / MANIFEST_NAME
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        data = json.loads(content)
     except (FileNotFoundError, NotADirectoryError):
-        raise MoedgeError(f"{folder} is not a bundle (it has no {MANIFEST_NAME}): make one with `moedge export`.") from None
-    except (ValueError, OSError) as error:
+        raise MoedgeError(
+            f"{folder} is not a bundle (it has no {MANIFEST_NAME}): make one with `moedge export`."
+        ) from None
+    except (ValueError, OSError, RecursionError) as error:
         raise MoedgeError(f"{path} cannot be read ({error}): export the bundle again.") from None
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version != SCHEMA_VERSION:
-        raise MoedgeError(f"{path} has schema version {version!r}, this moedge reads {SCHEMA_VERSION}: export it again.")
-    return structure(data, Manifest, str(path))
+        raise MoedgeError(
+            f"{path} has schema version {version!r}, this moedge reads {SCHEMA_VERSION}: export it again."
+        )
+    data.pop("sha256", None)
+    manifest = structure(data, Manifest, str(path))
+    if render(manifest) != content:  # the manifest vouches for all other files, and its own hash for itself
+        raise MoedgeError(
+            f"{path} is not as it was written (its sha256 does not match): copy or export the bundle again."
+        )
+    return manifest

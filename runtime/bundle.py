@@ -1,0 +1,142 @@
+"""Whether a bundle on disk is what its manifest says: every file there, whole, plain, and no other.
+
+ONNX Runtime loads flipped bits and hard links without complaint, so integrity is checked here before it opens
+anything. What the manifest means is in manifest.py; sizes in memory are in sizes.py.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from moedge.devices.errors import MoedgeError
+from moedge.runtime.manifest import MANIFEST_NAME, MODEL_NAME, FileEntry, Manifest, read_manifest
+
+Progress = Callable[[int, int], None]  # bytes hashed so far, bytes in all
+
+CHUNK_BYTES = 1 << 20
+MOST_MANIFEST_BYTES = 64 << 20
+
+
+def open_bundle(path: Path, check_hashes: bool = True) -> Manifest:
+    """The manifest of the bundle in folder `path`, after every check; without hashes, after the quick ones.
+
+    Raises MoedgeError that names the first problem.
+    """
+    manifest = _read_manifest(path)
+    for problem in _problems(path, manifest, check_hashes, lambda done, total: None):
+        raise MoedgeError(f"Bundle {path} is not intact, {problem}: copy or export it again.")
+    return manifest
+
+
+def check_bundle(path: Path, progress: Progress) -> list[str]:
+    """Every problem of the bundle in folder `path`, a line each, quick checks first; empty if it is intact.
+
+    `progress` is called after each chunk that was hashed. If the manifest itself does not hold, that is the only
+    problem told: nothing else can be checked then. Raises MoedgeError if `path` is no bundle at all.
+    """
+    try:
+        manifest = _read_manifest(path)
+    except MoedgeError as error:
+        if not os.path.lexists(path / MANIFEST_NAME):
+            raise
+        return [str(error)]
+    return list(_problems(path, manifest, True, progress))
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    if not folder.is_dir():
+        raise MoedgeError(f"There is no bundle folder {folder}: make one with `moedge export`.")
+    if os.path.lexists(folder / MANIFEST_NAME):
+        fault = _plain_file_fault((folder / MANIFEST_NAME).lstat())
+        if fault:
+            raise MoedgeError(f"Bundle {folder} is not intact, {MANIFEST_NAME} {fault}: copy or export it again.")
+        if (folder / MANIFEST_NAME).stat().st_size > MOST_MANIFEST_BYTES:
+            raise MoedgeError(f"{folder / MANIFEST_NAME} is larger than {MOST_MANIFEST_BYTES} bytes: export it again.")
+    return read_manifest(folder)
+
+
+def _problems(folder: Path, manifest: Manifest, check_hashes: bool, progress: Progress) -> Iterator[str]:
+    if MODEL_NAME not in manifest.files:
+        yield f"the manifest lists no {MODEL_NAME}"
+    plain: dict[str, FileEntry] = {}
+    for name, entry in manifest.files.items():
+        fault = _name_fault(name) or _entry_fault(folder / name, entry)
+        if fault:
+            yield f"{name!r} {fault}"
+        else:
+            plain[name] = entry
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names, not paths
+        if name != MANIFEST_NAME and name not in manifest.files:
+            yield f"{name!r} is not in the manifest"
+    if check_hashes:
+        yield from _hash_problems(folder, plain, progress)
+
+
+def _name_fault(name: str) -> str:
+    if name == MANIFEST_NAME:
+        return "cannot vouch for itself"
+    path, foreign = PurePosixPath(name), PureWindowsPath(name)
+    if path.is_absolute() or foreign.is_absolute() or foreign.drive:
+        return "is an absolute path"
+    if name in ("", ".", "..") or ".." in foreign.parts:
+        return "leads out of the bundle"
+    if name != path.name or name != foreign.name:
+        return "lies in a sub-folder: a bundle has none"
+    return "" if name.isprintable() else "has letters in its name that cannot be shown"
+
+
+def _entry_fault(path: Path, entry: FileEntry) -> str:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, ValueError) as error:
+        return f"cannot be read ({error})"
+    fault = _plain_file_fault(found)
+    if fault:
+        return fault
+    return "" if found.st_size == entry.size else f"has {found.st_size} bytes, the manifest says {entry.size}"
+
+
+def _plain_file_fault(found: os.stat_result) -> str:
+    if stat.S_ISLNK(found.st_mode):
+        return "is a symbolic link"
+    if stat.S_ISDIR(found.st_mode):
+        return "is a folder: a bundle has none"
+    if not stat.S_ISREG(found.st_mode):
+        return "is not a plain file"
+    if found.st_nlink > 1:
+        return f"is a hard link ({found.st_nlink} names): what another name changes would change here"
+    return ""
+
+
+def _hash_problems(folder: Path, files: dict[str, FileEntry], progress: Progress) -> Iterator[str]:
+    total = sum(entry.size for entry in files.values())
+    done = 0
+    for name, entry in files.items():
+        digest = hashlib.sha256()
+        left = entry.size
+        try:
+            for chunk in _chunks(folder / name):
+                digest.update(chunk)
+                done, left = done + len(chunk), left - len(chunk)
+                progress(done, total)
+                if left < 0:  # it grows while it is read
+                    break
+        except OSError as error:
+            yield f"{name!r} cannot be read ({error.strerror or error})"
+            continue
+        if digest.hexdigest() != entry.sha256:
+            yield f"{name!r} is not as it was written (its sha256 does not match)"
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    # A link or pipe that was put there since the quick check is not followed and not waited for.
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags), "rb", buffering=0) as file:
+        if fault := _plain_file_fault(os.fstat(file.fileno())):
+            raise OSError(fault)
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk

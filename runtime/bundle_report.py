@@ -1,0 +1,89 @@
+"""What `inspect` and `verify` say about a bundle: the same facts as lines for people and as JSON for machines.
+
+Sizes come from sizes.py, problems from bundle.py; nothing is computed here but text.
+"""
+
+from typing import Any
+
+from moedge.devices.structure import unstructure
+from moedge.runtime.manifest import Manifest
+from moedge.runtime.sizes import (
+    cache_bytes_per_token,
+    disk_bits_per_weight,
+    disk_bytes,
+    memory_bytes,
+    model_memory_bytes,
+)
+
+
+def describe(manifest: Manifest) -> dict[str, Any]:
+    """The manifest's facts with the computed sizes beside them, ready for JSON."""
+    facts: dict[str, Any] = unstructure(manifest)
+    for listed, group in zip(facts["tensors"], manifest.tensors, strict=True):
+        listed["bits_per_weight"] = round(disk_bits_per_weight(group), 3)
+        listed["estimated_memory_bytes"] = memory_bytes(group, manifest.experts.plan)
+    facts["disk_bytes"] = disk_bytes(manifest)
+    facts["estimated_memory_bytes"] = model_memory_bytes(manifest)
+    facts["cache_bytes_per_token"] = cache_bytes_per_token(manifest)
+    return facts
+
+
+def description_lines(manifest: Manifest) -> list[str]:
+    """The same for people, one fact or one tensor group a line."""
+    model, experts = manifest.model, manifest.experts
+    kernel = "fp32" if not experts.block_size else f"int{experts.bits} in blocks of {experts.block_size}"
+    kernel += " with zero points" if experts.zero_point else ""
+    memory, per_token = model_memory_bytes(manifest), cache_bytes_per_token(manifest)
+    ends = ", ".join(str(token) for token in model.eos_token_ids) or "none"
+    return [
+        f"{manifest.name}: {model.model_type}, scheme {manifest.scheme}",
+        "",
+        f"  parameters  {_count(model.total_parameters)} in all, {_count(model.active_parameters)} active for a token",
+        f"  layers      {model.num_hidden_layers}, {model.moe_layers} with experts; hidden size {model.hidden_size}",
+        f"  experts     {model.num_experts} a layer, {model.num_experts_per_tok} for a token",
+        f"  plan        {experts.plan}, {kernel}",
+        f"  vocabulary  {model.vocab_size} tokens, ends with {ends}",
+        f"  context     {model.context_length} tokens, {_size(per_token)} of cache for each, "
+        f"{_size(per_token * model.context_length)} when full",
+        f"  chat        {model.chat_format}",
+        f"  on disk     {_size(disk_bytes(manifest))} in {len(manifest.files)} files",
+        f"  in memory   {_estimate(memory)}, without cache and scratch",
+        f"  made by     {', '.join(f'{name} {version}' for name, version in manifest.tools.items())}",
+        "",
+        *_group_lines(manifest),
+    ]
+
+
+def _group_lines(manifest: Manifest) -> list[str]:
+    rows = [("tensors", "scheme", "weights", "bits/weight", "on disk", "in memory")]
+    for group in manifest.tensors:
+        bits = f"{disk_bits_per_weight(group):.2f}"
+        memory = _estimate(memory_bytes(group, manifest.experts.plan))
+        rows.append((group.name, group.scheme, _count(group.parameters), bits, _size(group.bytes), memory))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  " + "  ".join(cells))
+    return lines
+
+
+def _estimate(size: int | None) -> str:
+    return "not estimated" if size is None else f"about {_size(size)}"
+
+
+def _count(number: int) -> str:
+    for unit, letter in ((10**12, " T"), (10**9, " B"), (10**6, " M"), (10**3, " k")):
+        if number >= unit:
+            return f"{number / unit:.2f}{letter}"
+    return str(number)
+
+
+def _size(size: int) -> str:
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.2f} {name}"
+    return f"{size} bytes"

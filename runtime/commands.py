@@ -1,0 +1,106 @@
+"""The verbs of this stage: `inspect`, `verify` and `run`. They parse and print; the work is done by what they import.
+
+Imports stand inside the functions, so that one verb does not pay for what another needs.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle folder, as `moedge export` made it.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
+
+
+def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
+    """Show what a bundle holds: model, bits a tensor group, sizes on disk and in memory."""
+    import json
+
+    from moedge.runtime.bundle_report import describe, description_lines
+    from moedge.runtime.manifest import read_manifest
+
+    manifest = read_manifest(bundle)
+    if as_json:
+        typer.echo(json.dumps(describe(manifest), indent=1, ensure_ascii=False))
+    else:
+        typer.echo("\n".join(description_lines(manifest)))
+
+
+def verify(bundle: BundleArgument, as_json: JsonOption = False) -> None:
+    """Check every file of a bundle against its manifest; exit 1 and list all problems if it is not intact."""
+    import json
+
+    from moedge.runtime.bundle import check_bundle
+    from moedge.runtime.progress import bytes_progress
+
+    with bytes_progress("verify") as progress:
+        problems = check_bundle(bundle, progress)
+    if as_json:
+        typer.echo(json.dumps({"bundle": str(bundle), "intact": not problems, "problems": problems}, indent=1))
+    else:
+        typer.echo("\n".join(problems) or f"{bundle} is intact: every file is as its manifest says.")
+    if problems:
+        raise typer.Exit(1)
+
+
+def run(
+    bundle: BundleArgument,
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="[PROMPT]", help="What to say; `-` reads it from stdin. Without it: a chat.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="End an answer after this many tokens.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy; default: the bundle's.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest tokens; 0 is off.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest tokens that hold this mass.")] = None,
+    min_p: Annotated[float | None, typer.Option(help="Drop tokens below this share of the likeliest.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same answer.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="No chat template: continue the prompt as it is.")] = False,
+    system: Annotated[str | None, typer.Option(help="The system message of the chat.")] = None,
+    tools: Annotated[Path | None, typer.Option(help="A JSON file with tools that the model may call.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="A device profile, by name or path; default: this machine.")
+    ] = None,
+    allow_slow: Annotated[bool, typer.Option("--allow-slow", help="Run even without a fast expert kernel.")] = False,
+    check_hashes: Annotated[bool, typer.Option(help="Check the bundle's sha256 sums before loading it.")] = True,
+) -> None:
+    """Answer one prompt, or chat in the terminal."""
+    import sys
+    from dataclasses import replace
+
+    from moedge.devices.errors import MoedgeError
+    from moedge.runtime.chat_format import calls_tools
+    from moedge.runtime.conversation import Conversation, Writing
+    from moedge.runtime.engine import Engine
+    from moedge.runtime.terminal import Screen, chat, print_answer, print_text, read_tools
+
+    screen = Screen()
+    if prompt == "-" or (prompt is None and not sys.stdin.isatty()):
+        prompt = sys.stdin.read()
+    if prompt is None and (raw or not screen.is_terminal):
+        raise MoedgeError("There is no prompt, and a chat needs a terminal and a template: give a PROMPT.")
+    if raw and (system is not None or tools is not None):
+        raise MoedgeError(
+            "--system and --tools are parts of a chat template, which --raw leaves out: drop one of them."
+        )
+    offered = None if tools is None else read_tools(tools)
+    engine = Engine.load(bundle, profile, allow_slow=allow_slow, check_hashes=check_hashes)
+    if offered and not calls_tools(engine.manifest.model.chat_format):
+        raise MoedgeError(f"{engine.manifest.name} has no format for tool calls: leave out --tools.")
+    given: dict[str, Any] = {
+        "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
+        "seed": seed, "stop": tuple(stop) if stop else None,
+    }  # fmt: skip
+    params = replace(engine.defaults, **{name: value for name, value in given.items() if value is not None})
+    if prompt is None:
+        chat(Conversation(engine, params, system, offered), screen)
+        return
+    if raw:
+        ids = engine.tokenizer.encode(prompt, allow_special=True, add_special_tokens=True)
+        finished = print_text(Writing(engine.session(), ids, params), screen)
+    else:
+        conversation = Conversation(engine, params, system, offered)
+        conversation.say(prompt)
+        finished = print_answer(conversation, screen)
+    if not finished:
+        raise typer.Exit(130)

@@ -1,0 +1,167 @@
+"""A chat with one engine: the messages so far and a session that follows them. Knows no terminal and no HTTP.
+
+Every turn renders the whole conversation again and feeds what the session does not hold yet.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moedge.runtime.chat_delta import CallArguments, CallStart, Content, Delta, Reasoning
+from moedge.runtime.engine import Engine
+from moedge.runtime.generation import FinishReason, Token
+from moedge.runtime.sampling import SamplingParams
+from moedge.runtime.session import Interrupted, Session
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tool call as the model made it; `arguments` is JSON text, which may be broken."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Writing:
+    """One answer while it is written: iterate for its tokens, then read the numbers.
+
+    The model works on a thread of its own, so that `stop` takes effect within an operator, even during a long prompt.
+    """
+
+    def __init__(self, session: Session, token_ids: Sequence[int], params: SamplingParams) -> None:
+        self.prompt_tokens = len(token_ids)
+        rest = session.resume(token_ids)
+        self.cached_tokens = session.length
+        self.generated_tokens = 0
+        self.finish_reason: FinishReason | None = None  # None: it was stopped
+        self._session = session
+        self._tokens = session.generate(rest, params)
+        self._events: queue.SimpleQueue[Token | BaseException] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="moedge-answer", daemon=True)
+        self._start = self._first = self._last = time.perf_counter()
+
+    def __iter__(self) -> Iterator[Token]:
+        self._start = time.perf_counter()
+        self._thread.start()
+        try:
+            while self.finish_reason is None:
+                event = self._events.get()
+                if isinstance(event, Interrupted):
+                    return
+                if isinstance(event, BaseException):
+                    raise event
+                self._count(event)
+                yield event
+        finally:
+            if self.finish_reason is None:
+                self.stop()
+            self._thread.join()
+
+    def stop(self) -> None:
+        """End the answer; what came before stays in the session."""
+        self._session.interrupt()
+
+    @property
+    def prompt_seconds(self) -> float:
+        """Until the first token."""
+        return self._first - self._start
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of generation, the first token apart; 0 if there was no second one."""
+        return (self.generated_tokens - 1) / (self._last - self._first) if self.generated_tokens > 1 else 0.0
+
+    def _count(self, token: Token) -> None:
+        self._last = time.perf_counter()
+        if self.generated_tokens == 0:
+            self._first = self._last
+        self.generated_tokens += 1
+        self.finish_reason = token.finish_reason
+
+    def _work(self) -> None:
+        try:
+            for token in self._tokens:
+                self._events.put(token)
+        except BaseException as error:  # whatever it is, the thread that waits must learn of it
+            self._events.put(error)
+
+
+class Conversation:
+    """Messages in OpenAI's form, and the session that has read them."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        params: SamplingParams,
+        system: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._params = params
+        self._system = system
+        self._tools = tools
+        self._session = engine.session()
+        self.messages: list[dict[str, Any]] = []
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all messages but the system's."""
+        self.messages = [{"role": "system", "content": self._system}] if self._system else []
+
+    def say(self, text: str) -> None:
+        """Add a message of the user."""
+        self.messages.append({"role": "user", "content": text})
+
+    def give_result(self, call: Call, text: str) -> None:
+        """Add what a tool returned."""
+        self.messages.append({"role": "tool", "tool_call_id": call.id, "name": call.name, "content": text})
+
+    def write(self) -> Writing:
+        """Begin the next answer; MoedgeError if the conversation no longer fits the context."""
+        return Writing(self._session, self._engine.encode_chat(self.messages, self._tools), self._params)
+
+    def read(self, writing: Writing) -> Iterator[Delta]:
+        """The answer's parts as they come; at its end, or wherever it was stopped, it joins the messages."""
+        parser = self._engine.chat_parser()
+        parts: list[Delta] = []
+        try:
+            for token in writing:
+                parts += (deltas := parser.push(token.text))
+                yield from deltas
+            parts += (deltas := parser.finish())
+            yield from deltas
+        finally:
+            message = message_of(parts)
+            if writing.finish_reason != "stop":
+                message.pop("tool_calls", None)  # nobody will answer a call that broke off
+            self.messages.append(message)
+
+    def open_calls(self) -> list[Call]:
+        """The tool calls of the last answer."""
+        made = self.messages[-1].get("tool_calls", []) if self.messages else []
+        return [Call(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in made]
+
+
+def message_of(parts: Sequence[Delta]) -> dict[str, Any]:
+    """The assistant's message that these parts add up to."""
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": "".join(part.text for part in parts if isinstance(part, Content)),
+    }
+    if reasoning := "".join(part.text for part in parts if isinstance(part, Reasoning)):
+        message["reasoning_content"] = reasoning
+    starts = [part for part in parts if isinstance(part, CallStart)]
+    if starts:
+        arguments = dict.fromkeys((start.index for start in starts), "")
+        for part in parts:
+            if isinstance(part, CallArguments):
+                arguments[part.index] += part.text
+        message["tool_calls"] = [
+            {"id": s.id, "type": "function", "function": {"name": s.name, "arguments": arguments[s.index]}}
+            for s in starts
+        ]
+    return message

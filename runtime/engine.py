@@ -1,0 +1,167 @@
+"""The loaded model: graph, tokenizer, template, profile and manifest of one bundle. Immutable once loaded.
+
+It opens a bundle and hands out sessions; a timeline's state is `session.py`, choosing tokens `generation.py`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from moedge.devices.errors import MoedgeError
+from moedge.devices.profile import Profile, load_profile
+from moedge.runtime.bundle import open_bundle
+from moedge.runtime.chat_format import ChatParser, chat_parser
+from moedge.runtime.chat_template import ChatTemplate
+from moedge.runtime.kernel_probe import prove_fast_kernel
+from moedge.runtime.manifest import MODEL_NAME, Manifest
+from moedge.runtime.sampling import SamplingParams
+from moedge.runtime.session import Session
+from moedge.runtime.text import TOKENIZER_NAME, Tokenizer
+
+TEMPLATE_NAME = "chat_template.jinja"
+GENERATION_NAME = "generation_config.json"
+
+
+class Engine:
+    """One bundle, loaded. Safe to share between threads; every session has a cache of its own."""
+
+    def __init__(self, folder: Path, manifest: Manifest, profile: Profile, onnx: onnxruntime.InferenceSession) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.profile = profile
+        self.onnx = onnx
+        self.tokenizer = Tokenizer.from_file(folder / TOKENIZER_NAME)
+        config = _read_generation_config(folder / GENERATION_NAME)
+        self.defaults = _default_params(config)
+        self.eos_token_ids = frozenset(manifest.model.eos_token_ids) | _eos_of(config)
+        self._template = self._load_template()
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        profile: str | Profile | None = None,
+        *,
+        allow_slow: bool = False,
+        check_hashes: bool = True,
+    ) -> "Engine":
+        """Open a bundle; `profile` is a device profile, its name, or None for the machine at hand.
+
+        Raises MoedgeError if the bundle is damaged, if this machine has no fast kernel for its experts (`allow_slow`
+        turns that into a warning on stderr), or if onnxruntime cannot load the graph.
+        """
+        folder = Path(path)
+        manifest = open_bundle(folder, check_hashes=check_hashes)
+        if not isinstance(profile, Profile):
+            profile = load_profile(profile or "auto")
+        options = session_options(profile)
+        prove_fast_kernel(folder, manifest, allow_slow=allow_slow)
+        try:
+            onnx = onnxruntime.InferenceSession(folder / MODEL_NAME, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no other base
+            raise MoedgeError(f"onnxruntime {onnxruntime.__version__} cannot load {folder}: {error}") from error
+        _check_names(folder, manifest, onnx)
+        return cls(folder, manifest, profile, onnx)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the bundle can chat; a base model only completes text."""
+        return self._template is not None
+
+    def session(self) -> Session:
+        """A new, empty timeline."""
+        return Session(self)
+
+    def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        """Logits at every position, [n, vocab]: row i predicts token i + 1."""
+        session = self.session()
+        session.check(token_ids)
+        logits = np.empty((len(token_ids), self.manifest.model.vocab_size), np.float32)  # [n, vocab]
+        chunk = self.profile.prefill_chunk
+        for start in range(0, len(token_ids), chunk):
+            session.run(token_ids[start : start + chunk], logits[start : start + chunk])
+        return logits
+
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> list[int]:
+        """Token ids of a conversation in the model's own template; special tokens come from the template only."""
+        if self._template is None:
+            raise MoedgeError(f"{self.manifest.name} has no chat template: complete text instead (`moedge run --raw`).")
+        pieces = self._template.render_pieces(messages, tools, add_generation_prompt)
+        return [i for text, trusted in pieces for i in self.tokenizer.encode(text, allow_special=trusted)]
+
+    def chat_parser(self) -> ChatParser:
+        """A fresh parser for one answer in this model's chat format."""
+        return chat_parser(self.manifest.model.chat_format)
+
+    def _load_template(self) -> ChatTemplate | None:
+        try:
+            source = (self.folder / TEMPLATE_NAME).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        facts = self.manifest.model
+        bos = None if facts.bos_token_id is None else self.tokenizer.spelling(facts.bos_token_id)
+        eos = self.tokenizer.spelling(facts.eos_token_ids[0]) if facts.eos_token_ids else None
+        return ChatTemplate(source, self.tokenizer.special_tokens, bos_token=bos, eos_token=eos)
+
+
+def session_options(profile: Profile) -> onnxruntime.SessionOptions:
+    """How onnxruntime runs the graph on this device."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = profile.intra_op_threads
+    options.inter_op_num_threads = 1
+    # a memory pattern is stored for every combination of shapes: with a growing cache that is one a step, forever
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(profile.allow_spinning)))
+    options.log_severity_level = 3
+    return options
+
+
+def _check_names(folder: Path, manifest: Manifest, onnx: onnxruntime.InferenceSession) -> None:
+    """The graph must take and give what docs/graph.md says."""
+    inputs = {node.name for node in onnx.get_inputs()}
+    outputs = {node.name for node in onnx.get_outputs()}
+    optional = {node.name for node in onnx.get_overridable_initializers()}
+    missing = [
+        *sorted({"input_ids", "attention_mask", *(tensor.past for tensor in manifest.cache)} ^ inputs),
+        *sorted({"logits", *(tensor.present for tensor in manifest.cache)} ^ outputs),
+        *sorted({"logits_to_keep"} - optional),
+    ]
+    if missing:
+        names = ", ".join(missing[:5])
+        raise MoedgeError(f"{folder / MODEL_NAME} and its manifest disagree about {names}: export the bundle again.")
+
+
+def _read_generation_config(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise MoedgeError(f"{path} is not JSON ({error}): export the bundle again.") from None
+    if not isinstance(data, dict):
+        raise MoedgeError(f"{path} is not a JSON object: export the bundle again.")
+    return data
+
+
+def _default_params(config: Mapping[str, Any]) -> SamplingParams:
+    """What the model's makers recommend; silence means plain sampling, `do_sample` false means greedy."""
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+    stated = {name: config[name] for name in names if config.get(name) is not None}
+    if config.get("do_sample") is False:
+        stated["temperature"] = 0.0
+    return SamplingParams(**stated)
+
+
+def _eos_of(config: Mapping[str, Any]) -> frozenset[int]:
+    eos = config.get("eos_token_id")
+    return frozenset() if eos is None else frozenset([eos] if isinstance(eos, int) else eos)

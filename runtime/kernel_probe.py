@@ -1,0 +1,88 @@
+"""Which QMoE kernel this machine takes, found out at load: by rule where a reason is known, then by a run.
+
+The fast kernel works on int8 activations and so differs from exact arithmetic by about 1 %. The fallback, which
+dequantizes all experts at every call and is an order of magnitude slower, agrees to 1e-5. docs/graph.md has the probe.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from moedge.devices.errors import MoedgeError
+from moedge.runtime.manifest import PROBE_NAME, ExpertKernel, Manifest
+
+FIRST_FAST_VERSION = (1, 31)
+OVERRIDE = "ORT_QMOE_CPU_QNBIT_GEMM"
+EXACT_BELOW = 1e-4  # the dequantizing fallback ran
+WRONG_ABOVE = 0.05  # no kernel that works is this far off
+
+
+def prove_fast_kernel(folder: Path, manifest: Manifest, allow_slow: bool = False) -> None:
+    """Return if the bundle has no QMoE nodes or the fast kernel runs them.
+
+    MoedgeError with the reason if it would not; with `allow_slow` a warning on stderr instead. Results that are wrong
+    on this machine are an error always.
+    """
+    if manifest.experts.plan != "fused":
+        return
+    reason = known_reason(manifest.experts, manifest.model.hidden_size, onnxruntime.__version__, dict(os.environ))
+    difference = run_probe(folder / PROBE_NAME)
+    if not difference <= WRONG_ABOVE:  # NaN is wrong too
+        raise MoedgeError(
+            f"the expert kernel of onnxruntime {onnxruntime.__version__} computes wrong results on this CPU (off by "
+            f"{difference:.0%}): install another version of onnxruntime, or export with `--experts if`."
+        )
+    if reason is None and difference < EXACT_BELOW:
+        kernel = manifest.experts
+        reason = (
+            f"onnxruntime {onnxruntime.__version__} has no fast kernel for {kernel.bits}-bit experts "
+            f"in blocks of {kernel.block_size} on this CPU"
+        )
+    if reason is None:
+        return
+    if not allow_slow:
+        raise MoedgeError(
+            f"{reason}, so every step would dequantize all experts, ten times slower or more: "
+            "change that, or pass --allow-slow."
+        )
+    print(f"warning: {reason}; answers will be slow.", file=sys.stderr)
+
+
+def known_reason(experts: ExpertKernel, hidden_size: int, version: str, environ: dict[str, str]) -> str | None:
+    """Why the fast kernel cannot run, if a rule says so; None leaves it to the probe."""
+    release = tuple(int(part) for part in version.split(".")[:2])
+    if release < FIRST_FAST_VERSION:
+        return f"onnxruntime {version} has no fast expert kernel (1.31 is the first that has)"
+    if experts.bits not in (4, 8):
+        return f"the experts have {experts.bits} bits and the fast kernel reads 4 or 8"
+    if experts.block_size == 0:
+        return "the experts have one scale a row and the fast kernel needs blocks"
+    if hidden_size % experts.block_size:
+        return f"blocks of {experts.block_size} do not divide the hidden size {hidden_size}"
+    if environ.get(OVERRIDE, "").lower() in ("0", "fp32"):
+        return f"the environment variable {OVERRIDE}={environ[OVERRIDE]} turns the fast expert kernel off"
+    return None
+
+
+def run_probe(path: Path) -> float:
+    """The largest difference between the probe's two outputs, relative to the largest exact value."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    # a probe has no inputs: optimization could fold it into a constant by another path than a model's node takes
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        actual, exact = session.run(["actual", "exact"], {})
+    except Exception as error:  # onnxruntime's exceptions share no other base
+        raise MoedgeError(f"{path} does not run ({error}): export the bundle again.") from error
+    return relative_difference(actual, exact)
+
+
+def relative_difference(actual: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
+    """max |actual - exact| / max |exact|."""
+    return float(np.abs(actual - exact).max() / np.abs(exact).max())

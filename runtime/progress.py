@@ -1,0 +1,37 @@
+"""A progress bar in bytes on stderr, for work on files of many gigabytes; silent where nobody watches."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+BIG_BYTES = 256 << 20  # below this the work is over before a bar can be read
+
+
+@contextmanager
+def bytes_progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to call with (bytes done, bytes in all); the bar shows up with the first call about big files."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn(label),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(label, total=None)
+
+    def show(done: int, total: int) -> None:
+        if total >= BIG_BYTES:
+            bar.start()
+            bar.update(task, completed=done, total=total)
+
+    try:
+        yield show
+    finally:
+        bar.stop()

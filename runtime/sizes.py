@@ -1,0 +1,55 @@
+"""What a bundle costs, computed from its manifest alone: bits a weight, bytes on disk, in memory, a token of cache.
+
+Arithmetic only; nothing is opened or loaded, and nothing here is a measurement.
+"""
+
+import re
+from math import prod
+
+from moedge.runtime.manifest import ExpertPlan, Manifest, TensorGroup
+
+CACHE_BYTES = 4  # the cache is fp32
+BLOCK_SCHEME = re.compile(r"int(\d+)[- ]block ?(\d+)")
+
+
+def disk_bits_per_weight(group: TensorGroup) -> float:
+    """Bits a weight in the bundle's files, scales and zero points included; 0 for a group without weights."""
+    return 8 * group.bytes / group.parameters if group.parameters else 0.0
+
+
+def packed_bits_per_weight(bits: int, block_size: int) -> float:
+    """Bits a weight after ONNX Runtime has packed it for QMoE or MatMulNBits on the CPU.
+
+    The packed form holds the codes and, for each block, an fp32 scale and an fp32 block sum, whatever the precision of
+    the scales on disk; a zero point is folded into the sum and costs nothing: bits + 64 / block_size.
+    """
+    return bits + 64 / block_size
+
+
+def memory_bytes(group: TensorGroup, plan: ExpertPlan) -> int | None:
+    """Estimated bytes of the group once loaded: packed if its scheme is one of blocks, else as on disk.
+
+    None for blocks in the `if` plan: there ONNX Runtime decides at load which of them it unpacks to fp32.
+    """
+    scheme = BLOCK_SCHEME.search(group.scheme)
+    if scheme is None:
+        return group.bytes
+    if plan != "fused":
+        return None
+    return round(group.parameters * packed_bits_per_weight(int(scheme[1]), int(scheme[2])) / 8)
+
+
+def model_memory_bytes(manifest: Manifest) -> int | None:
+    """Estimated bytes of all weights once loaded, without cache and scratch; None if a group has no estimate."""
+    sizes = [memory_bytes(group, manifest.experts.plan) for group in manifest.tensors]
+    return None if None in sizes else sum(size or 0 for size in sizes)
+
+
+def cache_bytes_per_token(manifest: Manifest) -> int:
+    """Bytes that one token of context takes in all caches together."""
+    return sum(prod(tensor.shape) for tensor in manifest.cache) * CACHE_BYTES
+
+
+def disk_bytes(manifest: Manifest) -> int:
+    """Bytes of all files that the manifest lists."""
+    return sum(entry.size for entry in manifest.files.values())

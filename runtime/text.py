@@ -1,0 +1,124 @@
+"""Text to token ids and back. It owns `tokenizer.json`; templates live elsewhere, streams in `text_stream.py`.
+
+What a user wrote never becomes a special token.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from threading import Lock
+
+import tokenizers
+from tokenizers import decoders
+
+from moedge.devices.errors import MoedgeError
+from moedge.runtime.text_stream import ByteStream, TextStream, WindowStream
+
+TOKENIZER_NAME = "tokenizer.json"
+
+
+class Tokenizer:
+    """The tokenizer of one bundle; safe to share between threads."""
+
+    def __init__(self, definition: str) -> None:
+        data = json.loads(definition)
+        added = data.get("added_tokens", [])
+        self._special = frozenset(token["id"] for token in added if token["special"])
+        # Some models mark <think> or <tool_call> as ordinary added tokens. They steer the model all the same, so text
+        # of a user must not become them; runs of blanks, which some vocabularies add too, may.
+        for token in added:
+            token["special"] = token["special"] or bool(token["content"].strip())
+        self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(data))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._byte_level = isinstance(self._tokenizer.decoder, decoders.ByteLevel)
+        self._added: dict[int, bytes] = {token["id"]: token["content"].encode() for token in added}
+        self._bytes: dict[int, bytes] = {}
+        self._lock = Lock()  # encode_special_tokens is a setting of the tokenizer, not of a call
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Tokenizer":
+        """Read a tokenizer.json; MoedgeError if it is missing or broken."""
+        try:
+            return cls(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise MoedgeError(f"{path} is missing: export the bundle again.") from None
+        except Exception as error:  # tokenizers raises Exception itself
+            raise MoedgeError(f"{path} is not a tokenizer ({error}): export the bundle again.") from error
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids have a token; the model's vocabulary may be padded beyond it."""
+        return int(self._tokenizer.get_vocab_size())
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that `tokenizer.json` marks as special."""
+        return self._special
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Spellings that steer the model: the added tokens, whether flagged special or not, blanks apart."""
+        return tuple(content.decode() for content in self._added.values() if content.strip())
+
+    def encode(self, text: str, allow_special: bool = False, add_special_tokens: bool = False) -> list[int]:
+        """Token ids of a text. The spelling of a special token becomes it with `allow_special` and stays text without.
+
+        `add_special_tokens` puts what the model wants around a bare text (a beginning-of-sequence token, mostly).
+        """
+        with self._lock:
+            self._tokenizer.encode_special_tokens = not allow_special
+            try:
+                return list(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+            except TypeError:
+                raise MoedgeError("the text holds half of a surrogate pair: send valid Unicode.") from None
+
+    def decode(self, token_ids: Sequence[int], skip_special: bool = False) -> str:
+        """The text of some tokens; special ones appear as their spelling unless skipped."""
+        if skip_special:
+            token_ids = [i for i in token_ids if i not in self._special]
+        if self._byte_level:
+            return b"".join(map(self.token_bytes, token_ids)).decode("utf-8", "replace")
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=False))
+
+    def token_id(self, token: str) -> int | None:
+        """The id of a token by its spelling in tokenizer.json, or None."""
+        found: int | None = self._tokenizer.token_to_id(token)
+        return found
+
+    def spelling(self, token_id: int) -> str | None:
+        """How tokenizer.json spells a token, or None for an id without one."""
+        found: str | None = self._tokenizer.id_to_token(token_id)
+        return found
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that one token stands for; empty for an id without a token."""
+        found = self._bytes.get(token_id)
+        if found is None:
+            found = self._bytes[token_id] = self._spell(token_id)
+        return found
+
+    def stream(self) -> TextStream:
+        """A fresh incremental detokenizer."""
+        return ByteStream(self.token_bytes) if self._byte_level else WindowStream(self.decode)
+
+    def _spell(self, token_id: int) -> bytes:
+        if token_id in self._added:
+            return self._added[token_id]
+        if not self._byte_level:
+            return self.decode([token_id]).encode()
+        token = self._tokenizer.id_to_token(token_id) or ""
+        alphabet = _byte_alphabet()
+        try:
+            return bytes(alphabet[character] for character in token)
+        except KeyError:  # not in the alphabet, so the decoder takes it as it is
+            return token.encode()
+
+
+@cache
+def _byte_alphabet() -> dict[str, int]:
+    """The characters by which byte-level vocabularies spell bytes: printable Latin-1 as is, the rest from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}

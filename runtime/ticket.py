@@ -1,0 +1,102 @@
+"""One request in the scheduler, as the thread that waits for it sees it: events, timings, a way to cancel."""
+
+import queue
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from moedge.runtime.generation import Token
+from moedge.runtime.sampling import SamplingParams
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The last event of a request that could not be finished, with the reason."""
+
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Timings:
+    """What one request took; milliseconds include the turns of other requests."""
+
+    queued_ms: float
+    cached_tokens: int  # of the prompt, found in the cache and not computed again
+    prompt_tokens: int
+    prompt_ms: float
+    generated_tokens: int
+    generated_ms: float
+
+
+class Ticket:
+    """A request that was accepted. The scheduler's thread writes it, one other thread reads its events."""
+
+    def __init__(self, token_ids: list[int], params: SamplingParams, cancel: Callable[["Ticket"], None]) -> None:
+        self.token_ids = token_ids
+        self.params = params
+        self.cancelled = False
+        self.finished = False
+        self.cached_tokens = 0
+        self.generated_tokens = 0
+        self._cancel = cancel
+        self._events: queue.SimpleQueue[Token | Failed] = queue.SimpleQueue()
+        self._submitted = time.monotonic()
+        self._started: float | None = None
+        self._first: float | None = None
+        self._last: float | None = None
+
+    def events(self, poll_seconds: float) -> Iterator[Token | Failed | None]:
+        """The tokens as they come, or at last a failure; None whenever `poll_seconds` pass without one.
+
+        The last event is a Token with a finish reason or a Failed; after a cancel there may be neither.
+        """
+        while True:
+            try:
+                event = self._events.get(timeout=poll_seconds)
+            except queue.Empty:
+                yield None
+                continue
+            yield event
+            if isinstance(event, Failed) or event.finish_reason is not None:
+                return
+
+    def cancel(self) -> None:
+        """Stop working on it, as soon as the operator that runs has ended; nothing if it has finished."""
+        self._cancel(self)
+
+    @property
+    def timings(self) -> Timings:
+        """What it took so far."""
+        now = time.monotonic()
+        started = self._started or now
+        first = self._first or now
+        return Timings(
+            queued_ms=_ms(started - self._submitted),
+            cached_tokens=self.cached_tokens,
+            prompt_tokens=len(self.token_ids),
+            prompt_ms=_ms(max(0.0, first - started)),
+            generated_tokens=self.generated_tokens,
+            generated_ms=_ms((self._last or first) - first),
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the work on it began."""
+        return time.monotonic() - (self._started or time.monotonic())
+
+    def start(self) -> None:
+        """The scheduler took it out of the queue."""
+        self._started = time.monotonic()
+
+    def put(self, event: Token | Failed) -> None:
+        """Deliver an event; the last one finishes it."""
+        if isinstance(event, Token):
+            self._last = time.monotonic()
+            self._first = self._first or self._last
+            self.generated_tokens += 1
+        self.finished = isinstance(event, Failed) or event.finish_reason is not None
+        self._events.put(event)
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 3)

@@ -1,0 +1,277 @@
+"""Bundles on disk: every way in which one can differ from its manifest is found, and sizes are arithmetic."""
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moedge.devices.errors import MoedgeError
+from moedge.runtime import manifest as contract
+from moedge.runtime.bundle import check_bundle, open_bundle
+from moedge.runtime.bundle_report import describe, description_lines
+from moedge.runtime.cli import main
+from moedge.runtime.manifest import FileEntry, Manifest, TensorGroup, read_manifest, write_manifest
+from moedge.runtime.sizes import cache_bytes_per_token, disk_bits_per_weight, memory_bytes, packed_bits_per_weight
+
+CONTENT = {"model.onnx": b"onnx" * 40, "weights.bin": bytes(range(256)) * 3, "tokenizer.json": b"{}"}
+
+
+def entries(content: dict[str, bytes]) -> dict[str, FileEntry]:
+    return {name: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for name, data in content.items()}
+
+
+def tiny_manifest() -> Manifest:
+    return Manifest(
+        schema_version=contract.SCHEMA_VERSION,
+        name="tiny",
+        scheme="int4-block64",
+        experts=contract.ExpertKernel("fused", 4, 64, False),
+        model=contract.ModelFacts("qwen3_moe", 64, 200, 2, 2, 8, 2, 70_000, 30_000, 256, (1, 2), None, "plain"),
+        cache=tuple(
+            contract.CacheTensor(f"past_key_values.0.{kind}", f"present.0.{kind}", "shared", (2, 16))
+            for kind in ("key", "value")
+        ),
+        tensors=(TensorGroup("routed experts", "int4-block64", 4096, 2304), TensorGroup("norms", "fp32", 64, 256)),
+        files=entries(CONTENT),
+        tools={"moedge": "0.1.0"},
+    )
+
+
+def write_bundle(folder: Path) -> Path:
+    folder.mkdir()
+    for name, data in CONTENT.items():
+        (folder / name).write_bytes(data)
+    write_manifest(tiny_manifest(), folder)
+    return folder
+
+
+def problems_of(folder: Path) -> list[str]:
+    return check_bundle(folder, lambda done, total: None)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "tiny")
+
+
+@pytest.fixture(scope="module")
+def flipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("flips") / "tiny")
+
+
+def test_intact_bundle_opens_and_progress_ends_at_the_total(bundle: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    assert open_bundle(bundle) == tiny_manifest() == read_manifest(bundle)
+    assert check_bundle(bundle, lambda done, total: calls.append((done, total))) == []
+    assert calls[-1] == (sum(map(len, CONTENT.values())),) * 2
+
+
+def test_bundle_folder_may_be_reached_through_a_link(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "latest").symlink_to(bundle)
+    assert problems_of(tmp_path / "latest") == []
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), name=st.sampled_from([*CONTENT, "manifest.json"])
+)
+def test_every_flipped_bit_is_found(flipped: Path, where: float, bit: int, name: str) -> None:
+    path = flipped / name
+    whole = path.read_bytes()
+    broken = bytearray(whole)
+    broken[int(where * len(whole))] ^= 1 << bit
+    path.write_bytes(broken)
+    try:
+        assert len(problems_of(flipped)) == 1
+        with pytest.raises(MoedgeError):
+            open_bundle(flipped)
+    finally:
+        path.write_bytes(whole)
+    assert problems_of(flipped) == []
+
+
+def test_all_problems_are_listed_and_the_first_one_is_raised(bundle: Path) -> None:
+    (bundle / "model.onnx").write_bytes(b"short")
+    (bundle / "tokenizer.json").unlink()
+    (bundle / "weights.bin").write_bytes(CONTENT["weights.bin"][::-1])
+    (bundle / "extra.txt").touch()
+    (bundle / "sub").mkdir()
+    assert problems_of(bundle) == [
+        "'model.onnx' has 5 bytes, the manifest says 160",
+        "'tokenizer.json' is missing",
+        "'extra.txt' is not in the manifest",
+        "'sub' is not in the manifest",
+        "'weights.bin' is not as it was written (its sha256 does not match)",
+    ]
+    with pytest.raises(MoedgeError, match=r"'model\.onnx' has 5 bytes"):
+        open_bundle(bundle)
+
+
+def test_without_hashes_only_what_is_quick_to_see_is_found(bundle: Path) -> None:
+    (bundle / "weights.bin").write_bytes(CONTENT["weights.bin"][::-1])
+    open_bundle(bundle, check_hashes=False)
+    (bundle / "weights.bin").write_bytes(b"")
+    with pytest.raises(MoedgeError, match="has 0 bytes"):
+        open_bundle(bundle, check_hashes=False)
+
+
+def become_link(path: Path, outside: Path) -> None:
+    path.rename(outside)
+    path.symlink_to(outside)
+
+
+def become_inner_link(path: Path, outside: Path) -> None:
+    become_link(path, path.parent / "copy")
+
+
+def become_hard_link(path: Path, outside: Path) -> None:
+    os.link(path, outside)
+
+
+def become_folder(path: Path, outside: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def become_pipe(path: Path, outside: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "manifest.json"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (become_link, "is a symbolic link"),
+        (become_inner_link, "is a symbolic link"),
+        (become_hard_link, "is a hard link (2 names)"),
+        (become_folder, "is a folder"),
+        (become_pipe, "is not a plain file"),
+    ],
+)
+def test_a_file_must_be_plain_and_have_one_name(bundle: Path, tmp_path: Path, change, words: str, name: str) -> None:
+    change(bundle / name, tmp_path / "outside")
+    assert any(words in problem for problem in problems_of(bundle))
+    with pytest.raises(MoedgeError, match=r"is a|is not a plain file"):
+        open_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("../outside", "leads out of the bundle"),
+        ("a/../../outside", "leads out of the bundle"),
+        ("..\\outside", "leads out of the bundle"),
+        ("..", "leads out of the bundle"),
+        (".", "leads out of the bundle"),
+        ("", "leads out of the bundle"),
+        ("/etc/hostname", "is an absolute path"),
+        ("C:\\outside", "is an absolute path"),
+        ("C:outside", "is an absolute path"),
+        ("sub/weights.bin", "lies in a sub-folder"),
+        ("./weights.bin", "lies in a sub-folder"),
+        ("weights.bin/", "lies in a sub-folder"),
+        ("nul\0", "cannot be shown"),
+        ("manifest.json", "cannot vouch for itself"),
+    ],
+)
+def test_names_in_the_manifest_stay_inside(bundle: Path, tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "outside").write_bytes(b"x")
+    (bundle / "sub").mkdir()
+    (bundle / "sub/weights.bin").write_bytes(b"x")
+    write_manifest(replace(tiny_manifest(), files=entries(CONTENT | {name: b"x"})), bundle)
+    assert any(words in problem for problem in problems_of(bundle))
+    with pytest.raises(MoedgeError, match=words):
+        open_bundle(bundle, check_hashes=False)
+
+
+def test_a_bundle_has_a_graph(bundle: Path) -> None:
+    (bundle / "model.onnx").unlink()
+    write_manifest(replace(tiny_manifest(), files=entries({"weights.bin": CONTENT["weights.bin"]})), bundle)
+    assert "the manifest lists no model.onnx" in problems_of(bundle)
+
+
+def edited(**changes: object) -> bytes:
+    return json.dumps(json.loads(contract.render(tiny_manifest())) | changes).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+        (b"[" * 100_000, "cannot be read"),
+        (b"[]", "schema version None"),
+        (b'{"schema_version": 99}', "schema version 99"),
+        (edited(surprise=1), "surprise"),
+        (edited(files={"model.onnx": {"size": "160", "sha256": ""}}), "'160' is not of type int"),
+        (edited(name="another"), "not as it was written"),
+        (edited(name="\ud800"), "not as it was written"),
+        (edited(sha256="0" * 64), "not as it was written"),
+        (contract.render(tiny_manifest()) + b"\n", "not as it was written"),
+    ],
+)
+def test_a_manifest_that_does_not_hold_is_told_in_one_sentence(bundle: Path, content: bytes, words: str) -> None:
+    (bundle / "manifest.json").write_bytes(content)
+    (problem,) = problems_of(bundle)
+    assert words in problem
+    with pytest.raises(MoedgeError, match=words):
+        open_bundle(bundle)
+
+
+def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        for check in (open_bundle, problems_of):
+            with pytest.raises(MoedgeError, match="make one with `moedge export`"):
+                check(folder)
+
+
+def test_verify_prints_all_problems_and_exits_with_1(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(bundle)]) == 0
+    assert "is intact" in capsys.readouterr().out
+    (bundle / "tokenizer.json").unlink()
+    (bundle / "extra.txt").touch()
+    assert main(["verify", str(bundle)]) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["verify", str(bundle), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert not told["intact"]
+    assert len(told["problems"]) == 2
+
+
+def test_inspect_tells_bits_and_bytes(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(bundle)]) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines() == description_lines(tiny_manifest())
+    assert "8 a layer, 2 for a token" in text
+    assert main(["inspect", str(bundle), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts == json.loads(json.dumps(describe(tiny_manifest())))
+    assert facts["disk_bytes"] == sum(map(len, CONTENT.values()))
+    assert facts["tensors"][0]["bits_per_weight"] == 4.5
+    assert facts["estimated_memory_bytes"] == 4096 * 5 // 8 + 256
+
+
+@pytest.mark.parametrize(("bits", "block", "packed"), [(4, 128, 4.5), (4, 64, 5), (4, 32, 6), (8, 32, 10)])
+def test_packed_weights_carry_two_floats_a_block(bits: int, block: int, packed: float) -> None:
+    assert packed_bits_per_weight(bits, block) == packed
+
+
+def test_memory_is_estimated_from_the_scheme_not_from_the_file() -> None:
+    half_scales = TensorGroup("routed experts", "int4 block 32 (native)", 3200, 3200 * 9 // 16)
+    assert disk_bits_per_weight(half_scales) == 4.5
+    assert memory_bytes(half_scales, "fused") == 3200 * 6 // 8
+    assert memory_bytes(half_scales, "if") is None
+    assert memory_bytes(TensorGroup("norms", "fp32", 64, 256), "if") == 256
+    assert disk_bits_per_weight(TensorGroup("none", "fp32", 0, 0)) == 0
+
+
+def test_cache_bytes_a_token_count_every_head_and_layer_in_fp32() -> None:
+    rows = contract.CacheTensor("past_key_values.0.latent", "present.0.latent", "rows", (576,))
+    shared = contract.CacheTensor("past_key_values.1.key", "present.1.key", "shared", (4, 128))
+    assert cache_bytes_per_token(replace(tiny_manifest(), cache=(rows, shared))) == (576 + 4 * 128) * 4

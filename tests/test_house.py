@@ -1,0 +1,204 @@
+"""The house's rules: packages are the folders, imports run one way, a device installs only what it needs."""
+
+import ast
+import fnmatch
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PACKAGES: list[str] = PROJECT["tool"]["setuptools"]["packages"]
+FOLDER_OF: dict[str, str] = PROJECT["tool"]["setuptools"]["package-dir"]
+EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
+NOT_PACKAGES = {"tests", "docs", "benchmarks", "examples", "build", "dist"}
+
+# Stage to the stages it may import; anything else inside moedge is against the arrows of the architecture.
+MAY_IMPORT = {
+    "devices": set(),
+    "quant": set(),
+    "export": {"quant", "devices"},
+    "runtime": {"devices"},
+    "edge_server": {"runtime", "devices"},
+}
+MANIFEST = "moedge.runtime.manifest"  # the one contract that `export` shares with `runtime`
+COMMAND = "moedge.runtime.cli"  # what a stage's `__main__`, which nobody imports, hands over to
+
+
+def names_in(requirements: list[str]) -> set[str]:
+    return {
+        re.split(r"[\s<>=!~\[;]", requirement, maxsplit=1)[0].lower().replace("_", "-") for requirement in requirements
+    }
+
+
+BASE = names_in(PROJECT["project"]["dependencies"])
+
+
+def package_folders() -> list[Path]:
+    tops = [path for path in ROOT.iterdir() if path.is_dir() and path.name not in NOT_PACKAGES and path.name[0] != "."]
+    return sorted(init.parent for top in tops for init in top.rglob("__init__.py"))
+
+
+def sources() -> list[Path]:
+    return sorted(path for folder in package_folders() for path in folder.glob("*.py"))
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every module that the file imports, and whether that happens when the file itself is imported."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import hides where its arrow leads"
+            names = [node.module or ""]
+            if node.module == "moedge" or (node.module or "").count(".") == 1:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from ((name, id(node) not in inside) for name in names)
+
+
+def stage_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0]
+
+
+def test_the_packages_are_the_folders() -> None:
+    folders = [folder.relative_to(ROOT) for folder in package_folders()]
+    assert sorted(PACKAGES) == sorted("moedge." + ".".join(folder.parts) for folder in folders)
+    assert {name: FOLDER_OF.get(name) for name in PACKAGES} == {
+        "moedge." + ".".join(folder.parts): folder.as_posix() for folder in folders
+    }
+    orphans = [path for path in ROOT.glob("*/*.py") if path.parent not in package_folders()]
+    assert {path.parent.name for path in orphans} <= NOT_PACKAGES
+
+
+def test_there_is_no_moedge_folder() -> None:
+    assert not (ROOT / "moedge").exists()
+
+
+def test_every_file_that_is_not_python_is_package_data() -> None:
+    data = PROJECT["tool"]["setuptools"]["package-data"]
+    for name, folder in FOLDER_OF.items():
+        top = ROOT / folder
+        inner = [ROOT / other for other in FOLDER_OF.values() if other.startswith(f"{folder}/")]
+        for path in top.rglob("*"):
+            if path.is_dir() or path.suffix in (".py", ".pyc") or any(path.is_relative_to(other) for other in inner):
+                continue
+            relative = path.relative_to(top).as_posix()
+            assert any(fnmatch.fnmatch(relative, pattern) for pattern in data.get(name, [])), (
+                f"{path} is not in a wheel"
+            )
+
+
+def test_coverage_measures_the_real_folders() -> None:
+    assert sorted(PROJECT["tool"]["coverage"]["run"]["source"]) == sorted({stage_of(path) for path in sources()})
+    assert set(MAY_IMPORT) == {stage_of(path) for path in sources()}
+
+
+def test_extras_keep_to_themselves() -> None:
+    assert not BASE & {"torch", "onnx", "onnx-ir", "transformers", "optimum", "safetensors", "moedge"}
+    assert names_in(EXTRAS["quant"]) == {"torch"}
+    assert {extra for extra, needs in EXTRAS.items() if "optimum" in names_in(needs)} == {"optimum"}
+    assert {extra for extra, needs in EXTRAS.items() if "torch" in names_in(needs)} == {"quant"}
+    assert {"export", "quant", "optimum", "dev"} == set(EXTRAS)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_run_one_way(path: Path) -> None:
+    stage = stage_of(path)
+    for name, _ in imports_of(path):
+        if not name.startswith("moedge."):
+            continue
+        other = name.split(".")[1]
+        contract = stage == "export" and (name == MANIFEST or name.startswith(f"{MANIFEST}."))
+        command = path.name == "__main__.py" and name.startswith(COMMAND)
+        assert other in MAY_IMPORT[stage] | {stage} or contract or command, f"{path} imports {name}"
+
+
+def test_every_import_is_declared_where_it_is_used() -> None:
+    installed = packages_distributions()
+    allowed = {
+        "devices": BASE,
+        "runtime": BASE,
+        "edge_server": BASE,
+        "quant": BASE | names_in(EXTRAS["quant"]),
+        "export": BASE | names_in(EXTRAS["export"]),
+    }
+    for path in sources():
+        for name, _ in imports_of(path):
+            top = name.partition(".")[0]
+            if top in sys.stdlib_module_names or top == "moedge":
+                continue
+            distributions = {given.lower().replace("_", "-") for given in installed.get(top, [top])}
+            assert distributions & allowed[stage_of(path)], f"{path} imports {top}, which its stage does not declare"
+
+
+def test_torch_is_never_imported_with_a_module() -> None:
+    for path in sources():
+        assert not [name for name, at_import in imports_of(path) if at_import and name.split(".")[0] == "torch"], path
+
+
+def test_a_device_loads_neither_torch_nor_the_exporter() -> None:
+    code = (
+        "import sys, moedge.devices.commands, moedge.runtime.commands, moedge.edge_server.commands; "
+        "from moedge.runtime import Engine; print(*sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = set(done.stdout.split())
+    assert "onnxruntime" in loaded
+    assert not loaded & {"torch", "transformers", "onnx", "onnx_ir", "safetensors", "moedge.export", "moedge.quant"}
+
+
+def test_files_are_named_for_what_they_own() -> None:
+    vague = ("util", "helper", "base", "common", "misc", "manager", "handler")
+    assert not [path for path in sources() if any(word in path.stem for word in vague)]
+
+
+def test_the_wheel_holds_one_namespace_and_the_profiles(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for folder in {folder.split("/")[0] for folder in FOLDER_OF.values()}:
+        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    build = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", build, str(tmp_path)], capture_output=True, text=True, check=True, cwd=tree
+    )
+    with zipfile.ZipFile(tmp_path / done.stdout.splitlines()[-1]) as wheel:
+        names = wheel.namelist()
+    assert {name.split("/")[0] for name in names} == {"moedge", "moedge-0.1.0.dist-info"}
+    assert "moedge/devices/profiles/generic-aarch64.toml" in names
+    assert "moedge/export/families/__init__.py" in names
+    assert "moedge/__init__.py" not in names
+
+
+def test_the_readme_shows_every_folder_and_both_commands() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "\nmake serve" in readme
+    assert "\nmake test" in readme
+    shown = set(re.findall(r"^([a-z_]+)/ ", readme, re.MULTILINE))
+    there = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != "." and any(path.iterdir())}
+    assert shown >= {name for name in there if name not in ("build", "dist") and not name.endswith(".egg-info")}
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in ("serve", "test", "check", "types"))
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

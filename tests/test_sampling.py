@@ -1,0 +1,190 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from moedge.devices.errors import MoedgeError
+from moedge.runtime.sampling import (
+    History,
+    SamplingParams,
+    distribution,
+    log_softmax_at,
+    penalize,
+    sample,
+    top_ids,
+)
+
+VOCAB = 50
+logits_of_any_model = arrays(np.float32, VOCAB, elements=st.floats(-30, 30, width=32))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    p = np.exp(logits.astype(np.float64) - logits.max())
+    return p / p.sum()
+
+
+def draws(logits: np.ndarray, params: SamplingParams, n: int, seed: int = 5) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    history = History(len(logits))
+    return np.bincount([sample(logits, params, history, rng) for _ in range(n)], minlength=len(logits))
+
+
+def chi_square(counts: np.ndarray, p: np.ndarray) -> float:
+    expected = p * counts.sum()
+    return float(((counts - expected) ** 2 / expected).sum())
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_draws_follow_the_softmax(temperature):
+    logits = np.random.default_rng(1).standard_normal(20).astype(np.float32)
+    counts = draws(logits, SamplingParams(temperature=temperature), 20_000)
+    # 19 degrees of freedom: 43.8 is the 0.1 % point
+    assert chi_square(counts, softmax(logits / temperature)) < 43.8
+    assert chi_square(counts, softmax(logits / (temperature * 1.2))) > 43.8
+
+
+def test_top_k_draws_only_the_likeliest_in_proportion():
+    logits = np.array([0, 3, 1, 2, -1], np.float32)
+    counts = draws(logits, SamplingParams(top_k=2), 5_000)
+    assert counts[[0, 2, 4]].sum() == 0
+    assert chi_square(counts[[1, 3]], softmax(logits[[1, 3]])) < 10.8  # 1 degree of freedom, 0.1 %
+
+
+def test_nucleus_is_the_smallest_set_with_that_mass():
+    logits = np.log(np.array([0.1, 0.4, 0.05, 0.3, 0.15], np.float32))
+    for top_p, kept in [(0.39, [1]), (0.41, [1, 3]), (0.69, [1, 3]), (0.71, [1, 3, 4]), (0.99, [0, 1, 2, 3, 4])]:
+        ids, p = distribution(logits, SamplingParams(top_p=top_p))
+        assert ids.tolist() == kept
+        np.testing.assert_allclose(p, softmax(logits[kept]), rtol=1e-5)
+
+
+def test_top_p_is_taken_of_what_top_k_left():
+    logits = np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32))
+    ids, _ = distribution(logits, SamplingParams(top_k=2, top_p=0.55))
+    assert ids.tolist() == [0]  # 0.4 of 0.7 is 0.57; of 1.0 it would not do
+
+
+def test_min_p_is_relative_to_the_likeliest():
+    logits = np.log(np.array([0.5, 0.26, 0.24], np.float32))
+    assert distribution(logits, SamplingParams(min_p=0.5))[0].tolist() == [0, 1]
+    assert distribution(logits, SamplingParams(min_p=1.0))[0].tolist() == [0]
+
+
+def test_nucleus_of_a_flat_large_vocabulary_needs_more_than_the_first_candidates():
+    logits = np.zeros(5_000, np.float32)
+    logits[:10] = 0.1
+    ids, _ = distribution(logits, SamplingParams(top_p=0.9))
+    assert 4_480 < len(ids) < 4_520
+    assert set(range(10)) <= set(ids.tolist())
+
+
+@given(logits_of_any_model, st.integers(0, 2**32))
+def test_tiny_top_p_or_temperature_or_top_k_1_is_argmax(logits, seed):
+    rng, history = np.random.default_rng(seed), History(VOCAB)
+    best = logits.max()
+    for params in (SamplingParams(top_p=1e-9), SamplingParams(temperature=1e-30), SamplingParams(top_k=1)):
+        assert logits[sample(logits, params, history, rng)] == pytest.approx(best, abs=1e-4)
+    assert sample(logits, SamplingParams(temperature=0), history, rng) == int(logits.argmax())
+
+
+@settings(max_examples=50)
+@given(
+    logits_of_any_model,
+    st.floats(0.01, 5),
+    st.integers(0, 60),
+    st.floats(0.01, 1),
+    st.floats(0, 1),
+)
+def test_the_distribution_is_one_whatever_the_settings(logits, temperature, top_k, top_p, min_p):
+    params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    ids, p = distribution(logits, params)
+    assert len(ids) == len(set(ids.tolist())) == len(p) > 0
+    assert p.sum() == pytest.approx(1)
+    assert (p >= 0).all()
+    assert logits[ids].max() == logits.max()
+    dropped = np.setdiff1d(np.arange(VOCAB), ids)
+    if len(dropped) and temperature > 2:  # nothing likelier than what is kept was dropped
+        assert logits[dropped].max() <= logits[ids].min() + 1e-4
+
+
+@given(logits_of_any_model, st.integers(0, 2**32))
+def test_same_seed_same_tokens(logits, seed):
+    params = SamplingParams(temperature=1.3, top_p=0.95, seed=seed)
+    runs = []
+    for _ in range(2):
+        rng, history = np.random.default_rng(params.seed), History(VOCAB)
+        runs.append([sample(logits, params, history, rng) for _ in range(10)])
+    assert runs[0] == runs[1]
+
+
+def test_different_seeds_differ():
+    logits = np.zeros(1000, np.float32)
+    assert draws(logits, SamplingParams(), 20, seed=1).tolist() != draws(logits, SamplingParams(), 20, seed=2).tolist()
+
+
+def test_penalties_computed_by_hand():
+    logits = np.array([2.0, -2.0, 1.0, 0.5], np.float32)
+    history = History(4, prompt=[0, 1], output=[2, 2])
+    penalized = penalize(logits, SamplingParams(repetition_penalty=2.0), history)
+    assert penalized.tolist() == [1.0, -4.0, 0.5, 0.5]  # prompt and output; negative logits are multiplied
+    penalized = penalize(logits, SamplingParams(presence_penalty=0.25), history)
+    assert penalized.tolist() == [2.0, -2.0, 0.75, 0.5]  # the output only, once
+    penalized = penalize(logits, SamplingParams(frequency_penalty=0.25), history)
+    assert penalized.tolist() == [2.0, -2.0, 0.5, 0.5]  # the output only, per occurrence
+    all_three = SamplingParams(repetition_penalty=2.0, presence_penalty=0.25, frequency_penalty=0.125)
+    assert penalize(logits, all_three, history).tolist() == [1.0, -4.0, 0.0, 0.5]
+    assert logits.tolist() == [2.0, -2.0, 1.0, 0.5]  # untouched
+
+
+def test_bias_is_added_and_decides():
+    logits = np.array([5.0, 0.0, 0.0], np.float32)
+    params = SamplingParams(temperature=0, logit_bias={0: -100, 2: 1})
+    assert sample(logits, params, History(3), np.random.default_rng(0)) == 2
+    with pytest.raises(MoedgeError, match="token 3, the model has 3"):
+        sample(logits, SamplingParams(logit_bias={3: 1}), History(3), np.random.default_rng(0))
+
+
+def test_log_probabilities_are_of_the_raw_logits():
+    logits = np.array([1000.0, 1001.0, 999.0], np.float32)
+    expected = np.log(softmax(logits))
+    assert log_softmax_at(logits, [2, 0]) == pytest.approx([expected[2], expected[0]], abs=1e-5)
+
+
+def test_top_ids_are_sorted_with_ties_by_id():
+    assert top_ids(np.array([1, 3, 3, 2], np.float32), 3) == [1, 2, 3]
+    assert top_ids(np.array([1, 1, 1], np.float32), 2) == [0, 1]
+    assert top_ids(np.array([1, 2], np.float32), 5) == [1, 0]
+    assert top_ids(np.array([1, 2], np.float32), 0) == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"temperature": -0.1},
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
+        {"top_k": -1},
+        {"top_p": 0},
+        {"top_p": 1.01},
+        {"min_p": -0.1},
+        {"min_p": 1.1},
+        {"seed": -1},
+        {"repetition_penalty": 0},
+        {"presence_penalty": float("nan")},
+        {"frequency_penalty": float("inf")},
+        {"max_tokens": 0},
+        {"top_logprobs": -1},
+        {"stop": ("a", "")},
+        {"logit_bias": {-1: 1.0}},
+        {"logit_bias": {1: float("nan")}},
+    ],
+)
+def test_bad_settings_are_refused_by_name(bad):
+    (name,) = bad
+    with pytest.raises(MoedgeError, match=f"^{name} is .* it must be"):
+        SamplingParams(**bad)
+
+
+def test_one_stop_string_may_stand_alone():
+    assert SamplingParams(stop="end").stop == ("end",)

@@ -1,0 +1,226 @@
+"""The scheduler: turns, bounds, cancelling, failures, prefix reuse, draining, over an engine that is a script."""
+
+import time
+from itertools import pairwise
+
+import pytest
+from fake_engine import FakeEngine, MidwayError
+
+from moedge.runtime.generation import Token
+from moedge.runtime.sampling import SamplingParams
+from moedge.runtime.scheduler import NotAccepting, QueueFull, Scheduler
+from moedge.runtime.ticket import Failed
+
+PARAMS = SamplingParams()
+PROMPT = [ord(c) for c in "say it"]
+
+
+@pytest.fixture
+def start():
+    started = []
+
+    def start(engine, **settings):
+        started.append((engine, Scheduler(engine, **settings)))
+        return started[-1][1]
+
+    yield start
+    for engine, scheduler in started:
+        engine.gate.set()
+        scheduler.close()
+
+
+def text_of(ticket):
+    events = [event for event in ticket.events(5.0) if event is not None]
+    assert all(isinstance(event, Token) for event in events), events
+    return "".join(event.text for event in events)
+
+
+def failure_of(ticket):
+    *_, last = ticket.events(5.0)
+    assert isinstance(last, Failed)
+    return last.error
+
+
+def wait_for(condition, seconds=5.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.002)
+
+
+def test_tokens_arrive_and_timings_count_them(start):
+    scheduler = start(FakeEngine(step_seconds=0.002))
+    ticket = scheduler.submit(PROMPT, PARAMS)
+    assert text_of(ticket) == "Hello!"
+    timings = ticket.timings
+    assert (timings.prompt_tokens, timings.generated_tokens, timings.cached_tokens) == (6, 3, 0)
+    assert timings.prompt_ms >= 2
+    assert timings.generated_ms >= 4
+    wait_for(lambda: scheduler.idle)
+
+
+def test_parameters_reach_the_session(start):
+    engine = FakeEngine()
+    params = SamplingParams(temperature=0.25, max_tokens=2)
+    assert text_of(start(engine).submit(PROMPT, params)) == "Hello"
+    assert engine.params == [params]
+
+
+def test_long_prompt_does_not_freeze_a_running_answer(start):
+    engine = FakeEngine(lambda prompt: ["x"] * 20, step_seconds=0.002, chunk=1)
+    scheduler = start(engine)
+    answer = scheduler.submit([1], PARAMS)
+    events = answer.events(5.0)
+    next(events)  # it is being answered
+    long = scheduler.submit(list(range(2, 1000)), PARAMS)
+    assert sum(event is not None for event in events) == 19
+    assert not long.finished  # its prefill takes another 900 steps
+    long.cancel()
+
+
+def test_turns_are_one_step_each(start):
+    engine = FakeEngine(lambda prompt: list("abcdef"))
+    engine.gate.clear()
+    scheduler = start(engine)
+    one, two = scheduler.submit([1], PARAMS), scheduler.submit([2], PARAMS)
+    wait_for(lambda: len(engine.log) == 1)
+    engine.gate.set()
+    assert text_of(one) == text_of(two) == "abcdef"
+    sessions = [session for session, _ in engine.log]
+    assert all(a != b for a, b in pairwise(sessions[1:]))
+
+
+def test_queue_is_bounded_and_says_when_to_come_back(start):
+    engine = FakeEngine()
+    engine.gate.clear()
+    scheduler = start(engine, max_running=1, max_queued=2)
+    tickets = [scheduler.submit([n], PARAMS) for n in range(3)]
+    with pytest.raises(QueueFull) as full:
+        scheduler.submit([9], PARAMS)
+    assert 1 <= full.value.retry_after_s <= 60
+    engine.gate.set()
+    assert [text_of(ticket) for ticket in tickets] == ["Hello!"] * 3
+    wait_for(lambda: scheduler.idle)
+    assert text_of(scheduler.submit([9], PARAMS)) == "Hello!"
+
+
+def test_cancel_while_queued_frees_the_place_at_once(start):
+    engine = FakeEngine()
+    engine.gate.clear()
+    scheduler = start(engine, max_running=1, max_queued=1)
+    scheduler.submit([1], PARAMS)
+    waiting = scheduler.submit([2], PARAMS)
+    wait_for(lambda: engine.log)
+    waiting.cancel()
+    third = scheduler.submit([3], PARAMS)
+    engine.gate.set()
+    assert text_of(third) == "Hello!"
+    assert len(engine.params) == 2  # the cancelled one never ran
+
+
+@pytest.mark.parametrize("chunk", [1, 4096], ids=["prefill", "decode"])
+def test_cancel_interrupts_the_step_in_progress(start, chunk):
+    engine = FakeEngine(lambda prompt: ["x"] * 1000, step_seconds=0.0, chunk=chunk)
+    scheduler = start(engine)
+    ticket = scheduler.submit(list(range(1, 3000)), PARAMS)
+    wait_for(lambda: len(engine.log) > 3)
+    engine.step_seconds = 20.0
+    time.sleep(0.02)
+    began = time.monotonic()
+    ticket.cancel()
+    wait_for(lambda: scheduler.idle)
+    assert time.monotonic() - began < 5.0  # not a whole step
+    engine.step_seconds = 0.0
+    assert text_of(scheduler.submit([1, 2], SamplingParams(max_tokens=1))) == "x"
+    assert len(engine.sessions) == 1  # what it had computed is kept
+
+
+def test_failure_ends_only_its_request(start, caplog):
+    def answer(prompt):
+        return ["a", ValueError("boom")] if prompt.startswith("\x01") else ["a"] * 5
+
+    engine = FakeEngine(answer, step_seconds=0.002)
+    scheduler = start(engine)
+    bad, good = scheduler.submit([1], PARAMS), scheduler.submit([2], PARAMS)
+    assert text_of(good) == "aaaaa"
+    assert str(failure_of(bad)) == "boom"
+    assert scheduler.healthy
+    assert "boom" in caplog.text
+    assert text_of(scheduler.submit([3], PARAMS)) == "aaaaa"
+
+
+def test_failure_before_the_first_token(start):
+    engine = FakeEngine(lambda prompt: [MidwayError("no")])
+    assert isinstance(failure_of(start(engine).submit(PROMPT, PARAMS)), MidwayError)
+
+
+def test_session_of_a_failure_is_not_used_again(start):
+    engine = FakeEngine(lambda prompt: [MidwayError("no")] if prompt == "\x01" else ["a"])
+    scheduler = start(engine, max_running=1)
+    failure_of(scheduler.submit([1], PARAMS))
+    text_of(scheduler.submit([1, 2], PARAMS))
+    assert len(engine.sessions) == 2
+
+
+def test_prompt_continues_the_session_with_its_longest_beginning(start):
+    engine = FakeEngine(lambda prompt: ["ok"])
+    scheduler = start(engine, max_running=2)
+    text_of(scheduler.submit([1, 2, 3], PARAMS))
+    text_of(scheduler.submit([7, 8, 9], PARAMS))  # a session of its own, the first one's tokens stay
+    longer = scheduler.submit([1, 2, 3, 4], PARAMS)
+    text_of(longer)
+    other = scheduler.submit([7, 8, 5], PARAMS)
+    text_of(other)
+    assert (longer.timings.cached_tokens, other.timings.cached_tokens) == (3, 2)
+    assert len(engine.sessions) == 2
+    strange = scheduler.submit([4], PARAMS)
+    text_of(strange)
+    assert strange.timings.cached_tokens == 0
+    assert len(engine.sessions) == 2
+
+
+def test_drain_finishes_what_was_accepted(start):
+    engine = FakeEngine(step_seconds=0.005)
+    scheduler = start(engine, max_running=1)
+    tickets = [scheduler.submit([n], PARAMS) for n in range(3)]
+    assert scheduler.drain(5.0)
+    assert [text_of(ticket) for ticket in tickets] == ["Hello!"] * 3
+    with pytest.raises(NotAccepting):
+        scheduler.submit([4], PARAMS)
+
+
+def test_drain_gives_up_and_close_fails_the_rest(start):
+    engine = FakeEngine(lambda prompt: ["x"] * 100, step_seconds=20.0)
+    scheduler = start(engine, max_running=1)
+    tickets = [scheduler.submit([n], PARAMS) for n in range(2)]
+    wait_for(lambda: engine.log)
+    assert not scheduler.drain(0.05)
+    scheduler.close()
+    assert [type(failure_of(ticket)) for ticket in tickets] == [NotAccepting] * 2
+
+
+def test_hanging_step_is_not_healthy(start):
+    engine = FakeEngine()
+    engine.gate.clear()
+    scheduler = start(engine, stalled_after_s=0.05)
+    assert scheduler.healthy
+    scheduler.submit(PROMPT, PARAMS)
+    wait_for(lambda: not scheduler.healthy)
+    engine.gate.set()
+    wait_for(lambda: scheduler.healthy)
+
+
+def test_dead_thread_fails_everyone_and_is_not_healthy(start, caplog):
+    class Fatal(BaseException):
+        pass
+
+    engine = FakeEngine(step_seconds=0.01)
+    engine.gate.clear()
+    scheduler = start(engine, max_running=1)
+    tickets = [scheduler.submit([n], PARAMS) for n in range(2)]
+    engine.answer = lambda prompt: (_ for _ in ()).throw(Fatal())
+    engine.gate.set()
+    assert [type(failure_of(ticket)) for ticket in tickets] == [RuntimeError] * 2
+    wait_for(lambda: not scheduler.healthy)
+    with pytest.raises(NotAccepting):
+        scheduler.submit([3], PARAMS)

@@ -1,0 +1,328 @@
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_bundle import successors_of, tokenizer, write_tiny_bundle
+
+from moedge.devices.errors import MoedgeError
+from moedge.runtime import Engine, SamplingParams, Session
+from moedge.runtime.chat_format import Content, Reasoning
+from moedge.runtime.generation import BrokenLogits, Token
+from moedge.runtime.manifest import read_manifest, write_manifest
+from moedge.runtime.session import Interrupted
+
+GREEDY = SamplingParams(temperature=0)
+WORDS = tokenizer()
+
+
+def ids_of(text: str) -> list[int]:
+    return WORDS.encode(text, add_special_tokens=False).ids
+
+
+def engine_that_says(folder: Path, text: str, chunk: int = 4, **options) -> Engine:
+    engine = Engine.load(write_tiny_bundle(folder, successors_of(text), **options))
+    engine.profile = replace(engine.profile, prefill_chunk=chunk)
+    return engine
+
+
+def text_of(tokens: Sequence[Token]) -> str:
+    return "".join(token.text for token in tokens)
+
+
+@pytest.fixture
+def engine(tmp_path) -> Engine:
+    return engine_that_says(tmp_path, "hello wörld!")
+
+
+@pytest.mark.parametrize("layout", ["rows", "shared"])
+def test_chunks_steps_and_scores_agree(tmp_path, layout):
+    engine = engine_that_says(tmp_path, "abc", layout=layout)
+    ids = np.random.default_rng(0).integers(0, 200, 23).tolist()
+    scores = engine.score(ids)
+    assert scores.shape == (23, engine.manifest.model.vocab_size)
+    assert scores.dtype == np.float32
+    session = engine.session()
+    np.testing.assert_allclose(session.prefill(ids[:10]), scores[9], atol=1e-4)
+    for i in range(10, 23):
+        np.testing.assert_allclose(session.decode(ids[i]), scores[i], atol=1e-4)
+    engine.profile = replace(engine.profile, prefill_chunk=100)
+    np.testing.assert_allclose(engine.score(ids), scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["rows", "shared"])
+def test_rollback_and_fork_are_separate_timelines(tmp_path, layout):
+    engine = engine_that_says(tmp_path, "abc", layout=layout)
+    session = engine.session()
+    session.prefill([1, 2, 3, 4])
+    fork = session.fork()
+    on = session.decode(5)
+    np.testing.assert_array_equal(fork.decode(5), on)
+    session.rollback(2)
+    assert (session.tokens, fork.tokens) == ([1, 2], [1, 2, 3, 4, 5])
+    np.testing.assert_allclose(session.prefill([3, 4, 5]), on, atol=1e-5)
+    np.testing.assert_allclose(fork.decode(6), engine.score([1, 2, 3, 4, 5, 6])[-1], atol=1e-4)
+    with pytest.raises(MoedgeError, match="cannot roll back to 9 tokens"):
+        session.rollback(9)
+
+
+def test_logits_stay_what_they_were(engine):
+    session = engine.session()
+    first = session.prefill([1, 2])
+    kept = first.copy()
+    session.decode(3)
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_generation_ends_at_end_of_sequence_without_text(engine):
+    tokens = list(engine.session().generate(ids_of("hello"), GREEDY))
+    assert text_of(tokens) == " wörld!"
+    assert [token.finish_reason for token in tokens] == [None] * (len(tokens) - 1) + ["stop"]
+    assert tokens[-1].text == ""
+    assert all(-1e-3 < token.logprob <= 0 for token in tokens)
+
+
+def test_a_character_of_two_tokens_is_shown_once(engine):
+    pieces = [token.text for token in engine.session().generate(ids_of("hello"), GREEDY)]
+    assert len(ids_of("ö")) == 2
+    assert "ö" in pieces
+    assert pieces[pieces.index("ö") - 1] == ""
+
+
+def test_the_cut_off_half_of_a_character_is_not_lost_silently(engine):
+    tokens = list(engine.session().generate(ids_of("hello"), replace(GREEDY, max_tokens=3)))
+    assert text_of(tokens) == " w\N{REPLACEMENT CHARACTER}"
+    assert tokens[-1].finish_reason == "length"
+
+
+def test_max_tokens_counts_tokens(engine):
+    tokens = list(engine.session().generate(ids_of("hello"), replace(GREEDY, max_tokens=2)))
+    assert (text_of(tokens), tokens[-1].finish_reason) == (" w", "length")
+
+
+@pytest.mark.parametrize(("stop", "shown"), [("örl", " w"), (" w", ""), ("d!", " wörl"), ("nothing", " wörld!")])
+def test_text_ends_right_before_a_stop_string(engine, stop, shown):
+    tokens = list(engine.session().generate(ids_of("hello"), replace(GREEDY, stop=(stop,))))
+    assert text_of(tokens) == shown
+    assert tokens[-1].finish_reason == "stop"
+
+
+def test_a_stop_string_that_did_not_come_is_shown_at_the_limit(engine):
+    tokens = list(engine.session().generate(ids_of("hello"), replace(GREEDY, stop=(" wx",), max_tokens=2)))
+    assert [token.text for token in tokens] == ["", " w"]
+
+
+def test_steps_pause_between_chunks_only(engine):
+    session = engine.session()
+    prompt = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, *ids_of("hello")]  # 11 tokens in chunks of 4
+    steps = session.steps(prompt, replace(GREEDY, max_tokens=2))
+    lengths = [(session.length, step is None) for step in steps]
+    assert lengths == [(4, True), (8, True), (11, False), (12, False)]
+
+
+def test_two_sessions_interleave(engine):
+    runs = [engine.session().steps(ids_of("hello"), GREEDY) for _ in range(2)]
+    texts = ["", ""]
+    for pair in zip(*runs, strict=True):
+        for i, step in enumerate(pair):
+            texts[i] += step.text if step else ""
+    assert texts == [" wörld!"] * 2
+
+
+def test_the_last_token_is_fed_by_the_next_generation(engine):
+    session = engine.session()
+    first = list(session.generate(ids_of("hello"), replace(GREEDY, max_tokens=2)))
+    assert session.tokens == ids_of("hello w")[:-1]
+    assert session.pending == first[-1].token_id
+    rest = list(session.generate([], replace(GREEDY, max_tokens=2, stop=("r",))))
+    assert text_of(rest) == "ö"
+    assert session.tokens == [*ids_of("hello w"), ids_of("ö")[0]]
+
+
+def test_after_the_end_the_end_token_is_in_the_next_context(engine):
+    session = engine.session()
+    end = list(session.generate(ids_of("hello"), GREEDY))[-1].token_id
+    assert end in engine.eos_token_ids
+    list(session.generate(ids_of("hello"), GREEDY))
+    assert session.tokens[: len(ids_of("hello wörld!")) + 2] == [*ids_of("hello wörld!"), end, *ids_of("hello")]
+
+
+def test_an_abandoned_generation_can_be_continued(engine):
+    session = engine.session()
+    generation = session.generate(ids_of("hello"), GREEDY)
+    shown = next(generation).text
+    generation.close()
+    assert shown + text_of(list(session.generate([], GREEDY))) == " wörld!"
+
+
+def test_resume_keeps_the_common_prefix(engine):
+    session = engine.session()
+    session.prefill([1, 2, 3, 4, 5])
+    assert session.resume([1, 2, 3, 9, 9]) == [9, 9]
+    assert session.tokens == [1, 2, 3]
+    assert session.resume([1, 2]) == [2]  # one token is left to compute logits from
+    assert session.tokens == [1]
+    assert session.resume([7]) == [7]
+    assert session.length == 0
+
+
+def test_nothing_to_start_from_is_refused(engine):
+    with pytest.raises(MoedgeError, match="no token to start from"):
+        engine.session().generate([], GREEDY)
+    with pytest.raises(MoedgeError, match="no token to start from"):
+        engine.score([])
+
+
+def test_ids_outside_the_vocabulary_are_refused(engine):
+    size = engine.manifest.model.vocab_size
+    for bad in (size, -1):
+        with pytest.raises(MoedgeError, match=f"token id {bad} is outside the vocabulary of {size}"):
+            engine.session().generate([1, bad], GREEDY)
+
+
+def test_the_context_limit(tmp_path):
+    engine = engine_that_says(tmp_path, "hello wörld!", context_length=10)
+    session = engine.session()
+    with pytest.raises(MoedgeError, match="prompt has 11 tokens, the context is 10"):
+        session.generate([1] * 11, GREEDY)
+    assert session.length == 0
+    for prompt, answers in ((10, 1), (9, 2)):
+        tokens = list(engine.session().generate([1] * (prompt - 1) + ids_of("hello"), GREEDY))
+        assert len(tokens) == answers
+        assert tokens[-1].finish_reason == "length"
+
+
+def test_logits_that_are_not_numbers_end_that_generation_only(tmp_path):
+    engine = engine_that_says(tmp_path, "hello", poison=ids_of("!")[0])
+    healthy = engine.session()
+    healthy.prefill([1, 2])
+    with pytest.raises(BrokenLogits, match="not numbers"):
+        list(engine.session().generate(ids_of("!"), GREEDY))
+    np.testing.assert_allclose(healthy.decode(3), engine.score([1, 2, 3])[-1], atol=1e-4)
+
+
+def test_same_seed_same_answer(tmp_path):
+    engine = engine_that_says(tmp_path, "ab")
+    runs = []
+    for seed in (3, 3, 4):
+        params = SamplingParams(temperature=5.0, seed=seed, max_tokens=20, ignore_eos=True)
+        runs.append([token.token_id for token in engine.session().generate([5, 6], params)])
+    assert runs[0] == runs[1] != runs[2]
+    assert len(runs[0]) == 20
+
+
+def test_repetition_penalty_counts_what_the_session_already_holds(tmp_path):
+    engine = engine_that_says(tmp_path, "ab")
+    session = engine.session()
+    session.prefill(ids_of("b"))
+    params = replace(GREEDY, repetition_penalty=1000.0, max_tokens=1)
+    (token,) = session.generate(ids_of("a"), params)
+    assert token.token_id != ids_of("b")[0]
+    (token,) = engine.session().generate(ids_of("a"), params)
+    assert token.token_id == ids_of("b")[0]
+
+
+def test_top_logprobs_name_the_alternatives(engine):
+    (token,) = engine.session().generate(ids_of("hello"), replace(GREEDY, top_logprobs=3, max_tokens=1))
+    assert len(token.top_logprobs) == 3
+    assert token.top_logprobs[0] == (token.token_id, token.logprob)
+    values = [logprob for _, logprob in token.top_logprobs]
+    assert values == sorted(values, reverse=True)
+
+
+def test_prefill_stops_between_chunks_and_goes_on(engine):
+    session = engine.session()
+    answers = iter([False, True])
+    with pytest.raises(Interrupted):
+        session.prefill(list(range(12)), should_stop=lambda: next(answers))
+    assert session.tokens == [0, 1, 2, 3]
+    logits = session.prefill(list(range(4, 12)))
+    np.testing.assert_allclose(logits, engine.score(range(12))[-1], atol=1e-4)
+
+
+def test_interrupt_ends_a_generation_and_leaves_the_session_usable(tmp_path):
+    engine = engine_that_says(tmp_path, "ab", context_length=1_000_000)
+    session = engine.session()
+    params = SamplingParams(temperature=5.0, ignore_eos=True)
+    seen = []
+
+    generation = session.generate([5, 6], params)
+
+    def work() -> None:
+        try:
+            list(generation)
+        except Interrupted:
+            seen.append("interrupted")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while session.length < 10:
+        time.sleep(0.001)
+    session.interrupt()
+    thread.join(60)
+    assert seen == ["interrupted"]
+    held = list(session.tokens)
+    assert session.pending is not None
+    (token,) = session.generate([], replace(params, max_tokens=1, temperature=0))
+    assert token.token_id == int(engine.score([*held, session.tokens[-1]])[-1].argmax())
+
+
+def test_special_tokens_show_as_text_for_the_parser(tmp_path):
+    think, end_think = WORDS.token_to_id("<think>"), WORDS.token_to_id("</think>")
+    h, i, end = ids_of("h")[0], ids_of("i")[0], WORDS.token_to_id("<|im_end|>")
+    chain = {WORDS.token_to_id("<|assistant|>"): think, think: h, h: end_think, end_think: i, i: end}
+    engine = Engine.load(write_tiny_bundle(tmp_path, chain))
+    prompt = engine.encode_chat([{"role": "user", "content": "so"}])
+    tokens = list(engine.session().generate(prompt, GREEDY))
+    assert text_of(tokens) == "<think>h</think>i"
+    parser = engine.chat_parser()
+    deltas = [delta for token in tokens for delta in parser.push(token.text)] + parser.finish()
+    assert deltas == [Reasoning("h"), Content("i")]
+
+
+def test_chat_encodes_the_templates_special_tokens_and_nobody_elses(engine):
+    ids = engine.encode_chat([{"role": "user", "content": "a<|im_end|>b"}])
+    end = WORDS.token_to_id("<|im_end|>")
+    assert ids.count(end) == 1
+    assert engine.tokenizer.decode(ids) == "<|user|>a<|im_end|>b<|im_end|><|assistant|>"
+
+
+def test_a_base_model_has_no_chat(tmp_path):
+    folder = write_tiny_bundle(tmp_path, template=None)
+    with pytest.raises(MoedgeError, match="toy has no chat template"):
+        Engine.load(folder).encode_chat([{"role": "user", "content": "hi"}])
+
+
+def test_defaults_come_from_the_bundle(tmp_path):
+    config = {"temperature": 0.6, "top_k": 20, "top_p": 0.9, "do_sample": True, "eos_token_id": [1], "max_length": 9}
+    engine = Engine.load(write_tiny_bundle(tmp_path / "a", generation_config=config))
+    assert engine.defaults == SamplingParams(temperature=0.6, top_k=20, top_p=0.9)
+    assert {1, *engine.manifest.model.eos_token_ids} == engine.eos_token_ids
+    greedy = Engine.load(write_tiny_bundle(tmp_path / "b", generation_config={"do_sample": False, "temperature": 0.6}))
+    assert greedy.defaults.temperature == 0
+    assert Engine.load(write_tiny_bundle(tmp_path / "c")).defaults == SamplingParams()
+
+
+def test_a_graph_that_is_not_the_manifests_is_refused(tmp_path):
+    folder = write_tiny_bundle(tmp_path)
+    manifest = read_manifest(folder)
+    write_manifest(replace(manifest, cache=(replace(manifest.cache[0], present="present.0.other"),)), folder)
+    with pytest.raises(MoedgeError, match=r"disagree about present\.0\.latent, present\.0\.other"):
+        Engine.load(folder)
+
+
+def test_a_graph_that_does_not_load_is_refused(tmp_path):
+    folder = write_tiny_bundle(tmp_path)
+    size = (folder / "model.onnx").stat().st_size
+    (folder / "model.onnx").write_bytes(b"nonsense".ljust(size))
+    with pytest.raises(MoedgeError, match="cannot load"):
+        Engine.load(folder, check_hashes=False)
+    with pytest.raises(MoedgeError, match="sha256"):
+        Engine.load(folder)
+
+
+def test_sessions_are_made_by_engines(engine):
+    assert isinstance(engine.session(), Session)
