@@ -1,0 +1,79 @@
+# make serve | test | check. A machine needs Python 3.11 or newer and make; everything else goes into .venv/.
+# Stamp files under .venv/ and build/ remember what is done, so that a second run starts at once.
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+# The first Python that is new enough; `make PYTHON=...` takes another.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$p -c '$(NEW_ENOUGH)' 2>/dev/null; then echo $$p; break; fi; done)
+# Only the tests need torch, as the reference of parity: one version, and never a requirement of the package.
+TORCH ?= torch==2.13.0
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+STAGES := devices quant export runtime edge_server
+
+# Not `?=`: shells and hosts export variables of these names that mean something else.
+HOST = 127.0.0.1
+PORT = 8080
+CHECKPOINT := examples/edge_assistant/checkpoint
+BUNDLE := build/bundle
+# Exporting is repeated when the checkpoint or anything that writes bundles has changed.
+EXPORT_INPUTS := $(shell find $(CHECKPOINT) export quant runtime/manifest.py devices/errors.py devices/structure.py \
+	-type f -not -name '*.pyc' 2>/dev/null)
+
+.PHONY: serve bundle test check lint types typecheck coverage clean
+
+# The server itself prints the curl line, once requests are answered.
+serve: $(BUNDLE)/manifest.json
+	@exec $(BIN)/moedge serve $(BUNDLE) --host $(HOST) --port $(PORT)
+
+bundle: $(BUNDLE)/manifest.json
+
+$(BUNDLE)/manifest.json: $(EXPORT_INPUTS) | $(VENV)/export.stamp
+	@mkdir -p build
+	$(BIN)/moedge export $(CHECKPOINT) -o $(BUNDLE) --force
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest --durations=10
+
+check: lint typecheck test
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+# The folders as the namespace that they are installed as, for mypy and pyright.
+types:
+	@rm -rf build/types && mkdir -p build/types/moedge
+	@for stage in $(STAGES); do ln -s ../../../$$stage build/types/moedge/$$stage; done
+
+typecheck: $(VENV)/dev.stamp types
+	$(BIN)/mypy
+
+coverage: $(VENV)/dev.stamp
+	@mkdir -p build
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' || { \
+		echo "moedge needs Python 3.11 or newer, and found none: install one, or say make PYTHON=/path/to/python3.12." >&2; \
+		exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: apt install python3-venv)." >&2; \
+		exit 1; }
+
+$(VENV)/export.stamp: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable '.[export]'
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml Makefile | $(VENV)/bin/python
+	$(PIP) $(TORCH) --editable '.[dev]'
+	@touch $@ $(VENV)/export.stamp
+
+clean:
+	rm -rf build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,140 @@
+"""What the machine at hand is: architecture, instruction set, usable cores and memory, limits of its container.
+
+It reads /proc, /sys and the scheduler, never runs anything and never measures. What a profile makes of it is in
+profile.py. Every path hangs from `root`, so that tests can show it another machine.
+"""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from moedge.devices.container import container_limits
+from moedge.devices.kernel_files import cpu_list, read_text, whole_number
+
+# Only what some CPU kernel chooses by, in the kernel's own spelling, oldest first.
+ISA_FLAGS = {
+    "x86_64": (
+        *("sse4_1", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni"),
+        *("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
+    ),
+    "aarch64": ("asimd", "fphp", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "svei8mm", "sme"),
+}
+ARM_PARTS = {
+    "0xd03": "Cortex-A53",
+    "0xd05": "Cortex-A55",
+    "0xd08": "Cortex-A72",
+    "0xd0b": "Cortex-A76",
+    "0xd0c": "Neoverse-N1",
+    "0xd41": "Cortex-A78",
+    "0xd46": "Cortex-A510",
+    "0xd49": "Neoverse-N2",
+    "0xd4f": "Neoverse-V2",
+}
+ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}  # other systems' names for the same
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What was found. Counts are of what this process may use; `memory_bytes` is all that is built in."""
+
+    architecture: str  # "x86_64", "aarch64", or what the system calls it
+    cpu: str  # "" if nothing tells
+    board: str  # "Raspberry Pi 5 Model B Rev 1.0"; "" if nothing tells
+    isa: tuple[str, ...]
+    logical_cpus: int
+    cores: int  # physical, after affinity and CPU quota
+    fast_cores: int  # those of `cores` with at least half the capacity of the fastest
+    cpu_quota: float | None  # in CPUs
+    memory_bytes: int
+    memory_limit_bytes: int | None
+
+    @property
+    def usable_memory_bytes(self) -> int:
+        """The smaller of the built-in memory and the container's limit."""
+        return min(self.memory_bytes, self.memory_limit_bytes or self.memory_bytes)
+
+
+def detect(root: Path = Path("/"), architecture: str | None = None, affinity: frozenset[int] | None = None) -> Machine:
+    """Describe the machine whose /proc and /sys lie under `root`; the rest is asked of the running system."""
+    named = (architecture or platform.machine()).lower()
+    named = ARCHITECTURES.get(named, named)
+    blocks = _cpuinfo(read_text(root / "proc/cpuinfo"))
+    cpus = sorted(_allowed() if affinity is None else affinity) or [0]
+    limits = container_limits(root)
+    cores = _cores(root, cpus, blocks)
+    allowed = len(cores) if limits.cpus is None else max(1, min(len(cores), int(limits.cpus)))
+    return Machine(
+        architecture=named,
+        cpu=_cpu_name(blocks),
+        board=read_text(root / "proc/device-tree/model"),
+        isa=_isa(blocks, ISA_FLAGS.get(named, ())),
+        logical_cpus=len(cpus),
+        cores=allowed,
+        fast_cores=min(allowed, _fast(root, cores)),
+        cpu_quota=limits.cpus,
+        memory_bytes=_memory(root),
+        memory_limit_bytes=limits.memory_bytes,
+    )
+
+
+def _allowed() -> frozenset[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(psutil.cpu_count(logical=False) or os.cpu_count() or 1))  # not Linux: cores, untangled
+
+
+def _cpuinfo(text: str) -> list[dict[str, str]]:
+    """One dictionary a processor of /proc/cpuinfo; names in lower case."""
+    blocks: list[dict[str, str]] = [{}]
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        name = name.strip().lower()
+        if name == "processor" and blocks[-1]:
+            blocks.append({})
+        if name:
+            blocks[-1][name] = value.strip()
+    return [block for block in blocks if "processor" in block]
+
+
+def _cpu_name(blocks: list[dict[str, str]]) -> str:
+    names = (block.get("model name") or ARM_PARTS.get(block.get("cpu part", "").lower(), "") for block in blocks)
+    return " + ".join(dict.fromkeys(name for name in names if name))
+
+
+def _isa(blocks: list[dict[str, str]], known: tuple[str, ...]) -> tuple[str, ...]:
+    # What every CPU has: a thread may land on any of them.
+    each = [set((block.get("flags") or block.get("features") or "").split()) for block in blocks]
+    common = set.intersection(*each) if each else set()
+    return tuple(flag for flag in known if flag in common)
+
+
+def _cores(root: Path, cpus: list[int], blocks: list[dict[str, str]]) -> list[int]:
+    """One logical CPU for each physical core among `cpus`."""
+    said = {whole_number(block["processor"]): block for block in blocks}
+    first_of: dict[object, int] = {}
+    for cpu in cpus:
+        topology = root / f"sys/devices/system/cpu/cpu{cpu}/topology"
+        siblings = cpu_list(read_text(topology / "core_cpus_list") or read_text(topology / "thread_siblings_list"))
+        block = said.get(cpu, {})
+        place = (block.get("physical id"), block.get("core id"))
+        first_of.setdefault(siblings or (place if place[1] else cpu), cpu)
+    return list(first_of.values())
+
+
+def _fast(root: Path, cores: list[int]) -> int:
+    # Mixed ARM chips: one slow core makes all others wait at the end of every operator.
+    files = [root / f"sys/devices/system/cpu/cpu{cpu}/cpu_capacity" for cpu in cores]
+    capacities = [whole_number(read_text(file)) or 0 for file in files]
+    return sum(2 * capacity >= max(capacities) for capacity in capacities)
+
+
+def _memory(root: Path) -> int:
+    for line in read_text(root / "proc/meminfo").splitlines():
+        name, _, value = line.partition(":")
+        kibibytes = whole_number(value.removesuffix("kB"))
+        if name == "MemTotal" and kibibytes:
+            return kibibytes * 1024
+    return int(psutil.virtual_memory().total)

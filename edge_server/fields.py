@@ -1,0 +1,115 @@
+"""One JSON object read field by field: types, bounds, and at the end an error for every field nobody asked for.
+
+null is the same as absent, as OpenAI's clients send it for what they do not set. Knows no particular request.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from moedge.edge_server.errors import ApiError
+
+
+def bad_field(param: str, reason: str, code: str | None = None) -> ApiError:
+    """400 that names a field."""
+    return ApiError(400, f"{param}: {reason}.", param=param, code=code)
+
+
+class Fields:
+    """An object of the body; `where` is its place, such as `messages[2]`, empty for the body itself."""
+
+    def __init__(self, data: Any, where: str = "") -> None:
+        if not isinstance(data, dict):
+            raise bad_field(where or "body", "it must be an object")
+        self._data: Mapping[str, Any] = {key: value for key, value in data.items() if value is not None}
+        self._left = set(self._data)
+        self.where = where
+
+    def path(self, name: str) -> str:
+        """A field's full name for messages."""
+        return f"{self.where}.{name}" if self.where else name
+
+    def bad(self, name: str, reason: str) -> ApiError:
+        """400 that names one of these fields."""
+        return bad_field(self.path(name), reason)
+
+    def take(self, name: str) -> Any:
+        """The raw value, None if absent."""
+        self._left.discard(name)
+        return self._data.get(name)
+
+    def text(self, name: str, longest: int, required: bool = False) -> str | None:
+        """A string of at most `longest` characters."""
+        value = self.take(name)
+        if value is None and not required:
+            return None
+        if not isinstance(value, str):
+            raise self.bad(name, "it must be a string" if value is not None else "it is required")
+        if len(value) > longest:
+            raise self.bad(name, f"it has {len(value)} characters, at most {longest} are accepted")
+        return value
+
+    def required_text(self, name: str, longest: int) -> str:
+        """A string that must be there."""
+        value = self.text(name, longest, required=True)
+        assert value is not None
+        return value
+
+    def flag(self, name: str) -> bool:
+        """A boolean, false if absent."""
+        value = self.take(name)
+        if value is not None and not isinstance(value, bool):
+            raise self.bad(name, "it must be true or false")
+        return bool(value)
+
+    def integer(self, name: str, low: int, high: int) -> int | None:
+        """A whole number in [low, high]."""
+        value = self.take(name)
+        if value is None:
+            return None
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise self.bad(name, f"it must be a whole number from {low} to {high}")
+        return value
+
+    def number(self, name: str, low: float, high: float) -> float | None:
+        """A number in [low, high]."""
+        value = self.take(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise self.bad(name, f"it must be a number from {low:g} to {high:g}")
+        return float(value)
+
+    def items(self, name: str, most: int) -> list[Any] | None:
+        """A list of at most `most` items."""
+        value = self.take(name)
+        if value is None:
+            return None
+        if not isinstance(value, list):
+            raise self.bad(name, "it must be a list")
+        if len(value) > most:
+            raise self.bad(name, f"it has {len(value)} items, at most {most} are accepted")
+        return value
+
+    def everything(self) -> Mapping[str, Any]:
+        """All fields, for an object whose names are the sender's."""
+        self._left.clear()
+        return self._data
+
+    def ignore(self, names: Collection[str]) -> None:
+        """Fields that may be there and change nothing."""
+        self._left.difference_update(names)
+
+    def only(self, name: str, *accepted: Any) -> None:
+        """A field whose other values would change the answer and are not supported."""
+        value = self.take(name)
+        if value is not None and not any(type(value) is type(a) and value == a for a in accepted):
+            alone = f"; only {' or '.join(map(json.dumps, accepted))} is" if accepted else ""
+            raise bad_field(self.path(name), f"this value is not supported{alone}", code="unsupported_parameter")
+
+    def done(self) -> None:
+        """Refuse what is left: a field misspelt is a wish ignored."""
+        for name in sorted(self._left):
+            raise bad_field(self.path(name), "there is no such field", code="unknown_parameter")

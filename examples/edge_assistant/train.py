@@ -1,0 +1,215 @@
+"""Owns the training run: batches, Muon and AdamW, the schedule by the clock, quantization-aware decay, state and log.
+
+    python train.py --state ../../build/edge_assistant
+
+starts or resumes; the run writes `checkpoint/` every few minutes and appends `training_log.csv`.
+"""
+
+import argparse
+import random
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from data import HERE, training_text
+from model import Assistant, Shape
+from store import save_checkpoint
+from tokenizers import Tokenizer
+from torch import Tensor
+
+Batch = tuple[Tensor, Tensor]
+
+
+def assistant_mask(ids: np.ndarray, opening: int, middle: int, closing: int, user: int) -> np.ndarray:
+    """True where a token is generated: after an assistant's `<|im_middle|>` up to and with its `<|im_end|>`.
+
+    Turns before the last user's are history, whose thinking is emptied: nothing is to be learnt from them.
+    """
+    mask = np.zeros(len(ids), dtype=bool)
+    assistant = inside = False
+    for i, token in enumerate(ids):
+        mask[i] = inside
+        if token == opening:
+            assistant = True
+        elif token == middle and assistant:
+            assistant, inside = False, True
+        elif token == closing:
+            inside = False
+        elif token == user:
+            mask[:] = False
+    return mask
+
+
+class Stream:
+    """Endless batches of conversations of about one length, padded; made pool by pool from the generator."""
+
+    def __init__(self, tokenizer: Tokenizer, batch_tokens: int, seed: int) -> None:
+        self.tokenizer, self.batch_tokens = tokenizer, batch_tokens
+        self.rng = random.Random(seed)
+        self.marks = [tokenizer.token_to_id(t) for t in ("<|im_assistant|>", "<|im_middle|>", "<|im_end|>", "<|im_user|>")]
+        self.pad = tokenizer.token_to_id("[PAD]")
+
+    def pool(self, level: float, conversations: int) -> Iterator[Batch]:
+        """Shuffled batches (ids, mask of generated tokens) over one fresh pool."""
+        texts = [training_text(self.rng, level) for _ in range(conversations)]
+        encoded = [np.array(e.ids) for e in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
+        encoded.sort(key=len)
+        batches: list[list[np.ndarray]] = [[]]
+        for ids in encoded:
+            if len(ids) * (len(batches[-1]) + 1) > self.batch_tokens and batches[-1]:
+                batches.append([])
+            batches[-1].append(ids)
+        self.rng.shuffle(batches)
+        for batch in batches:
+            length = -(-max(map(len, batch)) // 32) * 32 + 1  # few distinct shapes
+            ids = np.full((len(batch), length), self.pad)
+            mask = np.zeros((len(batch), length), dtype=bool)
+            for row, sequence in enumerate(batch):
+                ids[row, : len(sequence)] = sequence
+                mask[row, : len(sequence)] = assistant_mask(sequence, *self.marks)
+            yield torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised by Newton-Schulz (Jordan et al. 2024), scaled as Moonlight does: 0.2·sqrt(max(out, in))."""
+
+    def __init__(self, parameters: list[Tensor], lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p]
+                momentum = state.setdefault("momentum", torch.zeros_like(p))
+                momentum.lerp_(p.grad, 0.05)
+                update = orthogonalise(p.grad.lerp(momentum, 0.95))
+                p.mul_(1 - group["lr"] * 0.05)
+                p.add_(update, alpha=-group["lr"] * 0.2 * max(p.shape[-2:]) ** 0.5)
+
+
+def orthogonalise(g: Tensor) -> Tensor:
+    """U·Vᵀ of each matrix of a stack, by five quintic Newton-Schulz steps in bf16."""
+    x = g if g.ndim == 3 else g[None]
+    wide = x.shape[-2] > x.shape[-1]
+    x = (x.mT if wide else x).bfloat16()
+    x = x / (x.float().norm(dim=(-2, -1), keepdim=True) + 1e-7).bfloat16()
+    for _ in range(5):
+        a = x @ x.mT
+        x = 3.4445 * x + (-4.775 * a + 2.0315 * a @ a) @ x
+    return (x.mT if wide else x).float().view_as(g)
+
+
+def schedule(minutes: float, step: int, settings: dict[str, float]) -> float:
+    """Warm up by steps, hold, then decay linearly to zero by the clock."""
+    left = (settings["minutes"] - minutes) / settings["decay_minutes"]
+    return max(0.0, min(1.0, (step + 1) / settings["warmup_steps"], left))
+
+
+def loss_of(model: Assistant, batch: Batch, pad: int, prompt_weight: float) -> tuple[Tensor, float]:
+    """Weighted next-token loss for the gradient, and the plain mean over generated tokens, in nats."""
+    ids, mask = batch
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = model(ids[:, :-1])
+        targets, generated = ids[:, 1:], mask[:, 1:]
+        keep = generated if prompt_weight == 0 else targets != pad
+        kept = keep.flatten().nonzero().squeeze(1)
+        logits = model.lm_head(hidden.flatten(0, 1).index_select(0, kept))
+    losses = F.cross_entropy(logits.float(), targets[keep], reduction="none")
+    own = generated[keep]
+    weights = torch.where(own, 1.0, prompt_weight)
+    return (losses * weights).sum() / weights.sum(), float(losses.detach()[own].mean())
+
+
+def main() -> None:
+    """Train until the clock of `settings.toml` has run out."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--state", type=Path, required=True)
+    arguments.add_argument("--probe", type=int, default=0, help="run so many steps, print their speed, write nothing")
+    options = arguments.parse_args()
+    settings = tomllib.loads((HERE / "settings.toml").read_text())
+    train: dict[str, float] = settings["training"]
+    torch.set_num_threads(2)
+    torch.manual_seed(int(train["seed"]))
+    tokenizer = Tokenizer.from_file(str(HERE / "checkpoint" / "tokenizer.json"))
+    model = Assistant(Shape(**settings["model"]))
+    matrices = [p for n, p in model.layers.named_parameters() if p.ndim >= 2 and "router" not in n]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    muon = Muon(matrices, train["muon_rate"])
+    adam = torch.optim.AdamW(others, lr=train["adam_rate"], betas=(0.9, 0.98), weight_decay=0.0)
+    step, tokens, spent = 0, 0, 0.0
+    state_file = options.state / "state.pt"
+    if state_file.exists() and not options.probe:
+        state = torch.load(state_file, weights_only=True)
+        model.load_state_dict(state["model"])
+        muon.load_state_dict(state["muon"])
+        adam.load_state_dict(state["adam"])
+        step, tokens, spent = state["step"], state["tokens"], state["spent"]
+    print(sum(p.numel() for p in model.parameters()) / 1e6, "M parameters", flush=True)
+    stream = Stream(tokenizer, int(train["batch_tokens"]), int(train["seed"]) * 1000003 + step)
+    log = HERE / "training_log.csv"
+    if step == 0 and not options.probe:
+        log.write_text("step,minutes,tokens,loss,rate,level,largest_load,smallest_load\n")
+    started, last_saved, shown = time.monotonic(), time.monotonic(), []
+    loads = torch.zeros(len(model.moe_layers()), model.s.n_routed_experts)
+    minutes = spent
+    while minutes < train["minutes"]:
+        level = min(1.0, minutes / train["curriculum_minutes"])
+        for batch in stream.pool(level, 600):
+            minutes = spent + (time.monotonic() - started) / 60
+            rate = schedule(minutes, step, train)
+            if rate == 0:
+                break
+            model.set_quantize(minutes > train["minutes"] - train["decay_minutes"])
+            for group in muon.param_groups:
+                group["lr"] = train["muon_rate"] * rate
+            for group in adam.param_groups:
+                group["lr"] = train["adam_rate"] * rate
+            loss, own = loss_of(model, batch, stream.pad, train["prompt_loss" if level < 1 else "prompt_loss_later"])
+            muon.zero_grad()
+            adam.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(others, 1.0)
+            muon.step()
+            adam.step()
+            for i, moe in enumerate(model.moe_layers()):
+                loads[i] += moe.load
+                moe.balance(train["bias_rate"] * min(1.0, rate * 2))
+            step, tokens = step + 1, tokens + batch[0].numel()
+            shown.append(own)
+            if step % 50 == 0:
+                share = loads / loads.mean(-1, keepdim=True)
+                line = (f"{step},{minutes:.2f},{tokens},{np.mean(shown):.5f},{rate:.3f},{level:.2f},"
+                        f"{share.max():.3f},{share.min():.3f}")
+                print(line, flush=True)
+                if not options.probe:
+                    with log.open("a") as file:
+                        file.write(line + "\n")
+                loads.zero_()
+                shown = []
+            if step == options.probe:
+                return
+        if not options.probe and (time.monotonic() - last_saved > 240 or minutes >= train["minutes"] or rate == 0):
+            save_state(state_file, model, muon, adam, step, tokens, minutes)
+            save_checkpoint(model, HERE / "checkpoint")
+            last_saved = time.monotonic()
+        if rate == 0:
+            break
+
+
+def save_state(path: Path, model: Assistant, muon: Muon, adam: torch.optim.AdamW, step: int, tokens: int, spent: float) -> None:
+    """Write everything that resuming needs, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save({"model": model.state_dict(), "muon": muon.state_dict(), "adam": adam.state_dict(),
+                "step": step, "tokens": tokens, "spent": spent}, partial)
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    main()
