@@ -60,8 +60,9 @@ coverage: $(VENV)/dev.stamp
 	$(BIN)/coverage report
 
 $(VENV)/bin/python:
-	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' || { \
-		echo "moedge needs Python 3.11 or newer, and found none: install one, or say make PYTHON=/path/to/python3.12." >&2; \
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' 2>/dev/null || { \
+		echo "moedge needs Python 3.11 or newer, which $(or $(PYTHON),python3) is not:" \
+			"install one, or say make PYTHON=/path/to/python3.12." >&2; \
 		exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: apt install python3-venv)." >&2; \

@@ -15,14 +15,12 @@ def rms_norm(b: Builder, x: ir.Value, weight: ir.Value, eps: float) -> ir.Value:
     square = b.op("Pow", x, b.constant(np.array(2, np.float32)))
     mean = b.op("ReduceMean", square, b.ints(-1), attributes={"keepdims": 1})
     root = b.op("Sqrt", b.op("Add", mean, b.constant(np.array(eps, np.float32))))
-    value: ir.Value = b.op("Mul", b.op("Div", x, root), weight)
-    return value
+    return b.op("Mul", b.op("Div", x, root), weight)
 
 
 def swiglu(b: Builder, gate: ir.Value, up: ir.Value) -> ir.Value:
     """gate · sigmoid(gate) · up."""
-    value: ir.Value = b.op("Mul", b.op("Mul", gate, b.op("Sigmoid", gate)), up)
-    return value
+    return b.op("Mul", b.op("Mul", gate, b.op("Sigmoid", gate)), up)
 
 
 def lengths(b: Builder, attention_mask: ir.Value, input_ids: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
@@ -38,14 +36,12 @@ def lengths(b: Builder, attention_mask: ir.Value, input_ids: ir.Value) -> tuple[
 def causal_bias(b: Builder, new: ir.Value, heads: int) -> ir.Value:
     """0 where a new token may look at a new token, -inf where it may not: [heads * s, s], the same for every head."""
     square = b.op("Concat", new, new, attributes={"axis": 0})
-    lowest = ir.tensor(np.array([-np.inf], np.float32))
-    node_value = b.op("Expand", b.constant(lowest.numpy()), square)
-    above = b.op("Trilu", node_value, b.constant(np.array(1, np.int64)), attributes={"upper": 1})
+    lowest = b.op("Expand", b.constant(np.array([-np.inf], np.float32)), square)
+    above = b.op("Trilu", lowest, b.constant(np.array(1, np.int64)), attributes={"upper": 1})
     tall = b.op("Concat", b.ints(heads), new, new, attributes={"axis": 0})
     each = b.op("Expand", above, tall)
     flat = b.op("Concat", b.ints(-1), new, attributes={"axis": 0})
-    value: ir.Value = b.op("Reshape", each, flat)
-    return value
+    return b.op("Reshape", each, flat)
 
 
 def rows_port(layer: int, name: str, width: int) -> tuple[ir.Value, CacheTensor]:
@@ -56,7 +52,7 @@ def rows_port(layer: int, name: str, width: int) -> tuple[ir.Value, CacheTensor]
 
 def present(b: Builder, cache: list[CachePort], past: ir.Value, tensor: CacheTensor, rows: ir.Value) -> ir.Value:
     """Give out new rows [s, width] as the cache's output [1, s, width]; returns that."""
-    value: ir.Value = b.op("Unsqueeze", rows, b.ints(0), outputs=[tensor.present])
+    value = b.op("Unsqueeze", rows, b.ints(0), output=tensor.present)
     value.type = FLOAT
     value.shape = ir.Shape([1, "sequence_length", tensor.shape[0]])
     cache.append(CachePort(tensor, past, value))
@@ -73,6 +69,7 @@ def attend(
     scores = [b.op("MatMul", q, b.op("Transpose", k, attributes={"perm": [0, 2, 1]})) for k in keys]
     joined = b.op("Concat", scores[0], b.op("Add", scores[1], where.causal_bias), attributes={"axis": -1})
     sizes = b.op("Concat", where.past_length, where.new_length, attributes={"axis": 0})
-    past, new = b.op("Split", b.op("Softmax", joined, attributes={"axis": -1}), sizes, attributes={"axis": -1}, outputs=2)
-    value: ir.Value = b.op("Add", b.op("MatMul", past, values[0]), b.op("MatMul", new, values[1]))
-    return value
+    past, new = b.ops(
+        "Split", b.op("Softmax", joined, attributes={"axis": -1}), sizes, attributes={"axis": -1}, outputs=2
+    )
+    return b.op("Add", b.op("MatMul", past, values[0]), b.op("MatMul", new, values[1]))

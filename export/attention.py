@@ -17,7 +17,9 @@ from moedge.export.model_config import GroupedQuery, ModelConfig, MultiHeadLaten
 GROUP = "attention"
 
 
-def attention(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int, x: ir.Value, where: Positions) -> ir.Value:
+def attention(
+    low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int, x: ir.Value, where: Positions
+) -> ir.Value:
     """Self-attention of layer `layer` over normed hidden states x [s, hidden_size], output projection included."""
     name = model.names.attention.format(layer=layer)
     with low.builder.scope(name):
@@ -27,7 +29,14 @@ def attention(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: 
 
 
 def _grouped(
-    low: Lowering, ckpt: Checkpoint, model: ModelConfig, config: GroupedQuery, layer: int, name: str, x: ir.Value, where: Positions
+    low: Lowering,
+    ckpt: Checkpoint,
+    model: ModelConfig,
+    config: GroupedQuery,
+    layer: int,
+    name: str,
+    x: ir.Value,
+    where: Positions,
 ) -> ir.Value:
     b, dim = low.builder, config.head_dim
     heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
@@ -36,11 +45,13 @@ def _grouped(
     if config.bias:
         joined = _biased(low, ckpt, joined, "qkv_proj", [f"{name}.{p}_proj" for p in "qkv"])
     sizes = b.ints(*(n * dim for n in heads))
-    parts = b.op("Split", joined, sizes, attributes={"axis": -1}, outputs=3)
+    parts = b.ops("Split", joined, sizes, attributes={"axis": -1}, outputs=3)
     q, k, v = (b.op("Reshape", t, b.ints(0, n, dim)) for t, n in zip(parts, heads, strict=True))  # [s, heads, dim]
     if config.qk_norm:
         q, k = (
-            rms_norm(b, t, b.vector(f"{name}.{n}.weight", ckpt.read_float(f"{name}.{n}.weight"), "norms"), model.rms_norm_eps)
+            rms_norm(
+                b, t, b.vector(f"{name}.{n}.weight", ckpt.read_float(f"{name}.{n}.weight"), "norms"), model.rms_norm_eps
+            )
             for t, n in ((q, "q_norm"), (k, "k_norm"))
         )
     out = low.grouped_query(layer, q, k, v, config, model.rope, where)
@@ -48,7 +59,14 @@ def _grouped(
 
 
 def _latent(
-    low: Lowering, ckpt: Checkpoint, model: ModelConfig, config: MultiHeadLatent, layer: int, name: str, x: ir.Value, where: Positions
+    low: Lowering,
+    ckpt: Checkpoint,
+    model: ModelConfig,
+    config: MultiHeadLatent,
+    layer: int,
+    name: str,
+    x: ir.Value,
+    where: Positions,
 ) -> ir.Value:
     b, heads = low.builder, config.num_heads
     nope, rotary, rank = config.qk_nope_head_dim, config.qk_rope_head_dim, config.kv_lora_rank
@@ -60,12 +78,12 @@ def _latent(
     joined = low.linear("q_kv_a_proj", x, stack([first, down]), GROUP)
     if config.bias:
         joined = _latent_bias(low, ckpt, joined, name, config, model)
-    q, latent, k_rot = b.op("Split", joined, b.ints(width, rank, rotary), attributes={"axis": -1}, outputs=3)
+    q, latent, k_rot = b.ops("Split", joined, b.ints(width, rank, rotary), attributes={"axis": -1}, outputs=3)
     if config.q_lora_rank is not None:
         q = _latent_norm(low, ckpt, f"{name}.q_a_layernorm", q, config)
         q = low.linear("q_b_proj", q, _halved(ckpt, f"{name}.q_b_proj", heads, nope, rotary, model), GROUP)
     q = b.op("Reshape", q, b.ints(0, heads, nope + rotary))
-    q_nope, q_rot = b.op("Split", q, b.ints(nope, rotary), attributes={"axis": -1}, outputs=2)
+    q_nope, q_rot = b.ops("Split", q, b.ints(nope, rotary), attributes={"axis": -1}, outputs=2)
     up_keys, up_values = _absorbed(low, ckpt, name, config)
     q_nope = b.op("MatMul", b.op("Transpose", q_nope, attributes={"perm": [1, 0, 2]}), up_keys)  # [heads, s, rank]
     q_rot = b.op("Transpose", low.rope(q_rot, heads, model.rope, where), attributes={"perm": [1, 0, 2]})
@@ -81,7 +99,9 @@ def _latent(
     mixed = b.op("Slice", out, b.ints(0), b.ints(rank), b.ints(-1))
     shape = b.op("Concat", b.ints(heads), where.new_length, b.ints(rank), attributes={"axis": 0})
     values = b.op("MatMul", b.op("Reshape", mixed, shape), up_values)  # [heads, s, v]
-    out = b.op("Reshape", b.op("Transpose", values, attributes={"perm": [1, 0, 2]}), b.ints(0, heads * config.v_head_dim))
+    out = b.op(
+        "Reshape", b.op("Transpose", values, attributes={"perm": [1, 0, 2]}), b.ints(0, heads * config.v_head_dim)
+    )
     return _output(low, ckpt, name, out, config.bias)
 
 
@@ -119,14 +139,12 @@ def _latent_bias(
     else:
         first = ckpt.read_float(f"{name}.q_a_proj.bias")
     bias = low.builder.vector(f"{name}.q_kv_a_proj.bias", np.concatenate([first, down]), GROUP)
-    value: ir.Value = low.builder.op("Add", joined, bias)
-    return value
+    return low.builder.op("Add", joined, bias)
 
 
 def _biased(low: Lowering, ckpt: Checkpoint, x: ir.Value, name: str, parts: list[str]) -> ir.Value:
     bias = np.concatenate([ckpt.read_float(f"{part}.bias") for part in parts])
-    value: ir.Value = low.builder.op("Add", x, low.builder.vector(low.builder.scoped(f"{name}.bias"), bias, GROUP))
-    return value
+    return low.builder.op("Add", x, low.builder.vector(low.builder.scoped(f"{name}.bias"), bias, GROUP))
 
 
 def _output(low: Lowering, ckpt: Checkpoint, name: str, x: ir.Value, bias: bool) -> ir.Value:

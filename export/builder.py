@@ -20,7 +20,7 @@ Attributes = dict[str, int | float | str | list[int] | ir.Graph]
 class Builder:
     """Nodes and initializers of one graph; branches are builders of their own that share the file and the names."""
 
-    def __init__(self, weights: WeightsFile, parent: "Builder | None" = None):
+    def __init__(self, weights: WeightsFile, parent: "Builder | None" = None) -> None:
         self.weights = weights
         self.nodes: list[ir.Node] = []
         self._initializers: dict[str, ir.Value] = {}
@@ -46,15 +46,27 @@ class Builder:
         op_type: str,
         *inputs: ir.Value | None,
         attributes: Attributes | None = None,
-        outputs: int | Sequence[str | None] = 1,
+        output: str | None = None,
         domain: str = "",
-    ) -> Any:
-        """Add a node; its one output, or a tuple of them. `outputs` is their number, or their names (None: unused)."""
+    ) -> ir.Value:
+        """Add a node with one output, named `output` or after the node."""
+        return self.ops(op_type, *inputs, attributes=attributes, outputs=[output], domain=domain)[0]
+
+    def ops(
+        self,
+        op_type: str,
+        *inputs: ir.Value | None,
+        outputs: int | Sequence[str | None],
+        attributes: Attributes | None = None,
+        domain: str = "",
+    ) -> tuple[ir.Value, ...]:
+        """Add a node with several outputs: their number, or their names (None: after the node)."""
         name = self._unique(op_type)
-        names = [f"{name}_{i}" if outputs != 1 else name for i in range(outputs)] if isinstance(outputs, int) else outputs
-        values = [ir.Value(name=n or "") for n in names]
-        self.nodes.append(ir.Node(domain, op_type, inputs, make_attributes(attributes or {}), outputs=values, name=name))
-        return values[0] if len(values) == 1 else tuple(values)
+        wanted = [None] * outputs if isinstance(outputs, int) else outputs
+        values = [ir.Value(name=n or (f"{name}.{i}" if i else name)) for i, n in enumerate(wanted)]
+        made = make_attributes(attributes or {})
+        self.nodes.append(ir.Node(domain, op_type, inputs, made, outputs=values, name=name))
+        return tuple(values)
 
     def constant(self, value: NDArray[Any]) -> ir.Value:
         """A small tensor kept in the model file, once however often it is asked for."""
@@ -86,7 +98,9 @@ class Builder:
         name = tensor.name or self._unique("tensor")
         if name not in self._initializers:
             kind = ir.TensorType(tensor.dtype)
-            self._initializers[name] = ir.Value(name=name, shape=tensor.shape, type=kind, const_value=tensor)
+            self._initializers[name] = ir.Value(
+                name=name, shape=ir.Shape(list(tensor.shape.numpy())), type=kind, const_value=tensor
+            )
         return self._initializers[name]
 
     def graph(self, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], name: str) -> ir.Graph:

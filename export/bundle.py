@@ -99,7 +99,9 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
             left = source.unconsumed((*model.names.ignored, *(_tied(model))))
             if left:
                 rest = f" and {len(left) - 1} more" if len(left) > 1 else ""
-                raise MoedgeError(f"{left[0]}{rest} of {checkpoint} has no place in {model.model_type}: nothing was exported.")
+                raise MoedgeError(
+                    f"{left[0]}{rest} of {checkpoint} has no place in {model.model_type}: nothing was exported."
+                )
             groups = weights.groups()
         progress.on_stage("graph")
         _save(graph, folder / MODEL_NAME)
@@ -173,7 +175,9 @@ def _sync(path: Path) -> None:
 def _context(options: ExportOptions, model: ModelConfig) -> int:
     longest = model.max_position_embeddings
     if options.context is not None and not 1 <= options.context <= longest:
-        raise MoedgeError(f"--context {options.context} is not within 1 to {longest}, the positions this model was made for.")
+        raise MoedgeError(
+            f"--context {options.context} is not within 1 to {longest}, the positions this model was made for."
+        )
     return options.context or min(DEFAULT_CONTEXT, longest)
 
 
@@ -231,7 +235,9 @@ def _write_report(
         "scheme": options.scheme.name,
         "experts": plan,
         "notes": sorted(set(notes)),
-        "tensors": [{"group": g.name, "scheme": g.scheme, "parameters": g.parameters, "bytes": g.bytes} for g in groups],
+        "tensors": [
+            {"group": g.name, "scheme": g.scheme, "parameters": g.parameters, "bytes": g.bytes} for g in groups
+        ],
         "seconds": round(time.monotonic() - started, 1),
         "peak_resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }

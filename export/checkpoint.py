@@ -25,7 +25,7 @@ _REOPEN_BYTES = 64 << 20
 class Checkpoint:
     """A folder with config.json, tokenizer files and safetensors shards; open it in a `with` statement."""
 
-    def __init__(self, folder: Path, on_read: Callable[[int], None] = lambda _: None):
+    def __init__(self, folder: Path, on_read: Callable[[int], None] = lambda _: None) -> None:
         if not folder.is_dir():
             raise MoedgeError(f"{folder} is not a folder: give the folder of a checkpoint.")
         self.folder = folder
@@ -77,7 +77,9 @@ class Checkpoint:
             stop = shape[0] if stop is None else stop
             array = np.array(reader.get_slice(name)[start:stop])
         except SafetensorError as error:
-            raise MoedgeError(f"{name} cannot be read from {self._shard_of[name]} ({error}): download it again.") from None
+            raise MoedgeError(
+                f"{name} cannot be read from {self._shard_of[name]} ({error}): download it again."
+            ) from None
         self._read_since_open += array.nbytes
         self._on_read(array.nbytes)
         return array
@@ -86,7 +88,9 @@ class Checkpoint:
         """Rows of a floating-point tensor as fp32; MoedgeError for other dtypes, which need a scale to mean anything."""
         dtype = self._shapes[name][1] if name in self._shapes else ""
         if name in self._shapes and dtype not in ("F32", "F16", "BF16"):
-            raise MoedgeError(f"{name} is stored as {dtype}, which moedge cannot read by itself: its format is not supported.")
+            raise MoedgeError(
+                f"{name} is stored as {dtype}, which moedge cannot read by itself: its format is not supported."
+            )
         return self.read(name, start, stop).astype(np.float32)
 
     def unconsumed(self, ignored: Iterable[str]) -> list[str]:
@@ -120,12 +124,14 @@ class Checkpoint:
             self._close()
             path = self.folder / shard
             try:
-                self._open = (shard, safe_open(path, "numpy").__enter__())
+                self._open = (shard, safe_open(path, "numpy"))
             except FileNotFoundError:
                 raise MoedgeError(f"{path} is missing: download it again.") from None
             except (SafetensorError, OSError) as error:
                 size = path.stat().st_size
-                raise MoedgeError(f"{path} ({size} bytes) is truncated or broken ({error}): download it again.") from None
+                raise MoedgeError(
+                    f"{path} ({size} bytes) is truncated or broken ({error}): download it again."
+                ) from None
             self._read_since_open = 0
         return self._open[1]
 

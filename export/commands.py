@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint: config.json, safetensors, tokenizer.json.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Folder of a checkpoint: config.json, safetensors, tokenizer.json.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the bundle to make.")],
     scheme: Annotated[str, typer.Option(help=f"How weights are stored: {', '.join(SCHEME_NAMES)}.")] = "int4",
     experts: Annotated[
         Literal["fused", "if"] | None,
         typer.Option(help="fused: ONNX Runtime's fast kernels; if: standard ONNX. [default: fused, for fp32: if]"),
     ] = None,
-    context: Annotated[int | None, typer.Option(help="Longest sequence to serve, in tokens. [default: 4096 or less]")] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Longest sequence to serve, in tokens. [default: 4096 or less]")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the bundle if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

@@ -9,7 +9,7 @@ from moedge.export.model_config import Rope, Yarn
 class Config:
     """A checkpoint's config.json; every getter raises MoedgeError that names the key."""
 
-    def __init__(self, data: dict[str, Any], source: str = "config.json"):
+    def __init__(self, data: dict[str, Any], source: str = "config.json") -> None:
         self._data = data
         self._source = source
 
@@ -53,7 +53,9 @@ class Config:
         """Refuse any value but the one that the family's graph computes."""
         value = self._get(key, default)
         if value != allowed:
-            raise MoedgeError(f"{self._source} asks for {key} = {value!r}: moedge supports only {allowed!r} in this family.")
+            raise MoedgeError(
+                f"{self._source} asks for {key} = {value!r}: moedge supports only {allowed!r} in this family."
+            )
 
     def rope(self, dim: int, interleaved: bool = False) -> Rope:
         """Rotary embedding from `rope_parameters`, or from the older `rope_theta` and `rope_scaling`."""

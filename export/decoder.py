@@ -9,7 +9,7 @@ from moedge.devices.errors import MoedgeError
 from moedge.export.arithmetic import FLOAT, rms_norm, swiglu
 from moedge.export.attention import attention
 from moedge.export.checkpoint import Checkpoint
-from moedge.export.lowering import ExpertWeights, Lowering, Positions, Routing
+from moedge.export.lowering import ExpertWeights, Lowering, Routing
 from moedge.export.matrices import Stored, stack
 from moedge.export.model_config import ModelConfig, MultiHeadLatent, Router
 
@@ -42,7 +42,7 @@ def build_decoder(
     kept = b.op("Slice", x, b.op("Reshape", b.op("Neg", keep), b.ints(1)), b.ints(2**62), b.ints(0))
     normed = rms_norm(b, kept, _norm(low, checkpoint, names.final_norm), model.rms_norm_eps)
     head = low.head(normed, None if model.tie_word_embeddings else Stored(checkpoint, names.lm_head))
-    logits = b.op("Unsqueeze", head, b.ints(0), outputs=["logits"])
+    logits = b.op("Unsqueeze", head, b.ints(0), output="logits")
     logits.type, logits.shape = FLOAT, ir.Shape([1, "logits_to_keep", model.vocab_size])
     inputs = [input_ids, mask, keep, *(port.past for port in low.cache)]
     return b.graph(inputs, [logits, *(port.present for port in low.cache)], model.model_type)
@@ -69,9 +69,11 @@ def _mlp(
     b, names = low.builder, model.names
     gate, up = (Stored(checkpoint, f"{name}.{part}") for part in (names.gate, names.up))
     if gate.shape[0] != width:
-        raise MoedgeError(f"{name}.{names.gate} has {gate.shape[0]} rows where the config says {width}: they do not belong together.")
+        raise MoedgeError(
+            f"{name}.{names.gate} has {gate.shape[0]} rows where the config says {width}: they do not belong together."
+        )
     joined = low.linear("gate_up_proj", x, stack([gate, up]), group)
-    halves = b.op("Split", joined, attributes={"axis": -1, "num_outputs": 2}, outputs=2)
+    halves = b.ops("Split", joined, attributes={"axis": -1, "num_outputs": 2}, outputs=2)
     return low.linear("down_proj", swiglu(b, *halves), Stored(checkpoint, f"{name}.{names.down}"), group)
 
 
@@ -104,7 +106,7 @@ def _route(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int
     router = config.router
     name = f"{names.router.format(layer=layer)}.weight"
     weight = b.matrix(name, checkpoint.read_float(name), "router")
-    logits = b.op("Gemm", x, weight, attributes={"transB": 1}, outputs=[b.scoped("router_logits")])
+    logits = b.op("Gemm", x, weight, attributes={"transB": 1}, output=b.scoped("router_logits"))
     if router.scoring == "softmax" and router.normalize and not router.correction_bias and router.n_group == 1:
         return Routing(logits, None, True, router.scale)  # softmax over the chosen equals renormalising
     if router.scoring == "sigmoid":
@@ -115,7 +117,7 @@ def _route(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int
     if router.correction_bias:
         bias_name = names.correction_bias.format(layer=layer)
         bias = b.vector(bias_name, checkpoint.read_float(bias_name), "router")
-        select = b.op("Add", scores, bias, outputs=[b.scoped("selection_scores")])
+        select = b.op("Add", scores, bias, output=b.scoped("selection_scores"))
     if router.n_group > 1:
         select = _best_groups(low, select, router, config.num_experts)
     return Routing(select, scores, router.normalize, router.scale)
@@ -126,11 +128,10 @@ def _best_groups(low: Lowering, select: ir.Value, router: Router, experts: int) 
     b = low.builder
     size = experts // router.n_group
     grouped = b.op("Reshape", select, b.ints(0, router.n_group, size))  # [s, groups, size]
-    best, _ = b.op("TopK", grouped, b.ints(min(2, size)), attributes={"axis": -1}, outputs=2)
+    best, _ = b.ops("TopK", grouped, b.ints(min(2, size)), attributes={"axis": -1}, outputs=2)
     sums = b.op("ReduceSum", best, b.ints(-1), attributes={"keepdims": 0})  # [s, groups]
-    top, _ = b.op("TopK", sums, b.ints(router.topk_group), attributes={"axis": -1}, outputs=2)
+    top, _ = b.ops("TopK", sums, b.ints(router.topk_group), attributes={"axis": -1}, outputs=2)
     least = b.op("Slice", top, b.ints(router.topk_group - 1), b.ints(router.topk_group), b.ints(-1))  # [s, 1]
     outside = b.op("Unsqueeze", b.op("Less", sums, least), b.ints(-1))  # [s, groups, 1]
     masked = b.op("Where", outside, b.constant(np.array(-np.inf, np.float32)), grouped)
-    value: ir.Value = b.op("Reshape", masked, b.ints(0, experts), outputs=[b.scoped("selection_scores_in_groups")])
-    return value
+    return b.op("Reshape", masked, b.ints(0, experts), output=b.scoped("selection_scores_in_groups"))

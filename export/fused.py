@@ -28,7 +28,7 @@ INT8_ACTIVATIONS = 4
 class FusedLowering:
     """Lowers a decoder to ONNX Runtime's contributed operators."""
 
-    def __init__(self, builder: Builder, scheme: Scheme, notes: list[str]):
+    def __init__(self, builder: Builder, scheme: Scheme, notes: list[str]) -> None:
         self.builder = builder
         self.cache: list[CachePort] = []
         self.notes = notes
@@ -39,12 +39,14 @@ class FusedLowering:
         # Until the first router has decided, activations stay fp32: its choices are then those of the exact twin.
         self._activations = FP32_ACTIVATIONS
 
-    def positions(self, attention_mask: ir.Value, input_ids: ir.Value, rope: Rope, context: int, heads: int) -> Positions:
+    def positions(
+        self, attention_mask: ir.Value, input_ids: ir.Value, rope: Rope, context: int, heads: int
+    ) -> Positions:
         """Lengths, positions, mask, and the whole rotary tables [context, dim / 2], which the kernels index."""
         b = self.builder
         past, new, total, ids = lengths(b, attention_mask, input_ids)
         cos, sin = (b.matrix(n, t, "rotary tables") for n, t in zip(("cos", "sin"), rope.tables(context), strict=True))
-        total_32 = b.op("Cast", total, attributes={"to": 6})
+        total_32 = b.op("Cast", total, attributes={"to": ir.DataType.INT32.value})
         last = b.op("Sub", total_32, b.constant(np.array([1], np.int32)))
         self._lengths = last, b.op("Squeeze", total_32, b.ints(0))
         return Positions(past, new, total, ids, causal_bias(b, new, heads), cos, sin)
@@ -56,16 +58,17 @@ class FusedLowering:
         stored = store_quantized(b, "model.embed_tokens", table, scheme, "embedding")
         self._table = stored if tied else None
         width = columns * scheme.bits // 8
-        codes = b.initializer(b.weights.alias(stored.codes, "model.embed_tokens.rows", ir.DataType.UINT8, (rows, width)))
+        codes = b.initializer(
+            b.weights.alias(stored.codes, "model.embed_tokens.rows", ir.DataType.UINT8, (rows, width))
+        )
         zeros = b.initializer(stored.zero_points.tensor) if stored.zero_points else None
         ids = b.op("Squeeze", input_ids, b.ints(0))  # [s]
-        value: ir.Value = b.op(
+        return b.op(
             "GatherBlockQuantized",
             *(codes, ids, b.initializer(stored.scales.tensor), *([zeros] if zeros else [])),
             attributes={"bits": scheme.bits, "block_size": scheme.block, "gather_axis": 0, "quantize_axis": 1},
             domain=MICROSOFT,
         )
-        return value
 
     def head(self, hidden: ir.Value, matrix: Matrix | None) -> ir.Value:
         """Logits."""
@@ -83,7 +86,7 @@ class FusedLowering:
 
     def add_norm(self, x: ir.Value, delta: ir.Value, weight: ir.Value, eps: float) -> tuple[ir.Value, ir.Value]:
         """(RMSNorm(x + delta), x + delta) in one kernel."""
-        normed, _, _, total = self.builder.op(
+        normed, _, _, total = self.builder.ops(
             "SkipSimplifiedLayerNormalization",
             *(x, delta, weight),
             attributes={"epsilon": eps},
@@ -98,8 +101,7 @@ class FusedLowering:
         flat = b.op("Reshape", x, b.ints(1, -1, heads * rope.dim))
         ids = b.op("Unsqueeze", where.position_ids, b.ints(0))
         turned = b.op("RotaryEmbedding", flat, ids, where.cos, where.sin, domain=MICROSOFT)
-        value: ir.Value = b.op("Reshape", turned, b.ints(-1, heads, rope.dim))
-        return value
+        return b.op("Reshape", turned, b.ints(-1, heads, rope.dim))
 
     def grouped_query(
         self, layer: int, q: ir.Value, k: ir.Value, v: ir.Value, config: GroupedQuery, rope: Rope, where: Positions
@@ -109,10 +111,12 @@ class FusedLowering:
         if self._lengths is None:
             raise AssertionError("positions come before attention")
         if dim % 16:
-            raise MoedgeError(f"heads of {dim} do not fit the attention kernel, which wants a multiple of 16: use --experts if.")
+            raise MoedgeError(
+                f"heads of {dim} do not fit the attention kernel, which wants a multiple of 16: use --experts if."
+            )
         flat = [b.op("Reshape", t, b.ints(1, -1, n * dim)) for t, n in ((q, config.num_heads), (k, kv), (v, kv))]
         ports = [self._shared_port(layer, name, kv, dim) for name in ("key", "value")]
-        out, *presents = b.op(
+        out, *presents = b.ops(
             "GroupQueryAttention",
             *(*flat, *(past for past, _ in ports), *self._lengths, where.cos, where.sin),
             attributes={"num_heads": config.num_heads, "kv_num_heads": kv, "do_rotary": 1, "scale": config.scale},
@@ -142,14 +146,14 @@ class FusedLowering:
             b.weights.account("routed experts", scheme.name, count, sum(r.nbytes for r in (*first, *second)))
             codes1, scales1, *zeros1 = (b.initializer(r.tensor) for r in first)
             codes2, scales2, *zeros2 = (b.initializer(r.tensor) for r in second)
-            inputs: list[ir.Value | None] = [x, routing.select, codes1, scales1, None, codes2, scales2, None]
-            inputs += [None, None, None, *(zeros1 or [None]), *(zeros2 or [None]), None, routing.weigh]
+            inputs: list[ir.Value | None] = [x, routing.select, codes1, scales1, None, codes2, scales2]
+            if zeros1 or routing.weigh is not None:
+                inputs += [None, None, None, None, *(zeros1 or (None,)), *(zeros2 or (None,)), None, routing.weigh]
             while inputs[-1] is None:
                 inputs.pop()
-            value: ir.Value = b.op(
+            return b.op(
                 "QMoE", *inputs, attributes=qmoe_attributes(scheme, config, routing.normalize), domain=MICROSOFT
             )
-        return value
 
     def _expert_regions(
         self, name: str, shape: tuple[int, int], times: int, experts: int, scheme: Scheme
@@ -172,7 +176,7 @@ class FusedLowering:
     def _product(self, x: ir.Value, stored: Stored) -> ir.Value:
         b, (rows, columns) = self.builder, stored.shape
         regions = [stored.codes, stored.scales, *([stored.zero_points] if stored.zero_points else [])]
-        value: ir.Value = b.op(
+        return b.op(
             "MatMulNBits",
             *(x, *(b.initializer(r.tensor) for r in regions)),
             attributes={
@@ -184,7 +188,6 @@ class FusedLowering:
             },
             domain=MICROSOFT,
         )
-        return value
 
 
 def qmoe_attributes(scheme: Scheme, config: Experts, normalize: bool) -> Attributes:
@@ -215,6 +218,7 @@ def _interleaved(gate: Codes, up: Codes) -> Codes:
 
 
 def _write_expert(regions: Sequence[Region], expert: int, codes: Codes) -> None:
-    arrays = [codes.codes, codes.scales, *([codes.zero_points] if codes.zero_points is not None else [])]
-    for region, array in zip(regions, arrays, strict=True):
-        region.write(array, expert * array.nbytes)
+    arrays = (codes.codes, codes.scales, codes.zero_points)
+    for region, array in zip(regions, arrays, strict=False):
+        if array is not None:
+            region.write(array, expert * array.nbytes)

@@ -104,14 +104,15 @@ def dequantized(builder: Builder, stored: Stored) -> ir.Value:
     scales = builder.initializer(stored.scales.tensor)
     blocks = columns // scheme.block
     if stored.zero_points is not None:
-        zeros = builder.initializer(file.alias(stored.zero_points, f"{stored.name}.weight_zeros", dtype, (rows, blocks)))
+        zeros = builder.initializer(
+            file.alias(stored.zero_points, f"{stored.name}.weight_zeros", dtype, (rows, blocks))
+        )
     else:
         region = file.region(f"{stored.name}.weight_zeros", dtype, (rows, blocks))
         region.write(np.full(region.nbytes, 0x88 if scheme.bits == 4 else 0x80, np.uint8))
         zeros = builder.initializer(region.tensor)
     attributes: dict[str, int | float | str | list[int] | ir.Graph] = {"axis": 1, "block_size": scheme.block}
-    value: ir.Value = builder.op("DequantizeLinear", codes, scales, zeros, attributes=attributes)
-    return value
+    return builder.op("DequantizeLinear", codes, scales, zeros, attributes=attributes)
 
 
 def scaled(codes: Codes, factor: float) -> Codes:

@@ -65,7 +65,9 @@ class Lowering(Protocol):
     cache: list[CachePort]
     notes: list[str]
 
-    def positions(self, attention_mask: ir.Value, input_ids: ir.Value, rope: Rope, context: int, heads: int) -> Positions:
+    def positions(
+        self, attention_mask: ir.Value, input_ids: ir.Value, rope: Rope, context: int, heads: int
+    ) -> Positions:
         """Lengths, positions, mask and rotary tables; `heads` is the number of query heads a key head serves."""
         ...
 

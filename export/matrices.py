@@ -58,7 +58,9 @@ class Stored:
         else:
             shape = self.checkpoint.shape(f"{self.name}.weight")
             if len(shape) != 2:
-                raise MoedgeError(f"{self.name}.weight has the shape {shape}, a matrix was expected: the config does not fit it.")
+                raise MoedgeError(
+                    f"{self.name}.weight has the shape {shape}, a matrix was expected: the config does not fit it."
+                )
             rows, columns = shape
         return rows, columns
 
@@ -98,7 +100,9 @@ class Stacked:
         """Rows of all parts together, columns of each."""
         widths = {part.shape[1] for part in self.parts}
         if len(widths) != 1:
-            raise MoedgeError(f"matrices with {sorted(widths)} columns stand where equal ones were expected: broken checkpoint.")
+            raise MoedgeError(
+                f"matrices with {sorted(widths)} columns stand where equal ones were expected: broken checkpoint."
+            )
         return sum(part.shape[0] for part in self.parts), widths.pop()
 
     @property
@@ -177,4 +181,5 @@ def halves_order(heads: int, plain: int, rotary: int) -> NDArray[np.int64]:
     [x0, x1, x2, x3 …] becomes [x0, x2, …, x1, x3, …]: rotating halves then equals rotating neighbours.
     """
     inner = np.concatenate([np.arange(plain), plain + np.arange(0, rotary, 2), plain + np.arange(1, rotary, 2)])
-    return (np.arange(heads)[:, None] * (plain + rotary) + inner).reshape(-1)
+    order: NDArray[np.int64] = (np.arange(heads)[:, None] * (plain + rotary) + inner).reshape(-1)
+    return order

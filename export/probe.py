@@ -4,9 +4,11 @@ The runtime runs it once to know which kernel this machine takes: see docs/graph
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from moedge.export.arithmetic import FLOAT
 from moedge.export.builder import MICROSOFT, make_attributes
@@ -24,7 +26,10 @@ def build_probe(scheme: Scheme, config: Experts) -> ir.Graph:
     width = 2 * scheme.block
     x = rng.standard_normal((TOKENS, width)).astype(np.float32)
     logits = rng.standard_normal((TOKENS, EXPERTS)).astype(np.float32)
-    made = [[quantize(rng.standard_normal((width, width)).astype(np.float32) / width**0.5, scheme) for _ in range(3)] for _ in range(EXPERTS)]
+    made = [
+        [quantize(rng.standard_normal((width, width)).astype(np.float32) / width**0.5, scheme) for _ in range(3)]
+        for _ in range(EXPERTS)
+    ]
     shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     exact = np.zeros_like(x)
     for share, (gate, up, down) in zip(shares.T, made, strict=True):
@@ -44,13 +49,15 @@ def build_probe(scheme: Scheme, config: Experts) -> ir.Graph:
         ir.Node(MICROSOFT, "QMoE", inputs, make_attributes(attributes), outputs=[actual], name="QMoE"),
         ir.Node("", "Identity", [data[2]], outputs=[copied], name="exact"),
     ]
-    return ir.Graph([], [actual, copied], nodes=nodes, initializers=[*data, *first_values, *second_values], name="probe")
+    return ir.Graph(
+        [], [actual, copied], nodes=nodes, initializers=[*data, *first_values, *second_values], name="probe"
+    )
 
 
 def _parts(scheme: Scheme) -> tuple[str, ...]:
     return ("codes", "scales", "zero_points") if scheme.zero_point else ("codes", "scales")
 
 
-def _value(name: str, array: np.ndarray) -> ir.Value:
+def _value(name: str, array: NDArray[Any]) -> ir.Value:
     tensor = ir.tensor(np.ascontiguousarray(array), name=name)
-    return ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    return ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)

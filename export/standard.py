@@ -20,14 +20,16 @@ from moedge.quant.scheme import Scheme
 class StandardLowering:
     """Lowers a decoder to standard ONNX."""
 
-    def __init__(self, builder: Builder, scheme: Scheme, notes: list[str]):
+    def __init__(self, builder: Builder, scheme: Scheme, notes: list[str]) -> None:
         self.builder = builder
         self.cache: list[CachePort] = []
         self.notes = notes
         self._scheme = scheme
         self._table: ir.Value | Stored | None = None
 
-    def positions(self, attention_mask: ir.Value, input_ids: ir.Value, rope: Rope, context: int, heads: int) -> Positions:
+    def positions(
+        self, attention_mask: ir.Value, input_ids: ir.Value, rope: Rope, context: int, heads: int
+    ) -> Positions:
         """Lengths, positions, mask, and the rotary rows of the new tokens [s, dim / 2]."""
         b = self.builder
         past, new, total, ids = lengths(b, attention_mask, input_ids)
@@ -42,8 +44,7 @@ class StandardLowering:
         if not self._scheme.quantized:
             weight = store_float(b, "model.embed_tokens.weight", table, "embedding")
             self._table = weight if tied else None
-            value: ir.Value = b.op("Gather", weight, ids)
-            return value
+            return b.op("Gather", weight, ids)
         scheme = scheme_for((table,), self._scheme, "model.embed_tokens", self.notes)
         stored = store_quantized(b, "model.embed_tokens", table, scheme, "embedding")
         self._table = stored if tied else None
@@ -53,6 +54,8 @@ class StandardLowering:
         """Logits."""
         if matrix is not None:
             return self.linear("lm_head", hidden, matrix, "lm_head")
+        if self._table is None:
+            raise AssertionError("a tied head needs the embedding first")
         weight = dequantized(self.builder, self._table) if isinstance(self._table, Stored) else self._table
         return self._product(hidden, weight)
 
@@ -69,11 +72,10 @@ class StandardLowering:
         """[x1 cos - x2 sin, x2 cos + x1 sin] over the halves of each head."""
         b = self.builder
         cos, sin = (b.op("Unsqueeze", t, b.ints(1)) for t in (where.cos, where.sin))  # [s, 1, dim / 2]
-        x1, x2 = b.op("Split", x, attributes={"axis": -1, "num_outputs": 2}, outputs=2)
+        x1, x2 = b.ops("Split", x, attributes={"axis": -1, "num_outputs": 2}, outputs=2)
         first = b.op("Sub", b.op("Mul", x1, cos), b.op("Mul", x2, sin))
         second = b.op("Add", b.op("Mul", x2, cos), b.op("Mul", x1, sin))
-        value: ir.Value = b.op("Concat", first, second, attributes={"axis": -1})
-        return value
+        return b.op("Concat", first, second, attributes={"axis": -1})
 
     def grouped_query(
         self, layer: int, q: ir.Value, k: ir.Value, v: ir.Value, config: GroupedQuery, rope: Rope, where: Positions
@@ -89,19 +91,20 @@ class StandardLowering:
         for name, rows in (("key", k), ("value", v)):
             past, tensor = rows_port(layer, name, kv * dim)
             new = present(b, self.cache, past, tensor, b.op("Reshape", rows, b.ints(0, kv * dim)))
-            split = [b.op("Reshape", t, b.ints(-1, kv, dim), attributes={"allowzero": 0}) for t in (past, new)]
-            pairs.append(tuple(b.op("Transpose", t, attributes={"perm": [1, 0, 2]}) for t in split))  # [kv, t, dim]
+            old, fresh = (self._heads_first(t, kv, dim) for t in (past, new))
+            pairs.append((old, fresh))
         out = attend(b, queries, pairs[0], pairs[1], where)
-        shape = b.op("Concat", b.ints(kv, config.num_heads // kv), where.new_length, b.ints(dim), attributes={"axis": 0})
+        shape = b.op(
+            "Concat", b.ints(kv, config.num_heads // kv), where.new_length, b.ints(dim), attributes={"axis": 0}
+        )
         heads = b.op("Transpose", b.op("Reshape", out, shape), attributes={"perm": [2, 0, 1, 3]})
-        value: ir.Value = b.op("Reshape", heads, b.ints(0, config.num_heads * dim))
-        return value
+        return b.op("Reshape", heads, b.ints(0, config.num_heads * dim))
 
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """One `If` an expert: its branch gathers the expert's tokens, runs it and scatter-adds the result."""
         b = self.builder
         top = b.ints(config.num_experts_per_tok)
-        values, indices = b.op("TopK", routing.select, top, attributes={"axis": -1}, outputs=2)  # [s, top_k]
+        values, indices = b.ops("TopK", routing.select, top, attributes={"axis": -1}, outputs=2)  # [s, top_k]
         if routing.weigh is None:
             parts = b.op("Softmax", values, attributes={"axis": -1})
         else:
@@ -126,8 +129,12 @@ class StandardLowering:
                         "else_branch": idle.graph([], [untouched], "idle"),
                     },
                 )
-        value: ir.Value = total
-        return value
+        return total
+
+    def _heads_first(self, rows: ir.Value, heads: int, dim: int) -> ir.Value:
+        """[1, t, heads * dim] to [heads, t, dim]."""
+        split = self.builder.op("Reshape", rows, self.builder.ints(-1, heads, dim))
+        return self.builder.op("Transpose", split, attributes={"perm": [1, 0, 2]})
 
     def _routed(self, indices: ir.Value, experts: int) -> Sequence[ir.Value]:
         """For each expert, whether any token goes to it: bool [1] each."""
@@ -135,8 +142,8 @@ class StandardLowering:
         flat = b.op("Reshape", indices, b.ints(-1))
         ones = b.op("Expand", b.constant(np.array([1], np.int64)), b.op("Shape", flat))
         hits = b.op("ScatterElements", b.constant(np.zeros(experts, np.int64)), flat, ones, attributes={"axis": 0})
-        each = b.op("Split", b.op("Cast", hits, attributes={"to": 9}), attributes={"num_outputs": experts, "axis": 0}, outputs=experts)
-        return (each,) if experts == 1 else each
+        routed = b.op("Cast", hits, attributes={"to": ir.DataType.BOOL.value})
+        return b.ops("Split", routed, attributes={"num_outputs": experts, "axis": 0}, outputs=experts)
 
     def _expert(
         self,
@@ -162,7 +169,11 @@ class StandardLowering:
         out = self._product(swiglu(b, gate, up), down, b)
         share = b.op("Unsqueeze", b.op("GatherND", parts, pairs), b.ints(-1))  # [n, 1]
         added = b.op(
-            "ScatterND", total, b.op("Unsqueeze", tokens, b.ints(-1)), b.op("Mul", out, share), attributes={"reduction": "add"}
+            "ScatterND",
+            total,
+            b.op("Unsqueeze", tokens, b.ints(-1)),
+            b.op("Mul", out, share),
+            attributes={"reduction": "add"},
         )
         added.type = FLOAT
         return b.graph([], [added], "expert")
@@ -174,27 +185,31 @@ class StandardLowering:
             return store_float(b, f"{full}.weight", matrix, group)
         return dequantized(b, store_quantized(b, full, matrix, scheme, group))
 
-    def _product(self, x: ir.Value, weight: ir.Value | Stored | None, b: Builder | None = None) -> ir.Value:
-        value: ir.Value = (b or self.builder).op("Gemm", x, weight, attributes={"transB": 1})
-        return value
+    def _product(self, x: ir.Value, weight: ir.Value, b: Builder | None = None) -> ir.Value:
+        return (b or self.builder).op("Gemm", x, weight, attributes={"transB": 1})
 
     def _gather_codes(self, table: Stored, ids: ir.Value) -> ir.Value:
         """Rows of a quantized table [s, columns] in plain operators: gather bytes, part the nibbles, scale."""
         b, (rows, columns) = self.builder, table.shape
         bits, block = table.scheme.bits, table.scheme.block
-        raw = self.builder.weights.alias(table.codes, f"{table.name}.rows", ir.DataType.UINT8, (rows, columns * bits // 8))
+        raw = self.builder.weights.alias(
+            table.codes, f"{table.name}.rows", ir.DataType.UINT8, (rows, columns * bits // 8)
+        )
         codes = self._nibbles(b.op("Gather", b.initializer(raw), ids), bits)
-        blocks = b.op("Reshape", b.op("Cast", codes, attributes={"to": 1}), b.ints(0, columns // block, block))
+        blocks = b.op(
+            "Reshape",
+            b.op("Cast", codes, attributes={"to": ir.DataType.FLOAT.value}),
+            b.ints(0, columns // block, block),
+        )
         if table.zero_points is not None:
             raw_zeros = table.zero_points.tensor
             zeros = self._nibbles(b.op("Gather", b.initializer(raw_zeros), ids), bits)
-            middle = b.op("Unsqueeze", b.op("Cast", zeros, attributes={"to": 1}), b.ints(-1))
+            middle = b.op("Unsqueeze", b.op("Cast", zeros, attributes={"to": ir.DataType.FLOAT.value}), b.ints(-1))
         else:
             middle = b.constant(np.array(1 << (bits - 1), np.float32))
         scale_table = b.initializer(table.scales.tensor)
         scales = b.op("Unsqueeze", b.op("Gather", scale_table, ids), b.ints(-1))  # [s, blocks, 1]
-        value: ir.Value = b.op("Reshape", b.op("Mul", b.op("Sub", blocks, middle), scales), b.ints(0, columns))
-        return value
+        return b.op("Reshape", b.op("Mul", b.op("Sub", blocks, middle), scales), b.ints(0, columns))
 
     def _nibbles(self, packed: ir.Value, bits: int) -> ir.Value:
         """[s, n] bytes to [s, 2n] codes, low nibble first; bytes of 8-bit codes as they are."""
@@ -204,5 +219,4 @@ class StandardLowering:
         low = b.op("BitwiseAnd", packed, b.constant(np.array(15, np.uint8)))
         high = b.op("BitShift", packed, b.constant(np.array(4, np.uint8)), attributes={"direction": "RIGHT"})
         pair = [b.op("Unsqueeze", v, b.ints(-1)) for v in (low, high)]
-        value: ir.Value = b.op("Reshape", b.op("Concat", *pair, attributes={"axis": -1}), b.ints(0, -1))
-        return value
+        return b.op("Reshape", b.op("Concat", *pair, attributes={"axis": -1}), b.ints(0, -1))

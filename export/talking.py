@@ -50,7 +50,9 @@ def read_talking(checkpoint: Checkpoint) -> Talking:
     eos = generation.get("eos_token_id", checkpoint.config.get("eos_token_id"))
     eos_ids = tuple(eos) if isinstance(eos, list) else (eos,) if eos is not None else ()
     if not eos_ids or not all(isinstance(i, int) for i in eos_ids):
-        raise MoedgeError(f"{checkpoint.folder} names no eos_token_id, so no answer would end: add it to {GENERATION_NAME}.")
+        raise MoedgeError(
+            f"{checkpoint.folder} names no eos_token_id, so no answer would end: add it to {GENERATION_NAME}."
+        )
     bos = generation.get("bos_token_id", checkpoint.config.get("bos_token_id"))
     return Talking(
         tokenizer=text,

@@ -38,7 +38,7 @@ class Region:
 class WeightsFile:
     """The file while it grows, and the account of what its tensors cost."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._end = 0
         self._groups: dict[tuple[str, str], list[int]] = {}
@@ -49,7 +49,9 @@ class WeightsFile:
         nbytes = (int(np.prod(shape, dtype=np.int64)) * dtype.bitwidth + 7) // 8
         offset = -(-self._end // ALIGNMENT) * ALIGNMENT
         self._end = offset + nbytes
-        tensor = ir.ExternalTensor(WEIGHTS_NAME, offset, nbytes, dtype, shape=ir.Shape(shape), name=name, base_dir=self._folder)
+        tensor = ir.ExternalTensor(
+            WEIGHTS_NAME, offset, nbytes, dtype, shape=ir.Shape(shape), name=name, base_dir=self._folder
+        )
         return Region(tensor, self, offset, nbytes)
 
     def alias(self, region: Region, name: str, dtype: ir.DataType, shape: tuple[int, ...]) -> ir.ExternalTensor:
@@ -60,7 +62,7 @@ class WeightsFile:
 
     def put(self, data: NDArray[Any], offset: int) -> None:
         """Write all bytes at an offset of the file."""
-        view = memoryview(data).cast("B") if data.nbytes else memoryview(b"")
+        view = data.reshape(-1).view(np.uint8).data
         while view:
             written = os.pwrite(self._descriptor, view, offset)
             view, offset = view[written:], offset + written

@@ -71,7 +71,7 @@ def quantize(weight: F32, scheme: Scheme) -> Codes:
         codes = np.rint(blocks / scales[..., None]) + middle
         packed_zeros = None
     codes = np.clip(codes, 0, top).astype(np.uint8).reshape(n, k)
-    return Codes(pack(codes, scheme.bits), scales.astype(np.float32), packed_zeros, scheme.bits, scheme.block)
+    return Codes(pack(codes, scheme.bits), scales, packed_zeros, scheme.bits, scheme.block)
 
 
 def dequantize(matrix: Codes) -> F32:
@@ -82,7 +82,8 @@ def dequantize(matrix: Codes) -> F32:
     if matrix.zero_points is not None:
         zeros = unpack(matrix.zero_points, matrix.bits)[..., None].astype(np.float32)
     blocks = codes.reshape(n, k // matrix.block, matrix.block) - zeros
-    return (blocks * matrix.scales[..., None]).reshape(n, k)
+    weights: F32 = (blocks * matrix.scales[..., None]).reshape(n, k)
+    return weights
 
 
 def interleave_rows(gate: NDArray[Any], up: NDArray[Any]) -> NDArray[Any]:
@@ -90,6 +91,6 @@ def interleave_rows(gate: NDArray[Any], up: NDArray[Any]) -> NDArray[Any]:
     return np.stack([gate, up], axis=1).reshape(2 * gate.shape[0], *gate.shape[1:])
 
 
-def _nonzero(scales: F32) -> F32:
+def _nonzero(scales: NDArray[Any]) -> F32:
     # A block of zeros has no range; any scale gives it back exactly.
-    return np.where(scales == 0, np.float32(1), scales)
+    return np.where(scales == 0, 1, scales).astype(np.float32)

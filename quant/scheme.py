@@ -27,7 +27,9 @@ class Scheme:
 
     def with_block(self, block: int) -> "Scheme":
         """The same scheme at another block, renamed."""
-        return self if block == self.block else replace(self, block=block, name=_name(self.bits, block, self.zero_point))
+        return (
+            self if block == self.block else replace(self, block=block, name=_name(self.bits, block, self.zero_point))
+        )
 
     def fitted(self, *dimensions: int) -> "Scheme":
         """The scheme at the largest block not above its own that divides every input dimension.

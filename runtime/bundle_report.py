@@ -21,7 +21,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     facts: dict[str, Any] = unstructure(manifest)
     for listed, group in zip(facts["tensors"], manifest.tensors, strict=True):
         listed["bits_per_weight"] = round(disk_bits_per_weight(group), 3)
-        listed["estimated_memory_bytes"] = memory_bytes(group, manifest.experts.plan)
+        listed["estimated_memory_bytes"] = memory_bytes(group, manifest)
     facts["disk_bytes"] = disk_bytes(manifest)
     facts["estimated_memory_bytes"] = model_memory_bytes(manifest)
     facts["cache_bytes_per_token"] = cache_bytes_per_token(manifest)
@@ -58,7 +58,7 @@ def _group_lines(manifest: Manifest) -> list[str]:
     rows = [("tensors", "scheme", "weights", "bits/weight", "on disk", "in memory")]
     for group in manifest.tensors:
         bits = f"{disk_bits_per_weight(group):.2f}"
-        memory = _estimate(memory_bytes(group, manifest.experts.plan))
+        memory = _estimate(memory_bytes(group, manifest))
         rows.append((group.name, group.scheme, _count(group.parameters), bits, _size(group.bytes), memory))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []

@@ -6,9 +6,10 @@ Arithmetic only; nothing is opened or loaded, and nothing here is a measurement.
 import re
 from math import prod
 
-from moedge.runtime.manifest import ExpertPlan, Manifest, TensorGroup
+from moedge.runtime.manifest import Manifest, TensorGroup
 
 CACHE_BYTES = 4  # the cache is fp32
+EMBEDDING, HEAD = "embedding", "lm_head"  # the exporter's names of these groups
 BLOCK_SCHEME = re.compile(r"int(\d+)[- ]block ?(\d+)")
 
 
@@ -26,22 +27,28 @@ def packed_bits_per_weight(bits: int, block_size: int) -> float:
     return bits + 64 / block_size
 
 
-def memory_bytes(group: TensorGroup, plan: ExpertPlan) -> int | None:
-    """Estimated bytes of the group once loaded: packed if its scheme is one of blocks, else as on disk.
+def memory_bytes(group: TensorGroup, manifest: Manifest) -> int | None:
+    """Estimated bytes of one of the manifest's groups once loaded: packed if multiplied in blocks, else as on disk.
 
-    None for blocks in the `if` plan: there ONNX Runtime decides at load which of them it unpacks to fp32.
+    Rows of the embedding are looked up and stay as they are; a tied one, that is a bundle without an lm_head of its
+    own, is multiplied too and so held twice. None for blocks in the `if` plan: there ONNX Runtime decides at load which
+    of them it unpacks to fp32.
     """
     scheme = BLOCK_SCHEME.search(group.scheme)
     if scheme is None:
         return group.bytes
-    if plan != "fused":
+    if manifest.experts.plan != "fused":
         return None
-    return round(group.parameters * packed_bits_per_weight(int(scheme[1]), int(scheme[2])) / 8)
+    packed = round(group.parameters * packed_bits_per_weight(int(scheme[1]), int(scheme[2])) / 8)
+    if group.name != EMBEDDING:
+        return packed
+    tied = all(other.name != HEAD for other in manifest.tensors)
+    return group.bytes + (packed if tied else 0)
 
 
 def model_memory_bytes(manifest: Manifest) -> int | None:
     """Estimated bytes of all weights once loaded, without cache and scratch; None if a group has no estimate."""
-    sizes = [memory_bytes(group, manifest.experts.plan) for group in manifest.tensors]
+    sizes = [memory_bytes(group, manifest) for group in manifest.tensors]
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 

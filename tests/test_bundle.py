@@ -16,7 +16,13 @@ from moedge.runtime.bundle import check_bundle, open_bundle
 from moedge.runtime.bundle_report import describe, description_lines
 from moedge.runtime.cli import main
 from moedge.runtime.manifest import FileEntry, Manifest, TensorGroup, read_manifest, write_manifest
-from moedge.runtime.sizes import cache_bytes_per_token, disk_bits_per_weight, memory_bytes, packed_bits_per_weight
+from moedge.runtime.sizes import (
+    cache_bytes_per_token,
+    disk_bits_per_weight,
+    memory_bytes,
+    model_memory_bytes,
+    packed_bits_per_weight,
+)
 
 CONTENT = {"model.onnx": b"onnx" * 40, "weights.bin": bytes(range(256)) * 3, "tokenizer.json": b"{}"}
 
@@ -262,13 +268,28 @@ def test_packed_weights_carry_two_floats_a_block(bits: int, block: int, packed: 
     assert packed_bits_per_weight(bits, block) == packed
 
 
+def with_groups(plan: contract.ExpertPlan, *groups: TensorGroup) -> Manifest:
+    kernel = contract.ExpertKernel(plan, 4, 32, False)
+    return replace(tiny_manifest(), experts=kernel, tensors=groups)
+
+
 def test_memory_is_estimated_from_the_scheme_not_from_the_file() -> None:
     half_scales = TensorGroup("routed experts", "int4 block 32 (native)", 3200, 3200 * 9 // 16)
+    norms = TensorGroup("norms", "fp32", 64, 256)
     assert disk_bits_per_weight(half_scales) == 4.5
-    assert memory_bytes(half_scales, "fused") == 3200 * 6 // 8
-    assert memory_bytes(half_scales, "if") is None
-    assert memory_bytes(TensorGroup("norms", "fp32", 64, 256), "if") == 256
+    assert memory_bytes(half_scales, with_groups("fused", half_scales)) == 3200 * 6 // 8
+    assert model_memory_bytes(with_groups("fused", half_scales, norms)) == 3200 * 6 // 8 + 256
+    assert memory_bytes(norms, with_groups("if", half_scales, norms)) == 256
+    assert model_memory_bytes(with_groups("if", half_scales, norms)) is None
     assert disk_bits_per_weight(TensorGroup("none", "fp32", 0, 0)) == 0
+
+
+def test_an_embedding_is_looked_up_and_if_tied_multiplied_too() -> None:
+    table = TensorGroup("embedding", "int4-block64", 6400, 3600)
+    head = replace(table, name="lm_head")
+    assert memory_bytes(table, with_groups("fused", table, head)) == 3600
+    assert memory_bytes(head, with_groups("fused", table, head)) == 6400 * 5 // 8
+    assert memory_bytes(table, with_groups("fused", table)) == 3600 + 6400 * 5 // 8
 
 
 def test_cache_bytes_a_token_count_every_head_and_layer_in_fp32() -> None:

@@ -7,9 +7,9 @@ from fake_engine import FakeEngine, MidwayError
 
 from moedge.devices.errors import MoedgeError
 from moedge.edge_server.app import create_app
-from moedge.edge_server.commands import greeting
 from moedge.edge_server.guard import Guard, make_guard
 from moedge.edge_server.service import Service
+from moedge.edge_server.startup import greeting
 from moedge.runtime.generation import BrokenLogits
 
 CALL = (

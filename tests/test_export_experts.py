@@ -48,7 +48,9 @@ def test_an_unrouted_expert_costs_and_spoils_nothing(tmp_path):
 def routed_experts(model, ids):
     """The experts that transformers sends these tokens to in the last layer."""
     seen = set()
-    hook = model.model.layers[-1].mlp.gate.register_forward_hook(lambda _, __, out: seen.update(out[2].flatten().tolist()))
+    hook = model.model.layers[-1].mlp.gate.register_forward_hook(
+        lambda _, __, out: seen.update(out[2].flatten().tolist())
+    )
     tiny.reference_logits(model, np.array(ids))
     hook.remove()
     return seen

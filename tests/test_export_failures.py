@@ -76,7 +76,9 @@ def test_missing_tensor(checkpoint):
 
 
 def test_leftover_tensor(checkpoint):
-    edit_tensors(checkpoint, lambda t: t.update({"model.layers.0.mlp.shared_expert.up_proj.weight": np.ones((2, 2), np.float32)}))
+    edit_tensors(
+        checkpoint, lambda t: t.update({"model.layers.0.mlp.shared_expert.up_proj.weight": np.ones((2, 2), np.float32)})
+    )
     refuse(checkpoint, r"model\.layers\.0\.mlp\.shared_expert\.up_proj\.weight .*has no place in qwen3_moe")
 
 

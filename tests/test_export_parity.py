@@ -71,4 +71,6 @@ def test_half_precision_checkpoints_are_read_exactly(tmp_path):
     export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(FP32))
     ids = np.random.default_rng(0).integers(2, 211, 30)
     reference = tiny.reference_logits(model, ids)
-    assert np.abs(Engine.load(tmp_path / "bundle").score(ids.tolist()) - reference).max() <= 1e-3 * np.abs(reference).max()
+    assert (
+        np.abs(Engine.load(tmp_path / "bundle").score(ids.tolist()) - reference).max() <= 1e-3 * np.abs(reference).max()
+    )

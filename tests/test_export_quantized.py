@@ -15,7 +15,11 @@ from moedge.runtime import Engine
 from moedge.runtime.manifest import read_manifest
 
 MODELS = {
-    "deepseek": (tiny.deepseek_v3(hidden_size=128, q_lora_rank=64, moe_intermediate_size=64, v_head_dim=16), "selection_scores", 1),
+    "deepseek": (
+        tiny.deepseek_v3(hidden_size=128, q_lora_rank=64, moe_intermediate_size=64, v_head_dim=16),
+        "selection_scores",
+        1,
+    ),
     "qwen3": (tiny.qwen3_moe(hidden_size=128, moe_intermediate_size=64), "router_logits", 0),
 }
 SCHEMES = ("int4", "int4-block32", "int4-block32-zp", "int8", "int8-block64-zp")
@@ -129,7 +133,9 @@ def test_native_int4_scores_as_transformers_does(tmp_path):
     model = tiny.load_unpacked(tmp_path / "checkpoint", codes)
     ids = np.random.default_rng(0).integers(2, 211, 50)
     reference = tiny.reference_logits(model, ids)
-    assert np.abs(Engine.load(tmp_path / "bundle").score(ids.tolist()) - reference).max() <= 1e-3 * np.abs(reference).max()
+    assert (
+        np.abs(Engine.load(tmp_path / "bundle").score(ids.tolist()) - reference).max() <= 1e-3 * np.abs(reference).max()
+    )
 
 
 def test_report_names_the_smaller_block(tmp_path):

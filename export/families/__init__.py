@@ -24,6 +24,8 @@ def read_model_config(config: Config) -> ModelConfig:
     known = known_model_types()
     if model_type not in known:
         near = difflib.get_close_matches(model_type, known, 3, 0.5) or sorted(known)
-        raise MoedgeError(f"moedge does not know the model type {model_type!r}: the nearest it knows are {', '.join(near)}.")
+        raise MoedgeError(
+            f"moedge does not know the model type {model_type!r}: the nearest it knows are {', '.join(near)}."
+        )
     model: ModelConfig = import_module(known[model_type]).read(config)
     return model

@@ -1,0 +1,69 @@
+"""From settings to an endpoint that answers: starting up, ending, and what is printed when it is ready."""
+
+import json
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import typer
+
+from moedge.edge_server.app import create_app
+from moedge.edge_server.guard import make_guard
+from moedge.edge_server.server import EdgeServer, bind, drain_on_signals, serve_until_drained
+from moedge.edge_server.service import Service
+from moedge.runtime.engine import Engine
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `moedge serve` was told; the options say what they mean."""
+
+    host: str
+    port: int
+    api_key: str | None = field(repr=False)
+    allow_host: tuple[str, ...]
+    profile: str
+    allow_slow: bool
+    max_running: int
+    max_queued: int
+    drain_seconds: float
+
+
+def run(bundle: Path, settings: Settings) -> None:
+    """Serve until drained; MoedgeError if the settings are not safe, the port is taken or the bundle does not load."""
+    guard = make_guard(settings.host, settings.api_key, settings.allow_host)
+    bound = bind(settings.host, settings.port)
+    service = Service()
+    server = EdgeServer(create_app(service, guard), bound, settings.max_running + settings.max_queued)
+    drain_on_signals(server, service)
+    failures: list[Exception] = []
+
+    def load() -> None:
+        try:
+            engine = Engine.load(bundle, settings.profile, allow_slow=settings.allow_slow)
+            service.open(engine, settings.max_running, settings.max_queued)
+            url = _url(settings.host, server.effective_port)
+            typer.echo(greeting(engine.manifest.name, url, settings.api_key, engine.has_chat_template))
+        except Exception as error:  # told by the main thread, which looks at its next tick
+            failures.append(error)
+
+    # while it loads, /livez answers and every other route says 503
+    threading.Thread(target=load, name="moedge-load", daemon=True).start()
+    serve_until_drained(server, service, settings.drain_seconds, lambda: bool(failures))
+    if failures:
+        raise failures[0]
+
+
+def greeting(model: str, url: str, api_key: str | None, chats: bool) -> str:
+    """What to print once requests are answered: where, and a line to try it with."""
+    path, body = "completions", {"prompt": "Once upon a time", "max_tokens": 64}
+    if chats:
+        path, body = "chat/completions", {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 64}
+    key = ' -H "Authorization: Bearer $MOEDGE_API_KEY"' if api_key else ""
+    curl = f"curl {url}/v1/{path}{key} -H 'Content-Type: application/json' -d '{json.dumps(body)}'"
+    return f"{model} answers at {url}/v1\nTry: {curl}"
+
+
+def _url(host: str, port: str | int) -> str:
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
