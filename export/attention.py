@@ -1,6 +1,6 @@
 """Both kinds of attention: grouped-query, and multi-head latent with the up-projections absorbed.
 
-Latent attention (DeepSeek-V2, arXiv:2405.04434): keys and values of all heads are linear in one latent row c a token, so
+Latent attention (DeepSeek-V2, arXiv:2405.04434): keys and values of all heads are linear in one latent row c, so
     q·k = (q W_uk)·c,    sum p v = (sum p c) W_uv,
 and the cache holds only c beside the rotated part of the key: kv_lora_rank + qk_rope_head_dim numbers a token.
 """

@@ -85,7 +85,7 @@ class Checkpoint:
         return array
 
     def read_float(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
-        """Rows of a floating-point tensor as fp32; MoedgeError for other dtypes, which need a scale to mean anything."""
+        """Rows of a floating-point tensor as fp32; MoedgeError for other dtypes, which mean nothing without a scale."""
         dtype = self._shapes[name][1] if name in self._shapes else ""
         if name in self._shapes and dtype not in ("F32", "F16", "BF16"):
             raise MoedgeError(
@@ -142,7 +142,7 @@ class Checkpoint:
 
 
 def _index(folder: Path) -> dict[str, str]:
-    """Tensor name to shard, from the index if there is one; empty for a single file, which is learnt when it is opened."""
+    """Tensor name to shard, from the index if there is one; empty for a single file, learnt when it is opened."""
     index = folder / INDEX_NAME
     if index.exists():
         try:

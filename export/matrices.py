@@ -1,4 +1,4 @@
-"""Matrices of a checkpoint as values that are read a few rows at a time: stored, stacked, or with rows in another order.
+"""Matrices of a checkpoint as values that are read a few rows at a time: stored, stacked, or with rows reordered.
 
 A matrix may be natively quantized; then it also gives its codes, unchanged. No matrix holds its weights in memory.
 """
@@ -23,7 +23,9 @@ class Matrix(Protocol):
     """A weight [rows, columns], to be multiplied from the left: y = x · Wᵀ."""
 
     @property
-    def shape(self) -> tuple[int, int]: ...
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        ...
 
     def read(self, start: int, stop: int) -> F32:
         """Rows start:stop as fp32."""

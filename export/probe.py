@@ -21,7 +21,7 @@ TOKENS, EXPERTS = 3, 2
 
 
 def build_probe(scheme: Scheme, config: Experts) -> ir.Graph:
-    """The probe's graph: no inputs, outputs `actual` and `exact` [3, 2 * block], the latter computed here with numpy."""
+    """The probe's graph: no inputs, outputs `actual` and `exact` [3, 2 * block], the latter computed here."""
     rng = np.random.default_rng(0)
     width = 2 * scheme.block
     x = rng.standard_normal((TOKENS, width)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a bundle needs to talk: tokenizer, chat template, generation defaults, copied from the checkpoint and checked."""
+"""What a bundle needs to talk: tokenizer, chat template, generation defaults, taken from the checkpoint and checked."""
 
 import json
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Talking:
 
 
 def read_talking(checkpoint: Checkpoint) -> Talking:
-    """Read and check what the checkpoint brings; MoedgeError if it has no tokenizer, a broken one, or no end of text."""
+    """Read and check what the checkpoint brings; MoedgeError if the tokenizer or the end of text is missing."""
     path = checkpoint.folder / TOKENIZER_NAME
     if not path.exists():
         raise MoedgeError(f"{checkpoint.folder} has no {TOKENIZER_NAME}: add the model's tokenizer to the checkpoint.")

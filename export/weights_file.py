@@ -1,4 +1,4 @@
-"""`weights.bin`: one region a tensor, aligned to 64 KiB, written while the graph is built, so nothing is held in memory.
+"""`weights.bin`: one region a tensor, aligned to 64 KiB, written while the graph is built; nothing is held in memory.
 
 It knows offsets and bytes; what a region means is the graph's business.
 """

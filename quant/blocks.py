@@ -35,7 +35,7 @@ class Codes:
 
 
 def pack(codes: U8, bits: int) -> U8:
-    """Codes [..., K], one a byte, to packed bytes [..., K * bits / 8], low nibble first; ValueError if K is odd at 4 bits."""
+    """Codes [..., K], one a byte, to bytes [..., K * bits / 8], low nibble first; ValueError if K is odd at 4 bits."""
     if bits == 8:
         return codes
     if codes.shape[-1] % 2:

@@ -1,7 +1,7 @@
 """The `pack-quantized` format of compressed-tensors, as Kimi K2 Thinking is published: int4 codes without a change.
 
-weight_packed i32 [N, K/8] holds eight codes v + 8 a word, the first in the lowest nibble; read as little-endian bytes it
-is the layout of `blocks.py` with zero point 8. weight_scale [N, K/G] holds one bf16 scale a group of G.
+weight_packed i32 [N, K/8] holds eight codes v + 8 a word, the first in the lowest nibble; as little-endian bytes it is
+the layout of `blocks.py` with zero point 8. weight_scale [N, K/G] holds one bf16 scale a group of G.
 """
 
 import numpy as np

@@ -13,7 +13,7 @@ _NAME = re.compile(r"(?P<kind>int4|int8)(-block(?P<block>32|64|128))?(?P<zp>-zp)
 
 @dataclass(frozen=True)
 class Scheme:
-    """Bits a weight, weights a block (along the input dimension, one fp32 scale each), and whether blocks have a zero point."""
+    """Bits a weight, weights a block along the input dimension (one fp32 scale each), whether they have zero points."""
 
     name: str
     bits: int  # 32, 8 or 4

@@ -138,9 +138,10 @@ def test_client_that_leaves_the_queue_frees_its_place(run):
     running = run(engine, 1, 1)
     first = ask(running.port)
     wait_for(lambda: engine.log)
-    waiting = ask(running.port)
-    wait_for(lambda: ask(running.port).getresponse().status == 429)
-    leave(waiting)
+    waiting = ask(running.port, {**CHAT, "stream": True}).getresponse()
+    assert waiting.status == 200  # the head of a stream is sent once it is queued
+    assert ask(running.port).getresponse().status == 429
+    waiting.close()  # which hangs up
     third = []
     wait_for(lambda: third.append(ask(running.port, {**CHAT, "stream": True}).getresponse()) or third[-1].status == 200)
     engine.gate.set()
@@ -223,7 +224,7 @@ def test_sigterm_finishes_streams_and_refuses_new_requests(process):
     text = response.read()
     assert text.count(b"word") == 20
     assert text.endswith(b"data: [DONE]\n\n")
-    assert child.wait(5) == 0
+    assert child.wait(30) == 0
 
 
 def test_second_signal_ends_at_once(process):
@@ -234,8 +235,8 @@ def test_second_signal_ends_at_once(process):
     wait_for(lambda: get(int(port), "/readyz")[0] == 503)
     began = time.monotonic()
     child.send_signal(signal.SIGTERM)
-    assert child.wait(5) == 128 + signal.SIGTERM
-    assert time.monotonic() - began < 1.0
+    assert child.wait(30) == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 3.0  # the code above tells it from a drain; a busy machine is slow to end it
 
 
 def test_the_verb_serves_a_bundle_and_its_curl_line_is_right(process, tmp_path):
@@ -248,7 +249,7 @@ def test_the_verb_serves_a_bundle_and_its_curl_line_is_right(process, tmp_path):
     answer = json.loads(ask(port, {**body, "temperature": 0}).getresponse().read())
     assert answer["choices"][0]["message"]["content"] == "hello"
     child.send_signal(signal.SIGTERM)
-    assert child.wait(5) == 0
+    assert child.wait(30) == 0
 
 
 @pytest.mark.parametrize("options", [["--host", "0.0.0.0"], ["--api-key", "short"]])

@@ -40,7 +40,7 @@ def test_an_unrouted_expert_costs_and_spoils_nothing(tmp_path):
     poison(tmp_path / "bundle", idle)
     assert np.array_equal(Engine.load(tmp_path / "bundle", check_hashes=False).score(ids), clean)
     poison(tmp_path / "bundle", routed.pop())
-    with pytest.raises(Exception, match="NaN|not a number|finite"):
+    with pytest.raises(Exception, match=r"NaN|not a number|finite"):
         scores = Engine.load(tmp_path / "bundle", check_hashes=False).score(ids)
         raise AssertionError("NaN" if np.isnan(scores).any() else "the routed expert did not run")
 

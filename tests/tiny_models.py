@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of every family, saved by transformers, with a byte-level tokenizer, and what transformers says of them."""
+"""Tiny random checkpoints of every family, saved by transformers with a byte tokenizer, and what it says of them."""
 
 import json
 from pathlib import Path
@@ -7,38 +7,72 @@ from typing import Any
 import numpy as np
 import torch
 from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
+from random_checkpoint import byte_tokenizer
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, DeepseekV3Config, PreTrainedConfig, PreTrainedModel, Qwen3MoeConfig
 
 
 def deepseek_v3(**changes: Any) -> DeepseekV3Config:
     """A small DeepSeek-V3: 3 layers, the first dense, 8 experts in one group."""
-    values = dict(
-        vocab_size=211, hidden_size=64, intermediate_size=96, moe_intermediate_size=32, num_hidden_layers=3,
-        num_attention_heads=4, num_key_value_heads=4, n_shared_experts=1, n_routed_experts=8, routed_scaling_factor=2.5,
-        kv_lora_rank=32, q_lora_rank=48, qk_rope_head_dim=8, v_head_dim=12, qk_nope_head_dim=16, n_group=1, topk_group=1,
-        num_experts_per_tok=3, first_k_dense_replace=1, norm_topk_prob=True, max_position_embeddings=512,
-        rms_norm_eps=1e-5, tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-        bos_token_id=0, eos_token_id=1, initializer_range=0.1,
-    )  # fmt: skip
+    values = {
+        "vocab_size": 211,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "moe_intermediate_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "n_shared_experts": 1,
+        "n_routed_experts": 8,
+        "routed_scaling_factor": 2.5,
+        "kv_lora_rank": 32,
+        "q_lora_rank": 48,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 12,
+        "qk_nope_head_dim": 16,
+        "n_group": 1,
+        "topk_group": 1,
+        "num_experts_per_tok": 3,
+        "first_k_dense_replace": 1,
+        "norm_topk_prob": True,
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "initializer_range": 0.1,
+    }
     return DeepseekV3Config(**(values | changes))
 
 
 def qwen3_moe(**changes: Any) -> Qwen3MoeConfig:
     """A small Qwen3-MoE: 3 layers, 8 experts, grouped-query attention with q/k norm."""
-    values = dict(
-        vocab_size=211, hidden_size=64, intermediate_size=96, moe_intermediate_size=32, num_hidden_layers=3,
-        num_attention_heads=4, num_key_value_heads=2, head_dim=32, num_experts=8, num_experts_per_tok=3,
-        decoder_sparse_step=1, norm_topk_prob=True, max_position_embeddings=512, tie_word_embeddings=False,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, bos_token_id=0, eos_token_id=1,
-        initializer_range=0.1,
-    )  # fmt: skip
+    values = {
+        "vocab_size": 211,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "moe_intermediate_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "num_experts": 8,
+        "num_experts_per_tok": 3,
+        "decoder_sparse_step": 1,
+        "norm_topk_prob": True,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "initializer_range": 0.1,
+    }
     return Qwen3MoeConfig(**(values | changes))
 
 
 def save_checkpoint(config: PreTrainedConfig, folder: Path, seed: int, shard: str = "5GB") -> PreTrainedModel:
-    """A random model of that configuration, in fp32, saved with a tokenizer; norms and biases are not left at 1 and 0."""
+    """A random model of that configuration, in fp32, saved with a tokenizer; norms and biases are not 1 and 0."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, experts_implementation="eager").eval()
     with torch.no_grad():
@@ -59,17 +93,6 @@ def save_checkpoint(config: PreTrainedConfig, folder: Path, seed: int, shard: st
 def load_checkpoint(folder: Path) -> PreTrainedModel:
     """A saved model as transformers reads it, computing in fp32."""
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager").eval()
-
-
-def byte_tokenizer(path: Path) -> None:
-    """A tokenizer with a token a byte after the two special ones."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {"[BOS]": 0, "[EOS]": 1} | {c: i + 2 for i, c in enumerate(alphabet)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["[BOS]", "[EOS]"])
-    tokenizer.save(str(path))
 
 
 def reference_logits(model: PreTrainedModel, ids: np.ndarray) -> np.ndarray:

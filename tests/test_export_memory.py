@@ -1,0 +1,29 @@
+"""An export streams: its memory depends on an expert, never on the checkpoint's size."""
+
+import subprocess
+import sys
+
+from random_checkpoint import Shape, write_random_checkpoint
+
+SHAPE = Shape(512, 256, 48, 4, 5, 8, 2, 64, 16384)
+
+
+def test_peak_memory_does_not_follow_the_checkpoint(tmp_path):
+    write_random_checkpoint(tmp_path / "checkpoint", SHAPE)
+    code = (
+        "import sys, pathlib\n"
+        "from moedge.export.bundle import ExportOptions, export_bundle, peak_resident_bytes\n"
+        "from moedge.quant.scheme import parse_scheme\n"
+        "before = peak_resident_bytes()\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "export_bundle(folder / 'checkpoint', folder / 'bundle', ExportOptions(parse_scheme('int4')))\n"
+        "print(before, peak_resident_bytes())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    before, peak = map(int, done.stdout.split())
+    layer = SHAPE.num_experts * 3 * SHAPE.hidden_size * SHAPE.moe_intermediate_size * 2
+    checkpoint = sum(p.stat().st_size for p in (tmp_path / "checkpoint").glob("*.safetensors"))
+    assert checkpoint > 5 * layer
+    assert peak <= 2 * layer + (500 << 20)
+    assert peak - before < checkpoint / 1.5, f"{(peak - before) >> 20} MiB for {checkpoint >> 20} MiB"
+    print(f"{(peak - before) >> 20} MiB above {before >> 20} MiB for a checkpoint of {checkpoint >> 20} MiB")
