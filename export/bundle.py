@@ -1,19 +1,15 @@
-"""One export from beginning to end: checkpoint in, bundle out, published in one step or not at all.
+"""One export from beginning to end: checkpoint in, bundle out.
 
-The new bundle grows in a hidden sibling of its target; the manifest is its last file; a rename makes it visible.
+It decides what goes into a bundle and in which order, the manifest last; `publish.py` makes it appear at once.
 """
 
 import contextlib
-import ctypes
 import hashlib
 import json
-import os
 import resource
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +26,7 @@ from moedge.export.families import read_model_config
 from moedge.export.fused import FusedLowering
 from moedge.export.model_config import ModelConfig
 from moedge.export.probe import build_probe
+from moedge.export.publish import publish
 from moedge.export.standard import StandardLowering
 from moedge.export.talking import Talking, read_talking
 from moedge.export.weights_file import WeightsFile
@@ -129,48 +126,6 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
         )
         write_manifest(manifest, folder)
     return manifest
-
-
-@contextmanager
-def publish(target: Path) -> Iterator[Path]:
-    """A hidden sibling folder to fill; on success it becomes `target` in one step, on any failure it disappears."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = target.parent / f".{target.name}.partial"
-    if folder.exists():  # an export that was killed
-        shutil.rmtree(folder)
-    folder.mkdir()
-    try:
-        yield folder
-        for path in folder.iterdir():
-            _sync(path)
-        _sync(folder)
-        if target.exists():
-            _exchange(folder, target)
-        else:
-            folder.rename(target)
-        _sync(target.parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _exchange(new: Path, old: Path) -> None:
-    """Swap two folders atomically where the system can (Linux), so that a bundle stands at `old` at every moment."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    at_cwd, exchange = -100, 2
-    if renameat2 is not None and renameat2(at_cwd, os.fsencode(new), at_cwd, os.fsencode(old), exchange) == 0:
-        return
-    aside = old.with_name(f".{old.name}.old")
-    old.rename(aside)
-    new.rename(old)
-    shutil.rmtree(aside)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _context(options: ExportOptions, model: ModelConfig) -> int:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def export(
     checkpoint: Annotated[
-        Path, typer.Argument(help="Folder of a checkpoint: config.json, safetensors, tokenizer.json.")
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="Folder of a checkpoint: config.json, safetensors, tokenizer.json."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the bundle to make.")],
     scheme: Annotated[str, typer.Option(help=f"How weights are stored: {', '.join(SCHEME_NAMES)}.")] = "int4",

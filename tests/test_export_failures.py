@@ -2,8 +2,10 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from safetensors.numpy import load_file, save_file
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.publish import publish
 from moedge.quant.scheme import parse_scheme
+from moedge.runtime.bundle import check_bundle
 from moedge.runtime.manifest import read_manifest
 
 INT4 = ExportOptions(parse_scheme("int4"))
@@ -159,3 +163,27 @@ def test_disk_full_leaves_nothing(checkpoint):
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert sorted(p.name for p in checkpoint.parent.iterdir()) == ["checkpoint"]
+
+
+def test_two_exports_to_one_target_do_not_mix(checkpoint):
+    target = checkpoint.parent / "bundle"
+    with publish(target), pytest.raises(MoedgeError, match="another export is writing"):
+        export_bundle(checkpoint, target, INT4)
+
+
+def test_killed_exports_leave_the_old_or_the_new_bundle(checkpoint):
+    target = checkpoint.parent / "bundle"
+    export_bundle(checkpoint, target, INT4)
+    command = [sys.executable, "-m", "moedge.export", str(checkpoint), "-o", str(target), "--force", "--scheme", "int8"]
+    begun = time.monotonic()
+    subprocess.run(command, check=True, capture_output=True)
+    whole = time.monotonic() - begun
+    rng = random.Random(0)
+    for _ in range(6):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(whole * rng.uniform(0.5, 1.1))
+        process.kill()
+        process.wait()
+        assert check_bundle(target, lambda done, total: None) == []
+    export_bundle(checkpoint, target, ExportOptions(parse_scheme("int4"), force=True))
+    assert sorted(p.name for p in checkpoint.parent.iterdir()) == ["bundle", "checkpoint"]

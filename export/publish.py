@@ -1,0 +1,66 @@
+"""A folder that appears at once or not at all: filled as a hidden sibling, made durable, then renamed into place.
+
+Whatever happens, a bundle that stood at the target keeps standing there until the new one is complete.
+"""
+
+import ctypes
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from moedge.devices.errors import MoedgeError
+
+
+@contextmanager
+def publish(target: Path) -> Iterator[Path]:
+    """A hidden sibling folder to fill; on success it becomes `target` in one step, on any failure it disappears.
+
+    MoedgeError if another process is filling it. What a killed process left is removed first.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = target.parent / f".{target.name}.partial"
+    folder.mkdir(exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise MoedgeError(f"another export is writing {target}: wait for it, or choose another name.") from None
+    try:
+        for left in folder.iterdir():
+            left.unlink()
+        yield folder
+        for path in folder.iterdir():
+            _sync(path)
+        _sync(folder)
+        if target.exists():
+            _exchange(folder, target)
+        else:
+            folder.rename(target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Swap two folders atomically where the system can (Linux), so that a bundle stands at `old` at every moment."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    at_cwd, exchange = -100, 2
+    if renameat2 is not None and renameat2(at_cwd, os.fsencode(new), at_cwd, os.fsencode(old), exchange) == 0:
+        return
+    aside = old.with_name(f".{old.name}.old")
+    old.rename(aside)
+    new.rename(old)
+    shutil.rmtree(aside)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
