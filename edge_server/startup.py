@@ -11,7 +11,22 @@ from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import make_guard
 from moedge.edge_server.server import EdgeServer, bind, drain_on_signals, serve_until_drained
 from moedge.edge_server.service import Service
+from moedge.runtime.chat_format import calls_tools
 from moedge.runtime.engine import Engine
+from moedge.runtime.manifest import ChatFormat
+
+EXAMPLE_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "set_light",
+        "description": "Turn a light on or off",
+        "parameters": {
+            "type": "object",
+            "properties": {"room": {"type": "string"}, "on": {"type": "boolean"}},
+            "required": ["room", "on"],
+        },
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +58,8 @@ def run(bundle: Path, settings: Settings) -> None:
             engine = Engine.load(bundle, settings.profile, allow_slow=settings.allow_slow)
             service.open(engine, settings.max_running, settings.max_queued)
             url = _url(settings.host, server.effective_port)
-            typer.echo(greeting(engine.manifest.name, url, settings.api_key, engine.has_chat_template))
+            chat_format = engine.manifest.model.chat_format if engine.has_chat_template else None
+            typer.echo(greeting(engine.manifest.name, url, settings.api_key, chat_format))
         except Exception as error:  # told by the main thread, which looks at its next tick
             failures.append(error)
 
@@ -54,11 +70,17 @@ def run(bundle: Path, settings: Settings) -> None:
         raise failures[0]
 
 
-def greeting(model: str, url: str, api_key: str | None, chats: bool) -> str:
-    """What to print once requests are answered: where, and a line to try it with."""
+def greeting(model: str, url: str, api_key: str | None, chat_format: ChatFormat | None) -> str:
+    """What to print once requests are answered: where, and a line to try that shows what the model can do.
+
+    A chat format that can call tools is shown calling one; None is a model that only completes text.
+    """
     path, body = "completions", {"prompt": "Once upon a time", "max_tokens": 64}
-    if chats:
-        path, body = "chat/completions", {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 64}
+    if chat_format is not None:
+        tools = calls_tools(chat_format)
+        question = "turn on the kitchen light" if tools else "Hello!"
+        path, body = "chat/completions", {"messages": [{"role": "user", "content": question}], "max_tokens": 128}
+        body |= {"tools": [EXAMPLE_TOOL]} if tools else {}
     key = ' -H "Authorization: Bearer $MOEDGE_API_KEY"' if api_key else ""
     curl = f"curl {url}/v1/{path}{key} -H 'Content-Type: application/json' -d '{json.dumps(body)}'"
     return f"{model} answers at {url}/v1\nTry: {curl}"

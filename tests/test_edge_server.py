@@ -467,8 +467,12 @@ def test_key_is_not_in_what_python_prints():
     assert "correct-horse" not in repr(make_guard("127.0.0.1", "correct-horse"))
 
 
-def test_greeting_has_a_line_to_try_and_no_key():
-    text = greeting("acme/fake", "http://127.0.0.1:8080", "correct-horse", True)
-    assert "curl http://127.0.0.1:8080/v1/chat/completions" in text
+@pytest.mark.parametrize(("chat_format", "asked"), [("kimi_k2", "kitchen light"), ("plain", "Hello"), (None, "prompt")])
+def test_greeting_has_a_line_to_try_and_no_key(chat_format, asked):
+    text = greeting("acme/fake", "http://127.0.0.1:8080", "correct-horse", chat_format)
+    path = "completions" if chat_format is None else "chat/completions"
+    assert f"curl http://127.0.0.1:8080/v1/{path} " in text
+    assert asked in text
+    assert ("set_light" in text) == (chat_format == "kimi_k2")
     assert "$MOEDGE_API_KEY" in text
     assert "correct-horse" not in text
