@@ -19,6 +19,8 @@ def create_app(service: Service, guard: Guard) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["PROPAGATE_EXCEPTIONS"] = False
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # its answer is no JSON; browsers of other origins get a 405
+    app.url_map.merge_slashes = False  # likewise its redirect
 
     def route(method: str, path: str, view: Callable[..., Response]) -> None:
         app.add_url_rule(path, endpoint=path, view_func=partial(view, service), methods=[method])

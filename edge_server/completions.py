@@ -22,7 +22,7 @@ def create_completion(service: Service) -> Response:
     service.check_model(completion.model)
     prompt = completion.prompt
     token_ids = engine.tokenizer.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else list(prompt)
-    ticket = service.submit(token_ids, completion.params)
+    ticket = service.submit(token_ids, completion.params, "prompt")
     reply = Reply("text_completion", engine.manifest.name, replies.new_id("cmpl"))
     left = client_left(request)
     if completion.stream:

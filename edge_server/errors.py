@@ -61,6 +61,7 @@ def api_error(error: Exception) -> ApiError:
         case NotAccepting():
             return unavailable(_sentence(error), "shutting_down")
         case BrokenLogits():
+            log.error("a request failed: %s", error)
             return ApiError(500, _sentence(error), "server_error", code="internal_error")
         case MoedgeError():
             return ApiError(400, _sentence(error))

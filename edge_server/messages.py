@@ -121,7 +121,9 @@ def _check_schema(function: Fields) -> None:
     schema = Fields(value, path)
     if schema.take("type") not in (None, "object"):
         raise schema.bad("type", 'it must be "object", arguments have names')
-    for name, property_ in Fields(schema.take("properties") or {}, f"{path}.properties").everything().items():
+    properties = schema.take("properties")
+    named = Fields({} if properties is None else properties, f"{path}.properties").everything()
+    for name, property_ in named.items():
         if not isinstance(property_, dict | bool):
             raise bad_field(f"{path}.properties.{name}", "it must be a schema")
     required = schema.items("required", 1024) or []

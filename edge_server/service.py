@@ -91,13 +91,13 @@ class Service:
         facts = self.loaded.engine.manifest.model
         return ModelLimits(facts.vocab_size, facts.context_length, calls_tools(facts.chat_format))
 
-    def submit(self, token_ids: Sequence[int], params: SamplingParams) -> Ticket:
-        """Queue a prompt; ApiError 400 if it exceeds the context, QueueFull if all places are taken."""
+    def submit(self, token_ids: Sequence[int], params: SamplingParams, field: str) -> Ticket:
+        """Queue the prompt that `field` of the request gave; ApiError 400 if it exceeds the context, or QueueFull."""
         self.check_ready()
         limit = self.limits().context_length
         if len(token_ids) > limit:
             message = f"The prompt has {len(token_ids)} tokens, the context of this model is {limit} tokens."
-            raise ApiError(400, message, param="messages", code="context_length_exceeded")
+            raise ApiError(400, message, param=field, code="context_length_exceeded")
         return self.loaded.scheduler.submit(token_ids, params)
 
 

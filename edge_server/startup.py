@@ -1,6 +1,8 @@
 """From settings to an endpoint that answers: starting up, ending, and what is printed when it is ready."""
 
 import json
+import os
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +47,10 @@ class Settings:
 
 
 def run(bundle: Path, settings: Settings) -> None:
-    """Serve until drained; MoedgeError if the settings are not safe, the port is taken or the bundle does not load."""
+    """Serve until drained, then end the process.
+
+    MoedgeError if the settings are not safe, the port is taken or the bundle does not load.
+    """
     guard = make_guard(settings.host, settings.api_key, settings.allow_host)
     bound = bind(settings.host, settings.port)
     service = Service()
@@ -68,6 +73,9 @@ def run(bundle: Path, settings: Settings) -> None:
     serve_until_drained(server, service, settings.drain_seconds, lambda: bool(failures))
     if failures:
         raise failures[0]
+    # a thread that is still inside onnxruntime, loading or in an operator, would abort an ordinary end of Python
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def greeting(model: str, url: str, api_key: str | None, chat_format: ChatFormat | None) -> str:

@@ -40,22 +40,19 @@ def _grouped(
 ) -> ir.Value:
     b, dim = low.builder, config.head_dim
     heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
-    weights = stack([Stored(ckpt, f"{name}.{p}_proj") for p in "qkv"])
+    parts = {f"{name}.{p}_proj": n * dim for p, n in zip("qkv", heads, strict=True)}
+    weights = stack([Stored(ckpt, part, (rows, model.hidden_size)) for part, rows in parts.items()])
     joined = low.linear("qkv_proj", x, weights, GROUP)
     if config.bias:
-        joined = _biased(low, ckpt, joined, "qkv_proj", [f"{name}.{p}_proj" for p in "qkv"])
-    sizes = b.ints(*(n * dim for n in heads))
-    parts = b.ops("Split", joined, sizes, attributes={"axis": -1}, outputs=3)
-    q, k, v = (b.op("Reshape", t, b.ints(0, n, dim)) for t, n in zip(parts, heads, strict=True))  # [s, heads, dim]
+        joined = _biased(low, ckpt, joined, "qkv_proj", parts)
+    sizes = b.ints(*parts.values())
+    split = b.ops("Split", joined, sizes, attributes={"axis": -1}, outputs=3)
+    q, k, v = (b.op("Reshape", t, b.ints(0, n, dim)) for t, n in zip(split, heads, strict=True))  # [s, heads, dim]
     if config.qk_norm:
-        q, k = (
-            rms_norm(
-                b, t, b.vector(f"{name}.{n}.weight", ckpt.read_float(f"{name}.{n}.weight"), "norms"), model.rms_norm_eps
-            )
-            for t, n in ((q, "q_norm"), (k, "k_norm"))
-        )
+        q = _norm(low, ckpt, f"{name}.q_norm.weight", q, dim, model.rms_norm_eps)
+        k = _norm(low, ckpt, f"{name}.k_norm.weight", k, dim, model.rms_norm_eps)
     out = low.grouped_query(layer, q, k, v, config, model.rope, where)
-    return _output(low, ckpt, name, out, config.output_bias)
+    return _output(low, ckpt, model, name, out, config.num_heads * dim, config.output_bias)
 
 
 def _latent(
@@ -70,18 +67,20 @@ def _latent(
 ) -> ir.Value:
     b, heads = low.builder, config.num_heads
     nope, rotary, rank = config.qk_nope_head_dim, config.qk_rope_head_dim, config.kv_lora_rank
-    down = _halved(ckpt, f"{name}.kv_a_proj_with_mqa", 1, rank, rotary, model)
+    hidden = model.hidden_size
+    down = _halved(ckpt, f"{name}.kv_a_proj_with_mqa", hidden, 1, rank, rotary, model)
     if config.q_lora_rank is None:
-        first, width = _halved(ckpt, f"{name}.q_proj", heads, nope, rotary, model), heads * (nope + rotary)
+        first, width = _halved(ckpt, f"{name}.q_proj", hidden, heads, nope, rotary, model), heads * (nope + rotary)
     else:
-        first, width = Stored(ckpt, f"{name}.q_a_proj"), config.q_lora_rank
+        first, width = Stored(ckpt, f"{name}.q_a_proj", (config.q_lora_rank, hidden)), config.q_lora_rank
     joined = low.linear("q_kv_a_proj", x, stack([first, down]), GROUP)
     if config.bias:
         joined = _latent_bias(low, ckpt, joined, name, config, model)
     q, latent, k_rot = b.ops("Split", joined, b.ints(width, rank, rotary), attributes={"axis": -1}, outputs=3)
     if config.q_lora_rank is not None:
-        q = _latent_norm(low, ckpt, f"{name}.q_a_layernorm", q, config)
-        q = low.linear("q_b_proj", q, _halved(ckpt, f"{name}.q_b_proj", heads, nope, rotary, model), GROUP)
+        q = _norm(low, ckpt, f"{name}.q_a_layernorm.weight", q, width, config.latent_norm_eps)
+        up = _halved(ckpt, f"{name}.q_b_proj", width, heads, nope, rotary, model)
+        q = low.linear("q_b_proj", q, up, GROUP)
     q = b.op("Reshape", q, b.ints(0, heads, nope + rotary))
     q_nope, q_rot = b.ops("Split", q, b.ints(nope, rotary), attributes={"axis": -1}, outputs=2)
     up_keys, up_values = _absorbed(low, ckpt, name, config)
@@ -91,7 +90,7 @@ def _latent(
     q = b.op("Mul", q, b.constant(np.array(config.scale, np.float32)))
     q = b.op("Reshape", q, b.ints(1, -1, config.latent_width))  # [1, heads * s, latent_width]
     k_rot = low.rope(b.op("Reshape", k_rot, b.ints(0, 1, rotary)), 1, model.rope, where)
-    latent = _latent_norm(low, ckpt, f"{name}.kv_a_layernorm", latent, config)
+    latent = _norm(low, ckpt, f"{name}.kv_a_layernorm.weight", latent, rank, config.latent_norm_eps)
     row = b.op("Concat", latent, b.op("Reshape", k_rot, b.ints(0, rotary)), attributes={"axis": -1})
     past, tensor = rows_port(layer, "latent", config.latent_width)
     rows = (past, present(b, low.cache, past, tensor, row))
@@ -102,28 +101,31 @@ def _latent(
     out = b.op(
         "Reshape", b.op("Transpose", values, attributes={"perm": [1, 0, 2]}), b.ints(0, heads * config.v_head_dim)
     )
-    return _output(low, ckpt, name, out, config.bias)
+    return _output(low, ckpt, model, name, out, heads * config.v_head_dim, config.bias)
 
 
 def _absorbed(low: Lowering, ckpt: Checkpoint, name: str, config: MultiHeadLatent) -> tuple[ir.Value, ir.Value]:
     """W_uk [heads, nope, rank] and W_uv [heads, rank, v] out of kv_b_proj [heads * (nope + v), rank], kept in fp32."""
     nope, rank = config.qk_nope_head_dim, config.kv_lora_rank
-    both = Stored(ckpt, f"{name}.kv_b_proj")
-    weight = both.read(0, both.shape[0]).reshape(config.num_heads, nope + config.v_head_dim, rank)
+    rows = config.num_heads * (nope + config.v_head_dim)
+    weight = Stored(ckpt, f"{name}.kv_b_proj", (rows, rank)).read(0, rows)
+    weight = weight.reshape(config.num_heads, nope + config.v_head_dim, rank)
     keys = low.builder.matrix(f"{name}.kv_b_proj.keys", np.ascontiguousarray(weight[:, :nope]), GROUP)
     values = np.ascontiguousarray(weight[:, nope:].transpose(0, 2, 1))
     return keys, low.builder.matrix(f"{name}.kv_b_proj.values", values, GROUP)
 
 
-def _halved(ckpt: Checkpoint, name: str, heads: int, plain: int, rotary: int, model: ModelConfig) -> Matrix:
-    """A projection whose rotary rows pair halves, whatever the checkpoint pairs."""
-    stored = Stored(ckpt, name)
+def _halved(
+    ckpt: Checkpoint, name: str, columns: int, heads: int, plain: int, rotary: int, model: ModelConfig
+) -> Matrix:
+    """A projection to heads of `plain` and `rotary` rows, these paired as halves, whatever the checkpoint pairs."""
+    stored = Stored(ckpt, name, (heads * (plain + rotary), columns))
     return Reordered(stored, halves_order(heads, plain, rotary)) if model.rope.interleaved else stored
 
 
-def _latent_norm(low: Lowering, ckpt: Checkpoint, name: str, x: ir.Value, config: MultiHeadLatent) -> ir.Value:
-    weight = low.builder.vector(f"{name}.weight", ckpt.read_float(f"{name}.weight"), "norms")
-    return rms_norm(low.builder, x, weight, config.latent_norm_eps)
+def _norm(low: Lowering, ckpt: Checkpoint, name: str, x: ir.Value, width: int, eps: float) -> ir.Value:
+    weight = low.builder.vector(name, ckpt.read_parameter(name, width), "norms")
+    return rms_norm(low.builder, x, weight, eps)
 
 
 def _latent_bias(
@@ -131,22 +133,26 @@ def _latent_bias(
 ) -> ir.Value:
     """Biases of the down-projections, in the order of the rows; without q_lora_rank the query has none."""
     heads, nope, rotary = config.num_heads, config.qk_nope_head_dim, config.qk_rope_head_dim
-    down = ckpt.read_float(f"{name}.kv_a_proj_with_mqa.bias")
+    down = ckpt.read_parameter(f"{name}.kv_a_proj_with_mqa.bias", config.latent_width)
     if model.rope.interleaved:
         down = down[halves_order(1, config.kv_lora_rank, rotary)]
     if config.q_lora_rank is None:
         first = np.zeros(heads * (nope + rotary), np.float32)
     else:
-        first = ckpt.read_float(f"{name}.q_a_proj.bias")
+        first = ckpt.read_parameter(f"{name}.q_a_proj.bias", config.q_lora_rank)
     bias = low.builder.vector(f"{name}.q_kv_a_proj.bias", np.concatenate([first, down]), GROUP)
     return low.builder.op("Add", joined, bias)
 
 
-def _biased(low: Lowering, ckpt: Checkpoint, x: ir.Value, name: str, parts: list[str]) -> ir.Value:
-    bias = np.concatenate([ckpt.read_float(f"{part}.bias") for part in parts])
+def _biased(low: Lowering, ckpt: Checkpoint, x: ir.Value, name: str, parts: dict[str, int]) -> ir.Value:
+    """x + the biases of `parts`, whose rows stand there, one after the other."""
+    bias = np.concatenate([ckpt.read_parameter(f"{part}.bias", rows) for part, rows in parts.items()])
     return low.builder.op("Add", x, low.builder.vector(low.builder.scoped(f"{name}.bias"), bias, GROUP))
 
 
-def _output(low: Lowering, ckpt: Checkpoint, name: str, x: ir.Value, bias: bool) -> ir.Value:
-    out = low.linear("o_proj", x, Stored(ckpt, f"{name}.o_proj"), GROUP)
-    return _biased(low, ckpt, out, "o_proj", [f"{name}.o_proj"]) if bias else out
+def _output(
+    low: Lowering, ckpt: Checkpoint, model: ModelConfig, name: str, x: ir.Value, width: int, bias: bool
+) -> ir.Value:
+    name, hidden = f"{name}.o_proj", model.hidden_size
+    out = low.linear("o_proj", x, Stored(ckpt, name, (hidden, width)), GROUP)
+    return _biased(low, ckpt, out, "o_proj", {name: hidden}) if bias else out

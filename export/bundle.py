@@ -27,11 +27,13 @@ from moedge.export.fused import FusedLowering
 from moedge.export.model_config import ModelConfig
 from moedge.export.probe import build_probe
 from moedge.export.publish import publish
+from moedge.export.published_formats import refuse_unreadable
 from moedge.export.standard import StandardLowering
 from moedge.export.talking import Talking, read_talking
 from moedge.export.weights_file import WeightsFile
-from moedge.quant.scheme import Scheme
+from moedge.quant.scheme import FP32, Scheme
 from moedge.runtime.manifest import (
+    MANIFEST_NAME,
     MODEL_NAME,
     PROBE_NAME,
     SCHEMA_VERSION,
@@ -83,10 +85,14 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
     plan = options.plan
     if target.exists() and not options.force:
         raise MoedgeError(f"{target} exists: choose another name, or replace it with --force.")
+    if target.exists() and not (target / MANIFEST_NAME).is_file():
+        raise MoedgeError(f"{target} is no bundle, and --force replaces nothing else: choose another name.")
     started = time.monotonic()
     with Checkpoint(checkpoint, progress.on_read) as source, publish(target) as folder:
         progress.on_total(source.nbytes())
-        model = read_model_config(Config(source.config, str(checkpoint / "config.json")))
+        config = Config(source.config, str(checkpoint / "config.json"))
+        model = read_model_config(config)
+        refuse_unreadable(source, config, model.names.ignored)
         context = _context(options, model)
         talking = read_talking(source)
         notes: list[str] = []
@@ -104,20 +110,16 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
         progress.on_stage("graph")
         _save(graph, folder / MODEL_NAME)
         talking.write(folder)
-        kernel = ExpertKernel(plan, 32, 0, False)
-        if isinstance(lowering, FusedLowering) and lowering.expert_scheme is not None:
-            chosen = lowering.expert_scheme
-            kernel = ExpertKernel(plan, chosen.bits, chosen.block, chosen.zero_point)
+        chosen = lowering.expert_scheme
+        if plan == "fused" and chosen is not None:
             _save(build_probe(chosen, model.experts), folder / PROBE_NAME)
-        elif plan == "if" and options.scheme.quantized:
-            kernel = _standard_kernel(groups, options.scheme)
         _write_report(folder, options, plan, notes, groups, started)
         progress.on_stage("hashes")
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             name=target.name,
             scheme=options.scheme.name,
-            experts=kernel,
+            experts=_kernel(plan, chosen),
             model=_facts(model, groups, context, talking),
             cache=tuple(port.tensor for port in lowering.cache),
             tensors=groups,
@@ -155,10 +157,10 @@ def _entry(path: Path) -> FileEntry:
         return FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _standard_kernel(groups: tuple[TensorGroup, ...], wanted: Scheme) -> ExpertKernel:
-    name = next((g.scheme for g in groups if g.name == "routed experts"), wanted.name)
-    block = int(name.removesuffix(" (native)").removesuffix("-zp").rpartition("block")[2])
-    return ExpertKernel("if", 4 if name.startswith("int4") else 8, block, name.endswith("-zp"))
+def _kernel(plan: ExpertPlan, experts: Scheme | None) -> ExpertKernel:
+    """The manifest's account of the routed experts, of which a model may have none."""
+    experts = experts or FP32
+    return ExpertKernel(plan, experts.bits, experts.block, experts.zero_point)
 
 
 def _facts(model: ModelConfig, groups: tuple[TensorGroup, ...], context: int, talking: Talking) -> ModelFacts:
@@ -197,8 +199,6 @@ def _write_report(
         "seconds": round(time.monotonic() - started, 1),
         "peak_resident_bytes": peak_resident_bytes(),
     }
-    with contextlib.suppress(FileNotFoundError):
-        (folder / "report.json").unlink()
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

@@ -35,10 +35,10 @@ class Checkpoint:
         self._consumed: set[str] = set()
         self._open: tuple[str, Any] | None = None
         self._read_since_open = 0
-        self._shapes: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._headers: dict[str, tuple[tuple[int, ...], str]] = {}
         self.shards = sorted(set(self._shard_of.values())) or [SINGLE_NAME]
         for shard in self.shards:
-            self._learn_shapes(shard)
+            self._learn_headers(shard)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON object of the checkpoint; MoedgeError if it is missing or broken."""
@@ -47,7 +47,7 @@ class Checkpoint:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise MoedgeError(f"{self.folder} has no {name}: it is not a complete checkpoint.") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise MoedgeError(f"{path} is not valid JSON ({error}): download it again.") from None
         if not isinstance(data, dict):
             raise MoedgeError(f"{path} does not hold a JSON object: download it again.")
@@ -59,7 +59,18 @@ class Checkpoint:
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor; MoedgeError if the checkpoint has none of that name."""
         self._require(name)
-        return self._shapes[name][0]
+        return self._headers[name][0]
+
+    def dtypes(self) -> dict[str, str]:
+        """Every tensor's dtype, as safetensors spells it."""
+        return {name: dtype for name, (_, dtype) in self._headers.items()}
+
+    def expect(self, name: str, *shape: int) -> None:
+        """Raise MoedgeError if the tensor is missing or has another shape."""
+        if self.shape(name) != shape:
+            raise MoedgeError(
+                f"{name} has the shape {self.shape(name)} where the config says {shape}: they do not belong together."
+            )
 
     def nbytes(self) -> int:
         """Bytes of all shards."""
@@ -69,7 +80,7 @@ class Checkpoint:
         """Rows start:stop of a tensor in its own dtype, copied out of the file; marks the tensor as consumed."""
         self._require(name)
         self._consumed.add(name)
-        shape = self._shapes[name][0]
+        shape = self._headers[name][0]
         reader = self._shard(self._shard_of[name])
         try:
             if not shape:
@@ -85,19 +96,20 @@ class Checkpoint:
         return array
 
     def read_float(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
-        """Rows of a floating-point tensor as fp32; MoedgeError for other dtypes, which mean nothing without a scale."""
-        dtype = self._shapes[name][1] if name in self._shapes else ""
-        if name in self._shapes and dtype not in ("F32", "F16", "BF16"):
-            raise MoedgeError(
-                f"{name} is stored as {dtype}, which moedge cannot read by itself: its format is not supported."
-            )
+        """Rows of a floating-point tensor as fp32."""
         return self.read(name, start, stop).astype(np.float32)
+
+    def read_parameter(self, name: str, *shape: int) -> NDArray[np.float32]:
+        """A whole tensor of that shape as fp32, for what no scheme rounds; MoedgeError if it holds NaN or infinity."""
+        self.expect(name, *shape)
+        values = self.read_float(name)
+        if not np.isfinite(values).all():
+            raise MoedgeError(f"{name} holds NaN or infinity: download it again.")
+        return values
 
     def unconsumed(self, ignored: Iterable[str]) -> list[str]:
         """The tensors that nobody read and no pattern of `ignored` matches whole."""
-        patterns = [re.compile(p) for p in ignored]
-        rest = set(self._shard_of) - self._consumed
-        return sorted(n for n in rest if not any(p.fullmatch(n) for p in patterns))
+        return unmatched(set(self._shard_of) - self._consumed, ignored)
 
     def __enter__(self) -> "Checkpoint":
         return self
@@ -109,13 +121,16 @@ class Checkpoint:
         if name not in self._shard_of:
             raise MoedgeError(f"{self.folder} has no tensor {name}, which its config calls for: it is incomplete.")
 
-    def _learn_shapes(self, shard: str) -> None:
+    def _learn_headers(self, shard: str) -> None:
         reader = self._shard(shard)
         for name in reader.keys():  # noqa: SIM118  (not a dict)
-            if self._shard_of.setdefault(name, shard) == shard:
-                part = reader.get_slice(name)
-                self._shapes[name] = (tuple(part.get_shape()), part.get_dtype())
-        missing = sorted(n for n, s in self._shard_of.items() if s == shard and n not in self._shapes)
+            if self._shard_of.setdefault(name, shard) != shard:
+                raise MoedgeError(
+                    f"{name} is in {shard} and in {self._shard_of[name]}: keep one, or download it again."
+                )
+            part = reader.get_slice(name)
+            self._headers[name] = (tuple(part.get_shape()), part.get_dtype())
+        missing = sorted(n for n, s in self._shard_of.items() if s == shard and n not in self._headers)
         if missing:
             raise MoedgeError(f"{shard} lacks {missing[0]}, which {INDEX_NAME} says it holds: download it again.")
 
@@ -139,6 +154,12 @@ class Checkpoint:
         if self._open is not None:
             self._open[1].__exit__(None, None, None)
             self._open = None
+
+
+def unmatched(names: Iterable[str], ignored: Iterable[str]) -> list[str]:
+    """The names, sorted, that no pattern of `ignored` matches whole."""
+    pattern = re.compile("|".join(f"(?:{p})" for p in ignored) or r"(?!)")
+    return sorted(name for name in names if not pattern.fullmatch(name))
 
 
 def _index(folder: Path) -> dict[str, str]:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from moedge.devices.errors import MoedgeError
 from moedge.export.arithmetic import FLOAT, rms_norm, swiglu
 from moedge.export.attention import attention
 from moedge.export.checkpoint import Checkpoint
@@ -25,23 +24,24 @@ def build_decoder(
     mask = ir.Value(name="attention_mask", type=INT64, shape=ir.Shape([1, "total_length"]))
     keep = b.initializer(ir.tensor(np.array(1, np.int64), name="logits_to_keep"))
     where = low.positions(mask, input_ids, model.rope, context, _heads_a_key(model))
-    x = low.embedding(input_ids, Stored(checkpoint, names.embedding), model.tie_word_embeddings)
-    normed = rms_norm(b, x, _norm(low, checkpoint, names.input_norm.format(layer=0)), model.rms_norm_eps)
+    table_shape = model.vocab_size, model.hidden_size
+    x = low.embedding(input_ids, Stored(checkpoint, names.embedding, table_shape), model.tie_word_embeddings)
+    normed = rms_norm(b, x, _norm(low, checkpoint, model, names.input_norm.format(layer=0)), model.rms_norm_eps)
     for layer in range(model.num_hidden_layers):
         on_layer(layer)
         mixed = attention(low, checkpoint, model, layer, normed, where)
-        after = _norm(low, checkpoint, names.post_attention_norm.format(layer=layer))
+        after = _norm(low, checkpoint, model, names.post_attention_norm.format(layer=layer))
         normed, x = low.add_norm(x, mixed, after, model.rms_norm_eps)
         with b.scope(names.mlp.format(layer=layer)):
             out = (_experts if layer in model.moe_layers else _dense)(low, checkpoint, model, layer, normed)
         if layer + 1 < model.num_hidden_layers:
-            following = _norm(low, checkpoint, names.input_norm.format(layer=layer + 1))
+            following = _norm(low, checkpoint, model, names.input_norm.format(layer=layer + 1))
             normed, x = low.add_norm(x, out, following, model.rms_norm_eps)
         else:
             x = b.op("Add", x, out)
     kept = b.op("Slice", x, b.op("Reshape", b.op("Neg", keep), b.ints(1)), b.ints(2**62), b.ints(0))
-    normed = rms_norm(b, kept, _norm(low, checkpoint, names.final_norm), model.rms_norm_eps)
-    head = low.head(normed, None if model.tie_word_embeddings else Stored(checkpoint, names.lm_head))
+    normed = rms_norm(b, kept, _norm(low, checkpoint, model, names.final_norm), model.rms_norm_eps)
+    head = low.head(normed, None if model.tie_word_embeddings else Stored(checkpoint, names.lm_head, table_shape))
     logits = b.op("Unsqueeze", head, b.ints(0), output="logits")
     logits.type, logits.shape = FLOAT, ir.Shape([1, "logits_to_keep", model.vocab_size])
     inputs = [input_ids, mask, keep, *(port.past for port in low.cache)]
@@ -53,8 +53,9 @@ def _heads_a_key(model: ModelConfig) -> int:
     return config.num_heads if isinstance(config, MultiHeadLatent) else config.num_heads // config.num_kv_heads
 
 
-def _norm(low: Lowering, checkpoint: Checkpoint, name: str) -> ir.Value:
-    return low.builder.vector(f"{name}.weight", checkpoint.read_float(f"{name}.weight"), "norms")
+def _norm(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, name: str) -> ir.Value:
+    name = f"{name}.weight"
+    return low.builder.vector(name, checkpoint.read_parameter(name, model.hidden_size), "norms")
 
 
 def _dense(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int, x: ir.Value) -> ir.Value:
@@ -67,30 +68,26 @@ def _mlp(
 ) -> ir.Value:
     """down(silu(gate x) * up x), gate and up as one product."""
     b, names = low.builder, model.names
-    gate, up = (Stored(checkpoint, f"{name}.{part}") for part in (names.gate, names.up))
-    if gate.shape[0] != width:
-        raise MoedgeError(
-            f"{name}.{names.gate} has {gate.shape[0]} rows where the config says {width}: they do not belong together."
-        )
+    gate, up = (Stored(checkpoint, f"{name}.{part}", (width, model.hidden_size)) for part in (names.gate, names.up))
+    down = Stored(checkpoint, f"{name}.{names.down}", (model.hidden_size, width))
     joined = low.linear("gate_up_proj", x, stack([gate, up]), group)
     halves = b.ops("Split", joined, attributes={"axis": -1, "num_outputs": 2}, outputs=2)
-    return low.linear("down_proj", swiglu(b, *halves), Stored(checkpoint, f"{name}.{names.down}"), group)
+    return low.linear("down_proj", swiglu(b, *halves), down, group)
 
 
 def _experts(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int, x: ir.Value) -> ir.Value:
     names, config = model.names, model.experts
     routing = _route(low, checkpoint, model, layer, x)
 
-    def each(part: str) -> list[Stored]:
-        experts = range(config.num_experts)
-        return [Stored(checkpoint, f"{names.expert.format(layer=layer, expert=e)}.{part}") for e in experts]
+    inner, outer = config.intermediate_size, model.hidden_size
 
-    weights = ExpertWeights(each(names.gate), each(names.up), each(names.down))
-    if weights.gate[0].shape[0] != config.intermediate_size:
-        raise MoedgeError(
-            f"experts of layer {layer} have {weights.gate[0].shape[0]} rows where the config says "
-            f"{config.intermediate_size}: they do not belong together."
-        )
+    def each(part: str, rows: int, columns: int) -> list[Stored]:
+        experts = (names.expert.format(layer=layer, expert=e) for e in range(config.num_experts))
+        return [Stored(checkpoint, f"{expert}.{part}", (rows, columns)) for expert in experts]
+
+    weights = ExpertWeights(
+        each(names.gate, inner, outer), each(names.up, inner, outer), each(names.down, outer, inner)
+    )
     out = low.experts(x, routing, weights, config)
     if config.shared_intermediate_size:
         shared = names.shared_expert.format(layer=layer)
@@ -105,7 +102,7 @@ def _route(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int
     b, names, config = low.builder, model.names, model.experts
     router = config.router
     name = f"{names.router.format(layer=layer)}.weight"
-    weight = b.matrix(name, checkpoint.read_float(name), "router")
+    weight = b.matrix(name, checkpoint.read_parameter(name, config.num_experts, model.hidden_size), "router")
     logits = b.op("Gemm", x, weight, attributes={"transB": 1}, output=b.scoped("router_logits"))
     if router.scoring == "softmax" and router.normalize and not router.correction_bias and router.n_group == 1:
         return Routing(logits, None, True, router.scale)  # softmax over the chosen equals renormalising
@@ -116,7 +113,7 @@ def _route(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int
     select = scores
     if router.correction_bias:
         bias_name = names.correction_bias.format(layer=layer)
-        bias = b.vector(bias_name, checkpoint.read_float(bias_name), "router")
+        bias = b.vector(bias_name, checkpoint.read_parameter(bias_name, config.num_experts), "router")
         select = b.op("Add", scores, bias, output=b.scoped("selection_scores"))
     if router.n_group > 1:
         select = _best_groups(low, select, router, config.num_experts)

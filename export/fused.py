@@ -11,7 +11,7 @@ import onnx_ir as ir
 from moedge.devices.errors import MoedgeError
 from moedge.export.arithmetic import FLOAT, causal_bias, lengths
 from moedge.export.builder import MICROSOFT, Attributes, Builder
-from moedge.export.linear import Stored, codes_of, scaled, scheme_for, store_quantized
+from moedge.export.linear import StoredCodes, codes_of, scaled, scheme_for, store_quantized
 from moedge.export.lowering import CachePort, ExpertWeights, Positions, Routing
 from moedge.export.matrices import Matrix
 from moedge.export.model_config import Experts, GroupedQuery, Rope
@@ -34,7 +34,7 @@ class FusedLowering:
         self.notes = notes
         self.expert_scheme: Scheme | None = None
         self._scheme = scheme
-        self._table: Stored | None = None
+        self._table: StoredCodes | None = None
         self._lengths: tuple[ir.Value, ir.Value] | None = None
         # Until the first router has decided, activations stay fp32: its choices are then those of the exact twin.
         self._activations = FP32_ACTIVATIONS
@@ -49,7 +49,7 @@ class FusedLowering:
         total_32 = b.op("Cast", total, attributes={"to": ir.DataType.INT32.value})
         last = b.op("Sub", total_32, b.constant(np.array([1], np.int32)))
         self._lengths = last, b.op("Squeeze", total_32, b.ints(0))
-        return Positions(past, new, total, ids, causal_bias(b, new, heads), cos, sin)
+        return Positions(past, new, ids, causal_bias(b, new, heads), cos, sin)
 
     def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
         """GatherBlockQuantized over the same bytes that a tied head multiplies."""
@@ -132,7 +132,7 @@ class FusedLowering:
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """One QMoE node: the routing scale goes into the second projection, gate and up rows alternate."""
         b = self.builder
-        scheme = scheme_for((*weights.gate, *weights.down), self._scheme, "routed experts", self.notes)
+        scheme = scheme_for((*weights.gate, *weights.up, *weights.down), self._scheme, "routed experts", self.notes)
         self.expert_scheme = scheme
         self._activations = INT8_ACTIVATIONS
         with b.scope("experts"):
@@ -173,7 +173,7 @@ class FusedLowering:
         past = ir.Value(name=f"past_key_values.{layer}.{name}", type=FLOAT, shape=shape)
         return past, CacheTensor(past.name or "", f"present.{layer}.{name}", "shared", (heads, dim))
 
-    def _product(self, x: ir.Value, stored: Stored) -> ir.Value:
+    def _product(self, x: ir.Value, stored: StoredCodes) -> ir.Value:
         b, (rows, columns) = self.builder, stored.shape
         regions = [stored.codes, stored.scales, *([stored.zero_points] if stored.zero_points else [])]
         return b.op(

@@ -3,7 +3,6 @@
 Both lowerings share the codes; they differ in the operator that reads them.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +17,7 @@ from moedge.quant.scheme import Scheme
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredCodes:
     """The codes of a matrix in the weights file, as MatMulNBits' bytes: see quant/blocks.py."""
 
     name: str
@@ -30,14 +29,16 @@ class Stored:
 
 
 def scheme_for(matrices: tuple[Matrix, ...], wanted: Scheme, what: str, notes: list[str]) -> Scheme:
-    """The scheme that these matrices get together: their own int4 where they have it, else the wanted one, fitted.
+    """The scheme that these matrices get together: int4 as published if any comes so, else the wanted one, fitted.
 
     Whatever differs from what was wanted goes into `notes`.
     """
     if not wanted.quantized:
         return wanted
-    native = {m.native_block for m in matrices}
-    if len(native) == 1 and (block := native.pop()) is not None:
+    native = {m.native_block for m in matrices} - {None}
+    if len(native) > 1:
+        raise MoedgeError(f"{what} comes as int4 in different groups, {native}: use --scheme fp32.")
+    if block := next(iter(native), None):
         return Scheme(f"int4-block{block} (native)", 4, block)
     try:
         fitted = wanted.fitted(*(m.shape[1] for m in matrices))
@@ -50,13 +51,16 @@ def scheme_for(matrices: tuple[Matrix, ...], wanted: Scheme, what: str, notes: l
 
 
 def codes_of(matrix: Matrix, scheme: Scheme, start: int, stop: int) -> Codes:
-    """Rows in the scheme: its own codes if that is the scheme, else rounded ones."""
-    if matrix.native_block == scheme.block and scheme.name.endswith("(native)"):
+    """Rows in the scheme: its own codes if it has any, else rounded ones."""
+    if matrix.native_block is not None:
         return matrix.read_codes(start, stop)
-    return quantize(matrix.read(start, stop), scheme)
+    try:
+        return quantize(matrix.read(start, stop), scheme)
+    except ValueError as error:
+        raise MoedgeError(f"{matrix.name} cannot be quantized ({error}): download it again.") from None
 
 
-def store_quantized(builder: Builder, name: str, matrix: Matrix, scheme: Scheme, group: str) -> Stored:
+def store_quantized(builder: Builder, name: str, matrix: Matrix, scheme: Scheme, group: str) -> StoredCodes:
     """Quantize a matrix a few rows at a time into the weights file."""
     rows, columns = matrix.shape
     blocks = columns // scheme.block
@@ -66,20 +70,15 @@ def store_quantized(builder: Builder, name: str, matrix: Matrix, scheme: Scheme,
     zeros = None
     if scheme.zero_point:
         zeros = file.region(f"{name}.zero_points", ir.DataType.UINT8, (rows, blocks * scheme.bits // 8))
-    for start, part in quantized_rows(matrix, scheme):
+    for start, stop in row_chunks(matrix):
+        part = codes_of(matrix, scheme, start, stop)
         codes.write(part.codes, start * part.codes.shape[1])
         scales.write(part.scales, start * blocks * 4)
         if zeros is not None and part.zero_points is not None:
             zeros.write(part.zero_points, start * part.zero_points.shape[1])
     total = codes.nbytes + scales.nbytes + (zeros.nbytes if zeros else 0)
     file.account(group, scheme.name, rows * columns, total)
-    return Stored(name, codes, scales, zeros, scheme, (rows, columns))
-
-
-def quantized_rows(matrix: Matrix, scheme: Scheme) -> Iterator[tuple[int, Codes]]:
-    """The matrix in the scheme, from the first row to the last: (first row, codes)."""
-    for start, stop in row_chunks(matrix):
-        yield start, codes_of(matrix, scheme, start, stop)
+    return StoredCodes(name, codes, scales, zeros, scheme, (rows, columns))
 
 
 def store_float(builder: Builder, name: str, matrix: Matrix, group: str) -> ir.Value:
@@ -92,7 +91,7 @@ def store_float(builder: Builder, name: str, matrix: Matrix, group: str) -> ir.V
     return builder.initializer(region.tensor)
 
 
-def dequantized(builder: Builder, stored: Stored) -> ir.Value:
+def dequantized(builder: Builder, stored: StoredCodes) -> ir.Value:
     """Standard ONNX: DequantizeLinear over the same bytes, as (u)int4 or (u)int8 [N, K] in blocks along K.
 
     Symmetric codes are unsigned around 8 or 128, so they carry that zero point once a block.

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from moedge.export.builder import Builder
 from moedge.export.matrices import Matrix
 from moedge.export.model_config import Experts, GroupedQuery, Rope
+from moedge.quant.scheme import Scheme
 from moedge.runtime.manifest import CacheTensor
 
 
@@ -23,9 +24,8 @@ class Positions:
 
     past_length: ir.Value  # int64 [1]
     new_length: ir.Value  # int64 [1]
-    total_length: ir.Value  # int64 [1]
     position_ids: ir.Value  # int64 [s]
-    causal_bias: ir.Value | None  # [heads a key head * s, s]: 0 or -inf; None where a kernel masks by itself
+    causal_bias: ir.Value  # [heads a key head * s, s]: 0 or -inf
     cos: ir.Value  # the whole table [context, dim / 2] or that of the new tokens [s, dim / 2], as the lowering wants
     sin: ir.Value
 
@@ -64,6 +64,7 @@ class Lowering(Protocol):
     builder: Builder
     cache: list[CachePort]
     notes: list[str]
+    expert_scheme: Scheme | None  # of the routed experts, once a layer of them was built
 
     def positions(
         self, attention_mask: ir.Value, input_ids: ir.Value, rope: Rope, context: int, heads: int

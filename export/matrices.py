@@ -14,6 +14,7 @@ from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint import Checkpoint
 from moedge.quant.blocks import Codes, dequantize
 from moedge.quant.compressed_tensors import codes_from_packed
+from moedge.quant.scheme import BLOCKS
 
 F32 = NDArray[np.float32]
 _CHUNK_BYTES = 32 << 20
@@ -21,6 +22,11 @@ _CHUNK_BYTES = 32 << 20
 
 class Matrix(Protocol):
     """A weight [rows, columns], to be multiplied from the left: y = x · Wᵀ."""
+
+    @property
+    def name(self) -> str:
+        """Where it stands in the checkpoint."""
+        ...
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -43,36 +49,38 @@ class Matrix(Protocol):
 
 @dataclass(frozen=True)
 class Stored:
-    """`<name>.weight`, or `<name>.weight_packed` of compressed-tensors: what is there decides."""
+    """`<name>.weight`, or `<name>.weight_packed` of compressed-tensors: what is there decides.
+
+    MoedgeError if what is there is not of the `shape` that the config says.
+    """
 
     checkpoint: Checkpoint
     name: str
+    shape: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if not self._packed:
+            self.checkpoint.expect(f"{self.name}.weight", *self.shape)
+            return
+        rows, columns = self.shape
+        self.checkpoint.expect(f"{self.name}.weight_packed", rows, columns // 8)
+        said = self.checkpoint.read(f"{self.name}.weight_shape").reshape(-1).tolist()
+        scales = self.checkpoint.shape(f"{self.name}.weight_scale")
+        if said != [rows, columns] or scales not in [(rows, columns // b) for b in BLOCKS if columns % b == 0]:
+            raise MoedgeError(
+                f"{self.name} has the weight_shape {said} and scales of shape {scales} where the config says "
+                f"{self.shape} and moedge reads groups of {', '.join(map(str, BLOCKS))}: it is not supported."
+            )
 
     @property
     def _packed(self) -> bool:
         return f"{self.name}.weight_packed" in self.checkpoint
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        if self._packed:
-            rows, columns = (int(v) for v in self.checkpoint.read(f"{self.name}.weight_shape"))
-        else:
-            shape = self.checkpoint.shape(f"{self.name}.weight")
-            if len(shape) != 2:
-                raise MoedgeError(
-                    f"{self.name}.weight has the shape {shape}, a matrix was expected: the config does not fit it."
-                )
-            rows, columns = shape
-        return rows, columns
-
-    @property
     def native_block(self) -> int | None:
         """The group size of compressed-tensors, or None."""
         if not self._packed:
             return None
-        if f"{self.name}.weight_zero_point" in self.checkpoint:
-            raise MoedgeError(f"{self.name} is quantized with a zero point: moedge reads symmetric int4 only.")
         return self.shape[1] // self.checkpoint.shape(f"{self.name}.weight_scale")[1]
 
     def read(self, start: int, stop: int) -> F32:
@@ -88,7 +96,7 @@ class Stored:
         try:
             return codes_from_packed(packed, scales, (stop - start, self.shape[1]))
         except ValueError as error:
-            raise MoedgeError(f"{self.name} is broken: {error}.") from None
+            raise MoedgeError(f"{self.name} cannot be read ({error}): download it again.") from None
 
 
 @dataclass(frozen=True)
@@ -98,14 +106,14 @@ class Stacked:
     parts: tuple[Matrix, ...]
 
     @property
+    def name(self) -> str:
+        """Those of all parts."""
+        return ", ".join(part.name for part in self.parts)
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Rows of all parts together, columns of each."""
-        widths = {part.shape[1] for part in self.parts}
-        if len(widths) != 1:
-            raise MoedgeError(
-                f"matrices with {sorted(widths)} columns stand where equal ones were expected: broken checkpoint."
-            )
-        return sum(part.shape[0] for part in self.parts), widths.pop()
+        return sum(part.shape[0] for part in self.parts), self.parts[0].shape[1]
 
     @property
     def native_block(self) -> int | None:
@@ -139,6 +147,11 @@ class Reordered:
 
     source: Matrix
     order: NDArray[np.int64]
+
+    @property
+    def name(self) -> str:
+        """That of the source."""
+        return self.source.name
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -20,6 +20,7 @@ def publish(target: Path) -> Iterator[Path]:
 
     MoedgeError if another process is filling it. What a killed process left is removed first.
     """
+    target = target.resolve()  # what a link stands for is replaced, not the link
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = target.parent / f".{target.name}.partial"
     folder.mkdir(exist_ok=True)

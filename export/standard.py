@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from moedge.export.arithmetic import FLOAT, attend, causal_bias, lengths, present, rms_norm, rows_port, swiglu
 from moedge.export.builder import Builder
-from moedge.export.linear import Stored, dequantized, scheme_for, store_float, store_quantized
+from moedge.export.linear import StoredCodes, dequantized, scheme_for, store_float, store_quantized
 from moedge.export.lowering import CachePort, ExpertWeights, Positions, Routing
 from moedge.export.matrices import Matrix
 from moedge.export.model_config import Experts, GroupedQuery, Rope
@@ -24,18 +24,19 @@ class StandardLowering:
         self.builder = builder
         self.cache: list[CachePort] = []
         self.notes = notes
+        self.expert_scheme: Scheme | None = None
         self._scheme = scheme
-        self._table: ir.Value | Stored | None = None
+        self._table: ir.Value | StoredCodes | None = None
 
     def positions(
         self, attention_mask: ir.Value, input_ids: ir.Value, rope: Rope, context: int, heads: int
     ) -> Positions:
         """Lengths, positions, mask, and the rotary rows of the new tokens [s, dim / 2]."""
         b = self.builder
-        past, new, total, ids = lengths(b, attention_mask, input_ids)
+        past, new, _, ids = lengths(b, attention_mask, input_ids)
         tables = [b.matrix(n, t, "rotary tables") for n, t in zip(("cos", "sin"), rope.tables(context), strict=True)]
         cos, sin = (b.op("Gather", table, ids) for table in tables)
-        return Positions(past, new, total, ids, causal_bias(b, new, heads), cos, sin)
+        return Positions(past, new, ids, causal_bias(b, new, heads), cos, sin)
 
     def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
         """Rows of the table; codes are gathered before they are dequantized."""
@@ -56,7 +57,7 @@ class StandardLowering:
             return self.linear("lm_head", hidden, matrix, "lm_head")
         if self._table is None:
             raise AssertionError("a tied head needs the embedding first")
-        weight = dequantized(self.builder, self._table) if isinstance(self._table, Stored) else self._table
+        weight = dequantized(self.builder, self._table) if isinstance(self._table, StoredCodes) else self._table
         return self._product(hidden, weight)
 
     def linear(self, name: str, x: ir.Value, matrix: Matrix, group: str) -> ir.Value:
@@ -115,7 +116,8 @@ class StandardLowering:
         parts = b.op("Mul", parts, b.constant(np.array(routing.scale, np.float32)))
         routed = self._routed(indices, config.num_experts)
         total = b.op("Expand", b.constant(np.array([0], np.float32)), b.op("Shape", x))
-        scheme = scheme_for((*weights.gate, *weights.down), self._scheme, "routed experts", self.notes)
+        scheme = scheme_for((*weights.gate, *weights.up, *weights.down), self._scheme, "routed experts", self.notes)
+        self.expert_scheme = scheme
         for expert in range(config.num_experts):
             with b.scope(f"experts.{expert}"):
                 taken = self._expert(x, total, indices, parts, expert, weights, scheme)
@@ -188,7 +190,7 @@ class StandardLowering:
     def _product(self, x: ir.Value, weight: ir.Value, b: Builder | None = None) -> ir.Value:
         return (b or self.builder).op("Gemm", x, weight, attributes={"transB": 1})
 
-    def _gather_codes(self, table: Stored, ids: ir.Value) -> ir.Value:
+    def _gather_codes(self, table: StoredCodes, ids: ir.Value) -> ir.Value:
         """Rows of a quantized table [s, columns] in plain operators: gather bytes, part the nibbles, scale."""
         b, (rows, columns) = self.builder, table.shape
         bits, block = table.scheme.bits, table.scheme.block

@@ -41,19 +41,19 @@ def read_talking(checkpoint: Checkpoint) -> Talking:
     path = checkpoint.folder / TOKENIZER_NAME
     if not path.exists():
         raise MoedgeError(f"{checkpoint.folder} has no {TOKENIZER_NAME}: add the model's tokenizer to the checkpoint.")
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # the library raises plain Exception
         raise MoedgeError(f"{path} is not a tokenizer that can be read ({error}): download it again.") from None
     generation = _optional_json(checkpoint, GENERATION_NAME)
-    eos = generation.get("eos_token_id", checkpoint.config.get("eos_token_id"))
-    eos_ids = tuple(eos) if isinstance(eos, list) else (eos,) if eos is not None else ()
-    if not eos_ids or not all(isinstance(i, int) for i in eos_ids):
+    eos = _first(generation.get("eos_token_id"), checkpoint.config.get("eos_token_id"))
+    eos_ids = tuple(eos) if isinstance(eos, list) else (eos,)
+    if not eos_ids or not all(type(i) is int for i in eos_ids):
         raise MoedgeError(
             f"{checkpoint.folder} names no eos_token_id, so no answer would end: add it to {GENERATION_NAME}."
         )
-    bos = generation.get("bos_token_id", checkpoint.config.get("bos_token_id"))
+    bos = _first(generation.get("bos_token_id"), checkpoint.config.get("bos_token_id"))
     return Talking(
         tokenizer=text,
         chat_template=_template(checkpoint),
@@ -62,6 +62,10 @@ def read_talking(checkpoint: Checkpoint) -> Talking:
         bos_token_id=bos if isinstance(bos, int) else None,
         chat_format="kimi_k2" if tokenizer.token_to_id("<|tool_calls_section_begin|>") is not None else "plain",
     )
+
+
+def _first(value: Any, otherwise: Any) -> Any:
+    return otherwise if value is None else value
 
 
 def _optional_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
@@ -74,4 +78,6 @@ def _template(checkpoint: Checkpoint) -> str | None:
     if path.exists():
         return path.read_text(encoding="utf-8")
     template = _optional_json(checkpoint, "tokenizer_config.json").get("chat_template")
+    if isinstance(template, list):  # several, by name
+        template = next((t.get("template") for t in template if t.get("name") == "default"), None)
     return template if isinstance(template, str) else None

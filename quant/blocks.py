@@ -55,19 +55,20 @@ def quantize(weight: F32, scheme: Scheme) -> Codes:
 
     Symmetric: the value of largest magnitude falls on the end of the grid, -8 or -127, so that its sign is kept by the
     sign of the scale (as GGML's Q4_0 does). With a zero point: the range, widened to hold zero, is split evenly.
+    ValueError if a weight is NaN or infinite.
     """
     n, k = weight.shape
     blocks = weight.reshape(n, k // scheme.block, scheme.block)  # [N, K/B, B]
     middle, top = 1 << (scheme.bits - 1), (1 << scheme.bits) - 1
     if scheme.zero_point:
         low, high = np.minimum(blocks.min(-1), 0), np.maximum(blocks.max(-1), 0)
-        scales = _nonzero((high - low) / top)
+        scales = _usable(high / top - low / top)
         zeros = np.clip(np.rint(-low / scales), 0, top).astype(np.uint8)  # [N, K/B]
         codes = np.rint(blocks / scales[..., None]) + zeros[..., None]
         packed_zeros = pack(zeros, scheme.bits)
     else:
         largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
-        scales = _nonzero(largest / -(middle if scheme.bits == 4 else middle - 1))
+        scales = _usable(largest / -(middle if scheme.bits == 4 else middle - 1))
         codes = np.rint(blocks / scales[..., None]) + middle
         packed_zeros = None
     codes = np.clip(codes, 0, top).astype(np.uint8).reshape(n, k)
@@ -91,6 +92,8 @@ def interleave_rows(gate: NDArray[Any], up: NDArray[Any]) -> NDArray[Any]:
     return np.stack([gate, up], axis=1).reshape(2 * gate.shape[0], *gate.shape[1:])
 
 
-def _nonzero(scales: NDArray[Any]) -> F32:
+def _usable(scales: NDArray[Any]) -> F32:
+    if not np.isfinite(scales).all():
+        raise ValueError("NaN and infinity have no code")
     # A block of zeros has no range; any scale gives it back exactly.
     return np.where(scales == 0, 1, scales).astype(np.float32)

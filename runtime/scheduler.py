@@ -101,8 +101,6 @@ class Scheduler:
         with self._changed:
             if not self._accepting:
                 raise NotAccepting("the server is shutting down: send the request to another one.")
-            if not self._thread.is_alive():
-                raise NotAccepting("the engine has stopped after an error: restart the server.")
             waiting = len(self._queue)
             if waiting + len(self._running) >= self._max_running + self._max_queued:
                 wait_s = self._mean_seconds * (waiting + 1) / self._max_running
@@ -127,12 +125,6 @@ class Scheduler:
     def stop_accepting(self) -> None:
         """Refuse new requests from now on; those accepted go on. Takes no lock, so a signal handler may call it."""
         self._accepting = False
-
-    def drain(self, timeout_s: float) -> bool:
-        """Refuse new requests and wait for the others to finish; whether they did."""
-        self.stop_accepting()
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._queue and not self._running, timeout_s)
 
     def close(self) -> None:
         """End every request that is left with a failure, and the thread. A second call does nothing."""
@@ -204,8 +196,6 @@ class Scheduler:
         ticket = running.ticket
         if isinstance(event, Failed):
             running.broken = True
-            if not isinstance(event.error, MoedgeError):
-                log.error("a request failed", exc_info=event.error)
         ticket.put(event)
         if ticket.finished:
             self._mean_seconds += 0.2 * (ticket.seconds - self._mean_seconds)
@@ -218,15 +208,16 @@ class Scheduler:
             rest = session.resume(ticket.token_ids)
             ticket.cached_tokens = session.length
             running.steps = session.steps(rest, ticket.params)
+            if ticket.cancelled:  # then its interruption came before this generation, which is not affected by it
+                raise Interrupted
         return running.steps
 
     def _session_for(self, token_ids: list[int]) -> Timeline:
-        """The idle session that saves most work; a new one rather than one whose tokens would be thrown away."""
+        """The idle session that saves most work; a new or the oldest one rather than that of another chat."""
         best = max(self._idle, key=lambda session: _common(session.tokens, token_ids), default=None)
-        if best is not None and _common(best.tokens, token_ids) == 0:
-            best = self._idle[0]
-            if len(self._idle) + len(self._running) <= self._max_running:
-                best = None
+        # all prompts of one template begin alike: what agrees in less than half of the shorter one is another chat
+        if best is not None and 2 * _common(best.tokens, token_ids) < min(best.length, len(token_ids)):
+            best = self._idle[0] if len(self._idle) + len(self._running) > self._max_running else None
         if best is None:
             return self._engine.session()
         self._idle.remove(best)

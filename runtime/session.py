@@ -4,7 +4,7 @@ It owns the cache and the run of the graph; how tokens are chosen and text is st
 A session serves one thread at a time; sessions of one engine may run side by side.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,8 @@ class Session:
         self._binding = self._new_binding()
         self._logits: Logits = np.empty((1, facts.vocab_size), np.float32)
         self._run_options = onnxruntime.RunOptions()
+        # what fails is raised; logged too, each interruption inside an `If` would be an error on the terminal
+        self._run_options.log_severity_level = 4
 
     @property
     def length(self) -> int:
@@ -56,16 +58,12 @@ class Session:
         """Bytes of memory that the tokens in the cache take."""
         return self.length * self.cache.bytes_per_token
 
-    def prefill(self, token_ids: Sequence[int], should_stop: Callable[[], bool] | None = None) -> Logits:
-        """Append tokens in chunks; the logits [vocab] after the last.
+    def prefill(self, token_ids: Sequence[int]) -> Logits:
+        """Append tokens in chunks; the logits [vocab] after the last. When interrupted, whole chunks stay in the cache.
 
-        `should_stop` is asked before every chunk and raises Interrupted; whole chunks stay in the cache.
         MoedgeError before any work if the tokens do not fit the context or the vocabulary.
         """
-        logits = None
-        for logits in self.chunks(token_ids):
-            if logits is None and should_stop is not None and should_stop():
-                raise Interrupted
+        *_, logits = self.chunks(token_ids)
         assert logits is not None
         return logits.copy()
 

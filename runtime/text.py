@@ -24,7 +24,6 @@ class Tokenizer:
     def __init__(self, definition: str) -> None:
         data = json.loads(definition)
         added = data.get("added_tokens", [])
-        self._special = frozenset(token["id"] for token in added if token["special"])
         # Some models mark <think> or <tool_call> as ordinary added tokens. They steer the model all the same, so text
         # of a user must not become them; runs of blanks, which some vocabularies add too, may.
         for token in added:
@@ -53,11 +52,6 @@ class Tokenizer:
         return int(self._tokenizer.get_vocab_size())
 
     @property
-    def special_ids(self) -> frozenset[int]:
-        """Ids that `tokenizer.json` marks as special."""
-        return self._special
-
-    @property
     def special_tokens(self) -> tuple[str, ...]:
         """Spellings that steer the model: the added tokens, whether flagged special or not, blanks apart."""
         return tuple(content.decode() for content in self._added.values() if content.strip())
@@ -74,10 +68,8 @@ class Tokenizer:
             except TypeError:
                 raise MoedgeError("the text holds half of a surrogate pair: send valid Unicode.") from None
 
-    def decode(self, token_ids: Sequence[int], skip_special: bool = False) -> str:
-        """The text of some tokens; special ones appear as their spelling unless skipped."""
-        if skip_special:
-            token_ids = [i for i in token_ids if i not in self._special]
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of some tokens; special ones appear as their spelling."""
         if self._byte_level:
             return b"".join(map(self.token_bytes, token_ids)).decode("utf-8", "replace")
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=False))

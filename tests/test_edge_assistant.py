@@ -51,14 +51,14 @@ def test_the_test_requests_are_what_their_seed_makes(requests: list[dict[str, An
     import evaluate
 
     assert len(requests) >= 1000
-    assert requests[:50] == evaluate.make_requests(20261123, 50)
+    assert requests[:50] == evaluate.make_requests(20261123, 50, 0)
 
 
 def test_no_skeleton_is_on_both_sides_and_both_sides_have_some() -> None:
-    import data
+    import asks
 
-    for language in data.LANGUAGES:
-        train, test = data.SKELETONS[language, False], data.SKELETONS[language, True]
+    for language in asks.LANGUAGES:
+        train, test = asks.SKELETONS[language, False], asks.SKELETONS[language, True]
         for key in train:
             assert train[key] and test[key], key
             assert not set(train[key]) & set(test[key]), key

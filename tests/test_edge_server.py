@@ -237,6 +237,7 @@ def test_bad_message_is_named(serve, param, message):
         {"type": "function", "function": {"name": "a", "parameters": []}},
         {"type": "function", "function": {"name": "a", "parameters": {"type": "string"}}},
         {"type": "function", "function": {"name": "a", "parameters": {"properties": {"x": 3}}}},
+        {"type": "function", "function": {"name": "a", "parameters": {"properties": []}}},
         {"type": "function", "function": {"name": "a", "parameters": {"required": [1]}}},
         {"type": "function", "function": {"name": "a", "strict": True}},
         {"type": "function", "function": {"name": "a", "description": "x" * 70_000}},
@@ -291,6 +292,8 @@ def test_other_content_types_are_a_415(serve):
 def test_errors_of_flask_are_json_too(serve):
     client = serve()
     error_of(client.get("/nowhere"), 404)
+    error_of(client.get("/v1//models"), 404)
+    error_of(client.options("/v1/models"), 405)
     assert "POST" in client.get("/v1/chat/completions").headers["Allow"]
     error_of(client.get("/v1/chat/completions"), 405)
     error_of(client.post("/v1/chat/completions", data=b"x" * ((4 << 20) + 1), content_type="application/json"), 413)
@@ -321,7 +324,8 @@ def test_context_limit(serve):
     room = 30 - len("<|user|><|assistant|>")
     assert chat(client, messages=[{"role": "user", "content": "x" * room}], max_tokens=1).status_code == 200
     error = error_of(chat(client, messages=[{"role": "user", "content": "x" * (room + 1)}]), 400)
-    assert error["code"] == "context_length_exceeded"
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+    assert error_of(client.post("/v1/completions", json={"prompt": "x" * 31}), 400)["param"] == "prompt"
     assert "31" in error["message"]
     assert "30" in error["message"]
 
@@ -348,9 +352,12 @@ def test_full_queue_is_a_429_with_retry_after(serve):
     assert events_of(stream)[-1] == "[DONE]"
 
 
-def test_failure_before_an_answer_has_a_status(serve):
+def test_failure_before_an_answer_has_a_status(serve, caplog):
     assert error_of(chat(serve(FakeEngine(lambda prompt: [BrokenLogits("NaN")]))), 500)["code"] == "internal_error"
-    assert error_of(chat(serve(FakeEngine(lambda prompt: [ValueError("x")]))), 500)["code"] == "internal_error"
+    assert error_of(chat(serve(FakeEngine(lambda prompt: [ValueError("boom")]))), 500)["code"] == "internal_error"
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]  # each is told once
+    assert "NaN" in caplog.text
+    assert "boom" in caplog.text
     error_of(chat(serve(FakeEngine(lambda prompt: [MidwayError("logit_bias names token 9")]))), 400)
 
 

@@ -239,6 +239,30 @@ def test_second_signal_ends_at_once(process):
     assert time.monotonic() - began < 3.0  # the code above tells it from a drain; a busy machine is slow to end it
 
 
+LOADS_FOREVER = """
+import sys
+from onnxruntime import InferenceSession
+from moedge.edge_server import startup
+from moedge.runtime.cli import main
+
+class Slow:
+    def load(bundle, *_, **__):
+        print("loading")
+        while True:
+            InferenceSession(bundle / "model.onnx")
+
+startup.Engine = Slow
+sys.exit(main(["serve", sys.argv[1], "--port", "0"]))
+"""
+
+
+def test_sigterm_while_the_model_loads_is_a_clean_end(process, tmp_path):
+    bundle = write_tiny_bundle(tmp_path / "toy")
+    child, _ = process("-c", LOADS_FOREVER, str(bundle), lines=1)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(30) == 0  # not an abort of onnxruntime, which the interpreter's end surprises
+
+
 def test_the_verb_serves_a_bundle_and_its_curl_line_is_right(process, tmp_path):
     bundle = write_tiny_bundle(tmp_path / "toy", successors_of("<|assistant|>hello"))
     child, lines = process("-m", "moedge.runtime", "serve", str(bundle), "--port", "0", lines=2)

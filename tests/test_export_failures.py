@@ -74,6 +74,16 @@ def test_index_that_points_outside(checkpoint):
     refuse(checkpoint, "outside the folder")
 
 
+def test_tensor_in_two_shards(checkpoint):
+    tensors = load_file(checkpoint / "model.safetensors")
+    shards = ("model-1.safetensors", "model-2.safetensors")
+    save_file(tensors, checkpoint / shards[0])
+    save_file({"lm_head.weight": tensors["lm_head.weight"] * 2}, checkpoint / shards[1])
+    index = dict.fromkeys(tensors, shards[0]) | {"lm_head.weight": shards[1]}
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    refuse(checkpoint, r"lm_head\.weight is in model-1\.safetensors and in model-2\.safetensors")
+
+
 def test_missing_tensor(checkpoint):
     edit_tensors(checkpoint, lambda t: t.pop("model.layers.1.mlp.experts.3.up_proj.weight"))
     refuse(checkpoint, r"no tensor model\.layers\.1\.mlp\.experts\.3\.up_proj\.weight")
@@ -89,6 +99,62 @@ def test_leftover_tensor(checkpoint):
 def test_more_experts_than_the_config_says(checkpoint):
     edit_config(checkpoint, num_experts=7, num_local_experts=7)
     refuse(checkpoint, r"gate\.weight|experts\.7")
+
+
+@pytest.mark.parametrize("part", ["gate_proj", "up_proj", "down_proj"])
+def test_an_expert_of_another_shape(checkpoint, part):
+    name = f"model.layers.2.mlp.experts.5.{part}.weight"
+    edit_tensors(checkpoint, lambda t: t.update({name: t[name][:16].copy()}))
+    refuse(checkpoint, rf"experts\.5\.{part}\.weight has the shape .*do not belong together")
+
+
+@pytest.mark.parametrize("name", ["model.embed_tokens.weight", "model.layers.1.self_attn.q_norm.weight"])
+def test_a_tensor_shorter_than_the_config_says(checkpoint, name):
+    edit_tensors(checkpoint, lambda t: t.update({name: t[name][:30].copy()}))
+    refuse(checkpoint, f"{name} has the shape")
+
+
+@pytest.mark.parametrize("scheme", ["int4", "int8", "int4-block32-zp"])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("name", ["lm_head", "model.layers.0.mlp.experts.3.up_proj", "model.norm"])
+def test_what_has_no_code_is_not_quantized(checkpoint, name, value, scheme):
+    edit_tensors(checkpoint, lambda t: t[f"{name}.weight"].reshape(-1).__setitem__(40, value))
+    refuse(checkpoint, rf"{name}.* NaN", ExportOptions(parse_scheme(scheme)))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.int32])
+def test_integers_are_no_weights(checkpoint, dtype):
+    name = "model.layers.2.mlp.experts.7.up_proj.weight"
+    edit_tensors(checkpoint, lambda t: t.update({name: t[name].astype(dtype)}))
+    refuse(checkpoint, f"{name} is stored as")
+
+
+def group(**changes):
+    """A quantization_config of compressed-tensors as Kimi K2 Thinking's, with other weights."""
+    weights = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": 32, "actorder": None}
+    groups = {"group_0": {"targets": ["Linear"], "input_activations": None, "weights": weights | changes}}
+    return {"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": groups}
+
+
+@pytest.mark.parametrize(
+    ("quantization", "match"),
+    [
+        ({"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]}, "quantized with fp8"),
+        ({"quant_method": "gptq", "bits": 4}, "quantized with gptq"),
+        ({"bits": 4}, "quant_method"),
+        (group() | {"format": "float-quantized"}, "float-quantized"),
+        (group(num_bits=8), "num_bits = 8"),
+        (group(symmetric=False), "symmetric"),
+        (group(actorder="group"), "actorder"),
+        (group(strategy="channel"), "strategy"),
+        (group(group_size=8), "group_size = 8"),
+        (group(type="float"), "type = 'float'"),
+    ],
+)
+def test_other_quantized_checkpoints_are_refused_before_anything_is_read(checkpoint, quantization, match, monkeypatch):
+    monkeypatch.setattr("moedge.export.checkpoint.Checkpoint.read", lambda *_: pytest.fail("a tensor was read"))
+    edit_config(checkpoint, quantization_config=quantization)
+    refuse(checkpoint, match)
 
 
 def test_wrong_width(checkpoint):
@@ -138,6 +204,27 @@ def test_existing_bundle_is_replaced_only_by_force(checkpoint):
     refuse(checkpoint, "--force")
     export_bundle(checkpoint, target, ExportOptions(parse_scheme("int8"), force=True))
     assert read_manifest(target).scheme == "int8-block32"
+
+
+@pytest.mark.parametrize("target", ["notes", "checkpoint", "file"])
+def test_force_replaces_nothing_but_a_bundle(checkpoint, target):
+    (checkpoint.parent / "notes").mkdir()
+    (checkpoint.parent / "notes" / "diary.txt").write_text("dear diary")
+    (checkpoint.parent / "file").write_text("")
+    before = sorted(checkpoint.parent.rglob("*"))
+    with pytest.raises(MoedgeError, match="is no bundle"):
+        export_bundle(checkpoint, checkpoint.parent / target, ExportOptions(parse_scheme("int4"), force=True))
+    assert sorted(checkpoint.parent.rglob("*")) == before
+
+
+def test_a_link_to_a_bundle_stays_a_link(checkpoint):
+    real, link = checkpoint.parent / "real", checkpoint.parent / "link"
+    export_bundle(checkpoint, real, INT4)
+    link.symlink_to(real)
+    export_bundle(checkpoint, link, ExportOptions(parse_scheme("int8"), force=True))
+    assert link.is_symlink()
+    assert read_manifest(real).scheme == "int8-block32"
+    assert sorted(p.name for p in checkpoint.parent.iterdir()) == ["checkpoint", "link", "real"]
 
 
 def test_failed_replacement_keeps_the_old_bundle(checkpoint):

@@ -7,7 +7,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 import tiny_models as tiny
+import torch
+from safetensors.torch import load_file, save_file
 
+from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import ExportOptions, export_bundle
 from moedge.quant.blocks import unpack
 from moedge.quant.scheme import parse_scheme
@@ -123,6 +126,33 @@ def test_native_int4_codes_are_never_requantized(scheme, tmp_path):
             assert np.array_equal(both[e, 0::2], codes[f"{prefix}.{e}.gate_proj"])
             assert np.array_equal(both[e, 1::2], codes[f"{prefix}.{e}.up_proj"])
             assert np.array_equal(down[e], codes[f"{prefix}.{e}.down_proj"])
+
+
+EXPERT = "model.layers.2.mlp.experts.5.up_proj"
+
+
+@pytest.mark.parametrize(
+    ("edit", "match"),
+    [
+        (lambda t: t.update({f"{EXPERT}.weight_shape": torch.tensor([63, 128])}), r"weight_shape \[63, 128\]"),
+        (lambda t: t.update({f"{EXPERT}.weight_shape": torch.tensor([128, 64])}), r"weight_shape \[128, 64\]"),
+        (lambda t: t.update({f"{EXPERT}.weight_packed": t[f"{EXPERT}.weight_packed"][:-1].clone()}), "weight_packed"),
+        (lambda t: t.update({f"{EXPERT}.weight_packed": t[f"{EXPERT}.weight_packed"].float()}), "stored as F32"),
+        (lambda t: t.update({f"{EXPERT}.weight_scale": t[f"{EXPERT}.weight_scale"][:, :3].clone()}), "scales of shape"),
+        (lambda t: t[f"{EXPERT}.weight_scale"].__setitem__((3, 1), torch.nan), "NaN"),
+        (lambda t: t.update({f"{EXPERT}.weight_zero_point": torch.zeros(8, 4, dtype=torch.int32)}), "stored as I32"),
+        (lambda t: t.update({f"{EXPERT}.weight_g_idx": torch.zeros(128, dtype=torch.int32)}), "stored as I32"),
+    ],
+)
+def test_broken_native_int4_is_refused(edit, match, tmp_path):
+    tiny.save_checkpoint(MODELS["deepseek"][0], tmp_path / "checkpoint", 0)
+    tiny.pack_experts(tmp_path / "checkpoint")
+    tensors = load_file(tmp_path / "checkpoint" / "model.safetensors")
+    edit(tensors)
+    save_file(tensors, tmp_path / "checkpoint" / "model.safetensors")
+    with pytest.raises(MoedgeError, match=match) as caught:
+        export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("int4")))
+    assert EXPERT in str(caught.value)
 
 
 def test_native_int4_scores_as_transformers_does(tmp_path):

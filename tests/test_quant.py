@@ -61,6 +61,24 @@ def test_zeros_and_constants_come_back(name):
     assert np.allclose(dequantize(quantize(weight, scheme)), weight, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", QUANTIZED)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.filterwarnings("error")
+def test_nan_and_infinity_have_no_code(name, value):
+    weight = np.ones((2, 256), np.float32)
+    weight[1, 77] = value
+    with pytest.raises(ValueError, match="no code"):
+        quantize(weight, parse_scheme(name))
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+@pytest.mark.filterwarnings("error")
+def test_the_largest_weights_of_bf16_come_back(name):
+    weight = np.full((1, 256), 3e38, np.float32)
+    weight[0, ::2] = -3e38
+    assert np.abs(dequantize(quantize(weight, parse_scheme(name))) / weight - 1).max() < 0.15
+
+
 def test_finer_schemes_are_more_faithful():
     weight = np.random.default_rng(1).standard_normal((32, 512)).astype(np.float32)
 

@@ -233,14 +233,23 @@ def test_top_logprobs_name_the_alternatives(engine):
     assert values == sorted(values, reverse=True)
 
 
-def test_prefill_stops_between_chunks_and_goes_on(engine):
+def test_prefill_interrupted_between_chunks_goes_on(engine):
     session = engine.session()
-    answers = iter([False, True])
+    steps = session.steps(list(range(12)), GREEDY)
+    next(steps)
+    session.interrupt()
     with pytest.raises(Interrupted):
-        session.prefill(list(range(12)), should_stop=lambda: next(answers))
+        next(steps)
     assert session.tokens == [0, 1, 2, 3]
     logits = session.prefill(list(range(4, 12)))
     np.testing.assert_allclose(logits, engine.score(range(12))[-1], atol=1e-4)
+
+
+def test_a_run_that_fails_raises_and_writes_nothing_to_the_terminal(engine, capfd):
+    session = engine.session()
+    with pytest.raises(Exception, match="Gather"):
+        session.run([10**6], np.empty((1, engine.manifest.model.vocab_size), np.float32))
+    assert capfd.readouterr().err == ""
 
 
 def test_interrupt_ends_a_generation_and_leaves_the_session_usable(tmp_path):

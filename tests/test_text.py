@@ -88,13 +88,11 @@ def test_special_tokens_of_users_stay_text():
         assert token not in ids
         assert BYTE_LEVEL.decode(ids) == f"x{spelled}y"
     assert set(BYTE_LEVEL.special_tokens) == {*SPECIAL, *ADDED}
-    assert BYTE_LEVEL.special_ids == {BYTE_LEVEL.token_id(spelled) for spelled in SPECIAL}
 
 
-def test_decode_shows_special_tokens_or_skips_them():
+def test_decode_shows_special_tokens():
     ids = BYTE_LEVEL.encode("<think>hello</think><|eos|>", allow_special=True)
     assert BYTE_LEVEL.decode(ids) == "<think>hello</think><|eos|>"
-    assert BYTE_LEVEL.decode(ids, skip_special=True) == "<think>hello</think>"
 
 
 def test_runs_of_blanks_may_be_added_tokens_for_everybody():

@@ -11,18 +11,18 @@ MODEL_TYPES = ("deepseek_v3", "kimi_k2")
 
 def read(config: Config) -> ModelConfig:
     """The model that a deepseek_v3 config.json describes."""
-    config.require("hidden_act", "silu", "silu")
-    config.require("scoring_func", "sigmoid", "sigmoid")
-    config.require("topk_method", "noaux_tc", "noaux_tc")
-    config.require("moe_layer_freq", 1, 1)
+    config.require("hidden_act", "silu")
+    config.require("scoring_func", "sigmoid")
+    config.require("topk_method", "noaux_tc")
+    config.require("moe_layer_freq", 1)
     layers = config.integer("num_hidden_layers")
     nope, rotary = config.integer("qk_nope_head_dim"), config.integer("qk_rope_head_dim")
     width = config.integer("moe_intermediate_size")
     rope = config.rope(rotary, interleaved=config.flag("rope_interleave", True))
     # mscale_all_dim sharpens the softmax itself, whatever the tables carry
     sharpen = rope.yarn.magnitude(rope.yarn.mscale_all_dim) if rope.yarn and rope.yarn.mscale_all_dim else 1.0
-    # The multi-token-prediction layer stands after the last one and is not part of decoding.
-    after_last = rf"model\.layers\.{layers}\..*"
+    # The multi-token-prediction layers stand after the last one and are no part of decoding.
+    after_last = range(layers, layers + config.integer("num_nextn_predict_layers", 1, least=0))
     return ModelConfig(
         model_type=config.text("model_type"),
         vocab_size=config.integer("vocab_size"),
@@ -48,16 +48,16 @@ def read(config: Config) -> ModelConfig:
             num_experts=config.integer("n_routed_experts"),
             num_experts_per_tok=config.integer("num_experts_per_tok"),
             intermediate_size=width,
-            shared_intermediate_size=width * config.integer("n_shared_experts"),
+            shared_intermediate_size=width * config.integer("n_shared_experts", 1, least=0),
             router=Router(
                 scoring="sigmoid",
                 normalize=config.flag("norm_topk_prob", True),
                 correction_bias=True,
-                n_group=config.integer("n_group", 1),
-                topk_group=config.integer("topk_group", 1),
-                scale=config.number("routed_scaling_factor", 1.0),
+                n_group=config.integer("n_group", 8),
+                topk_group=config.integer("topk_group", 4),
+                scale=config.number("routed_scaling_factor", 2.5),
             ),
         ),
-        moe_layers=tuple(range(config.integer("first_k_dense_replace", 0), layers)),
-        names=TensorNames(ignored=(after_last, r".*\.rotary_emb\.inv_freq")),
+        moe_layers=tuple(range(config.integer("first_k_dense_replace", 3, least=0), layers)),
+        names=TensorNames(ignored=(r".*\.rotary_emb\.inv_freq", *(rf"model\.layers\.{i}\..*" for i in after_last))),
     )

@@ -11,12 +11,12 @@ MODEL_TYPES = ("qwen3_moe",)
 
 def read(config: Config) -> ModelConfig:
     """The model that a qwen3_moe config.json describes."""
-    config.require("hidden_act", "silu", "silu")
-    config.require("use_sliding_window", False, False)
+    config.require("hidden_act", "silu")
+    config.require("use_sliding_window", False)
     layers = config.integer("num_hidden_layers")
     hidden, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     head_dim = config.integer("head_dim", hidden // heads)
-    dense = set(config.raw("mlp_only_layers") or ())
+    dense = config.integers("mlp_only_layers")
     step = config.integer("decoder_sparse_step", 1)
     bias = config.flag("attention_bias", False)
     return ModelConfig(
@@ -30,7 +30,7 @@ def read(config: Config) -> ModelConfig:
         max_position_embeddings=config.integer("max_position_embeddings"),
         attention=GroupedQuery(
             num_heads=heads,
-            num_kv_heads=config.integer("num_key_value_heads", heads),
+            num_kv_heads=config.integer("num_key_value_heads", 4),
             head_dim=head_dim,
             scale=head_dim**-0.5,
             qk_norm=True,
