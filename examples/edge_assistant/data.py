@@ -4,63 +4,23 @@ The split is by content: phrase skeletons, values, sets of declared kinds and to
 by a checksum of themselves (`kinds.is_held_out`). A test request uses held-out ones only.
 """
 
-import itertools
 import json
 import random
-import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import phrases_en
-import phrases_fr
+from asks import LANGUAGES, Ask, make_ask
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from kinds import KINDS, Json, Tool, argument, invented_word, is_held_out, make_tool
 
 HERE = Path(__file__).parent
-LANGUAGES: dict[str, ModuleType] = {"en": phrases_en, "fr": phrases_fr}
-_GROUP = re.compile(r"\(([^()]*)\)")
-_OPERATION_SLOT = {"light": "power", "curtains": "opening", "lock": "locking"}
 
 
 def compact(value: Any) -> str:
     """JSON without spaces, as the template writes it."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def expand(pattern: str) -> list[str]:
-    """All skeletons of a pattern with `(a|b)` choices."""
-    pieces = _GROUP.split(pattern)
-    choices = [piece.split("|") if i % 2 else [piece] for i, piece in enumerate(pieces)]
-    return ["".join(parts) for parts in itertools.product(*choices)]
-
-
-def skeletons(language: str, held_out: bool) -> dict[str, list[str]]:
-    """Every phrase key of a language with the skeletons of one side of the split: a seventh, by checksum, is held out."""
-    found = {}
-    for key, patterns in LANGUAGES[language].PHRASES.items():
-        every = sorted({s for p in patterns for s in expand(p)}, key=lambda s: zlib.crc32(s.encode()))
-        border = max(1, len(every) // 7)
-        found[key] = every[:border] if held_out else every[border:]
-    return found
-
-
-SKELETONS = {(lang, side): skeletons(lang, side) for lang in LANGUAGES for side in (False, True)}
-_PLACES = {lang: "".join(module.PLACES.splitlines()).split("|") for lang, module in LANGUAGES.items()}
-
-
-@dataclass(frozen=True)
-class Ask:
-    """One thing asked: its words, the values of its slots, and the forms that an answer may need."""
-
-    kind: str
-    key: str
-    words: str
-    values: dict[str, str]
-    forms: dict[str, str]
 
 
 @dataclass
@@ -71,80 +31,6 @@ class Sample:
     tools: list[Json]
     calls: list[Json] = field(default_factory=list)
     tags: Json = field(default_factory=dict)
-
-
-def _place(rng: random.Random, language: str, held_out: bool) -> dict[str, str]:
-    """The noun and, in French, its forms with article and preposition."""
-    while True:
-        if rng.random() < 0.55:
-            entry = rng.choice(_PLACES[language])
-        else:
-            words = [invented_word(rng, held_out) for _ in range(rng.choice((1, 1, 1, 2)))]
-            if rng.random() < 0.3:
-                words = [w.capitalize() for w in words]
-            elif rng.random() < 0.2:
-                words = [words[0], rng.choice(("room", "house", "corner") if language == "en" else ("nord", "sud", "bleu"))]
-            noun = " ".join(words)
-            entry = noun if language == "en" else rng.choice(("la ", "le ", "l'" if noun[0] in "aeiouy" else "la ")) + noun
-        if language == "en":
-            noun, forms = entry, {"place": entry}
-        else:
-            article, noun = ("l'", entry[2:]) if entry.startswith("l'") else (entry[:3], entry[3:])
-            of = "du " if article == "le " else f"de {article}"
-            forms = {"place": noun, "the": entry, "in": f"dans {entry}", "of": of + noun}
-        words_held_out = is_held_out(noun, 5)
-        if noun.split()[0] and (words_held_out == held_out):
-            return forms
-
-
-def _label(rng: random.Random, language: str, kind: str, held_out: bool) -> str:
-    while True:
-        if rng.random() < 0.55:
-            label: str = rng.choice(LANGUAGES[language].LABELS[kind].split("|"))
-        else:
-            label = " ".join(invented_word(rng, held_out) for _ in range(rng.choice((1, 1, 2))))
-        if is_held_out(label, 5) == held_out:
-            return label
-
-
-def _number(rng: random.Random, low: int, high: int, held_out: bool) -> str:
-    while True:
-        n = rng.randint(low, high) if rng.random() < 0.6 else min(high, max(low, 5 * rng.randint(low // 5, high // 5)))
-        if is_held_out(f"number {n}", 5) == held_out:
-            return str(n)
-
-
-def _time(rng: random.Random, held_out: bool) -> str:
-    while True:
-        time = f"{rng.randint(0, 23):02d}:{rng.choice((0, 15, 30, 45, rng.randint(0, 59))):02d}"
-        if is_held_out(time, 5) == held_out:
-            return time
-
-
-def make_ask(rng: random.Random, language: str, kind: str, held_out: bool) -> Ask:
-    """Draw one request of a kind, every part of it from one side of the split."""
-    pool = SKELETONS[language, held_out]
-    key = rng.choice([k for k in pool if k.split(":")[0] == kind and pool[k]])
-    skeleton = rng.choice(pool[key])
-    values: dict[str, str] = {}
-    forms: dict[str, str] = {}
-    spoken: dict[str, str] = {}
-    for slot in KINDS[kind].slots:
-        if slot == "place":
-            forms |= _place(rng, language, held_out)
-            values["place"] = forms["place"]
-        elif slot == "n":
-            values["n"] = _number(rng, *KINDS[kind].numbers, held_out)
-        elif slot == "label":
-            values["label"] = _label(rng, language, kind, held_out)
-        elif slot == "time":
-            values["time"] = _time(rng, held_out)
-            if language == "fr" and rng.random() < 0.5:
-                spoken["time"] = values["time"].replace(":", "h")
-        else:
-            values[_OPERATION_SLOT[kind]] = key.split(":")[1]
-    words = skeleton.format(**(forms | values | spoken))
-    return Ask(kind, key, words, values, forms | values)
 
 
 def _say(rng: random.Random, language: str, asks: list[Ask]) -> tuple[str, list[str]]:
@@ -158,8 +44,8 @@ def _say(rng: random.Random, language: str, asks: list[Ask]) -> tuple[str, list[
             prefix = prefix[0].upper() + prefix[1:]
         else:
             words[0] = words[0][0].upper() + words[0][1:]
-    text = prefix + words[0] + "".join(j + w for j, w in zip(joins, words[1:], strict=True)) + rng.choice(module.SUFFIXES)
-    return text, words
+    rest = "".join(join + said for join, said in zip(joins, words[1:], strict=True))
+    return prefix + words[0] + rest + rng.choice(module.SUFFIXES), words
 
 
 def _result(rng: random.Random, ask: Ask) -> tuple[str, str, bool]:
@@ -175,20 +61,29 @@ def _result(rng: random.Random, ask: Ask) -> tuple[str, str, bool]:
     return rng.choice(("ok", "done", '{"ok":true}', '{"status":"ok"}')), "", False
 
 
-def _turn(rng: random.Random, language: str, asks: list[Ask], tools: list[Tool], first_index: int) -> tuple[list[Json], list[Json]]:
+def survey(tools: list[Tool]) -> list[str]:
+    """How thinking starts: a line a tool, `name=kind:name`. What follows is then copying and classifying, no search."""
+    return [f"{tool.name}={tool.kind}:{tool.name}" for tool in tools]
+
+
+def _turn(
+    rng: random.Random, language: str, asks: list[Ask], tools: list[Tool], first_index: int
+) -> tuple[list[Json], list[Json]]:
     """One user message with the exchange that answers it: (messages, expected calls)."""
     module = LANGUAGES[language]
     text, words = _say(rng, language, asks)
     by_kind = {tool.kind: tool for tool in tools}
-    thoughts, calls, results, sentences = [], [], [], []
+    thoughts = survey(tools)
+    calls, results, sentences = [], [], []
     for ask, said in zip(asks, words, strict=True):
         tool = by_kind.get(ask.kind)
         if tool is None:
-            thoughts.append(f"{said} -> none")
+            thoughts.append(f"{said} -> {ask.kind} none")
             sentences.append(module.NO_TOOL)
             continue
         arguments = {name: argument(slot, spelling, ask.values[slot]) for name, slot, spelling in tool.parameters}
-        thoughts.append(f"{said} -> {tool.name} " + " ".join(f"{k}={compact(v)}" for k, v in arguments.items()))
+        filled = " ".join(f"{name}={compact(value)}" for name, value in arguments.items())
+        thoughts.append(f"{said} -> {tool.kind} {tool.name} {filled}")
         identifier = f"functions.{tool.name}:{first_index + len(calls)}"
         function = {"name": tool.name, "arguments": compact(arguments)}
         calls.append({"id": identifier, "type": "function", "function": function})
@@ -206,7 +101,7 @@ def _turn(rng: random.Random, language: str, asks: list[Ask], tools: list[Tool],
     return messages, expected
 
 
-def _talk(rng: random.Random, language: str) -> list[Json]:
+def _talk(rng: random.Random, language: str, tools: list[Tool]) -> list[Json]:
     """A message that needs no tool, with its answer."""
     module = LANGUAGES[language]
     if rng.random() < 0.5:
@@ -217,7 +112,7 @@ def _talk(rng: random.Random, language: str) -> list[Json]:
         answer = module.NO_TOOL
     if rng.random() < 0.5:
         said = said[0].upper() + said[1:]
-    thinking = f"{said} -> none"
+    thinking = "\n".join([*survey(tools), f"{said} -> none"])
     return [{"role": "user", "content": said + rng.choice(("", "", "!", "?"))},
             {"role": "assistant", "reasoning_content": thinking, "content": answer}]
 
@@ -230,19 +125,33 @@ def draw_kinds(rng: random.Random, count: int, held_out: bool) -> list[str]:
             return chosen
 
 
+def declare(rng: random.Random, kind: str, unseen_name: bool) -> Tool:
+    """Draw a tool of a kind, described in English or French."""
+    described_in = LANGUAGES["fr" if rng.random() < 0.25 else "en"]
+    return make_tool(rng, kind, described_in.DESCRIPTIONS[kind], unseen_name)
+
+
+def make_misfit(rng: random.Random) -> Sample:
+    """A held-out request that none of the declared tools can serve: nothing should be called."""
+    language = rng.choice(("en", "fr"))
+    *declared, missing = draw_kinds(rng, 3, held_out=True)
+    text, _ = _say(rng, language, [make_ask(rng, language, missing, held_out=True)])
+    tools = [declare(rng, kind, unseen_name=rng.random() < 0.5).declaration for kind in declared]
+    tags = {"language": language, "asked": 0, "declared": 2, "unseen_names": False, "invented": False}
+    return Sample([{"role": "user", "content": text}], tools, [], tags)
+
+
 def make_sample(rng: random.Random, level: float, held_out: bool = False, unseen_names: bool = False) -> Sample:
     """One conversation; `level` from 0 (one tool, one request) to 1 (the full mix). Held-out ones end in a call."""
     language = rng.choice(("en", "fr"))
     full = held_out or rng.random() < level
     count = rng.choices((1, 2, 3, 4), (1, 4, 4, 2))[0] if full else 1
     count = max(2, count) if held_out else count
-    asked = rng.choices((1, 2, 3), (55, 37, 8))[0] if full else 1
+    asked = rng.choices((1, 2, 3), (55, 37, 8) if held_out else (45, 38, 17))[0] if full else 1
     kinds = draw_kinds(rng, count, held_out)
     tools: list[Tool] = []
     for kind in kinds:
-        described_in = LANGUAGES["fr" if rng.random() < 0.25 else "en"]
-        tool = make_tool(rng, kind, described_in.DESCRIPTIONS[kind], unseen_names)
-        tools.append(tool)
+        tools.append(declare(rng, kind, unseen_names))
     if len({tool.name for tool in tools}) < count:
         return make_sample(rng, level, held_out, unseen_names)
 
@@ -257,13 +166,14 @@ def make_sample(rng: random.Random, level: float, held_out: bool = False, unseen
     declared = [tool.declaration for tool in tools]
     roll = rng.random() if full and not held_out else 1.0
     if roll < 0.04:
-        return Sample(_talk(rng, language), declared if rng.random() < 0.8 else [])
+        shown = tools if rng.random() < 0.8 else []
+        return Sample(_talk(rng, language, shown), [tool.declaration for tool in shown])
     if rng.random() < 0.05:
         messages.append({"role": "system", "content": rng.choice(("You are the assistant of this house.", "Be brief.",
                                                                   "Tu es l'assistant de cette maison."))})
     first_index = 0
     if roll < 0.12:
-        earlier, called = (_talk(rng, language), []) if roll < 0.06 else _turn(rng, language, asks(1), tools, 0)
+        earlier, called = (_talk(rng, language, tools), []) if roll < 0.06 else _turn(rng, language, asks(1), tools, 0)
         messages += earlier
         first_index = len(called)
     turn, calls = _turn(rng, language, asks(asked), tools, first_index)
@@ -278,7 +188,9 @@ def _tojson(value: Any, separators: tuple[str, str] | None = None) -> str:
 
 def load_template(path: Path = HERE / "chat_template.jinja") -> Any:
     """The chat template, in the same sandbox that servers use."""
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
     environment.filters["tojson"] = _tojson
     return environment.from_string(path.read_text(encoding="utf-8"))
 
@@ -302,7 +214,7 @@ def training_text(rng: random.Random, level: float) -> str:
     """A rendered training conversation. Most end with the calls: the sentence after the results is learnt soon."""
     text = render(make_sample(rng, level))
     end = text.rfind("<|tool_calls_section_end|><|im_end|>")
-    return text if end < 0 or rng.random() < 0.35 else text[: end + len("<|tool_calls_section_end|><|im_end|>")]
+    return text if end < 0 or rng.random() < 0.2 else text[: end + len("<|tool_calls_section_end|><|im_end|>")]
 
 
 def training_texts(seed: int, level: float) -> Iterator[str]:

@@ -6,6 +6,7 @@ It does not own what users say (`phrases_en`, `phrases_fr`) nor the conversation
 import random
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
@@ -73,16 +74,30 @@ ENUMS: dict[str, tuple[dict[str, str], ...]] = {
 TRUE_VALUES = {"on", "open", "lock"}
 EXTRAS = (("fade", "integer"), ("unit", "string"), ("mode", "string"), ("silent", "boolean"), ("repeat", "boolean"))
 
-_ONSETS = "b c d f g h j k l m n p r s t v w z br cr dr fl gr kl pl st tr vr zl qu sh".split()
-_VOWELS = "a e i o u y ai ou ei".split()
+_ORDINARY = (Path(__file__).parent / "words.txt").read_text(encoding="utf-8").split()
+_ONSETS = (*"bcdfghjklmnprstvwz", "br", "cr", "dr", "fl", "gr", "kl", "pl", "st", "tr", "vr", "zl", "qu", "sh")
+_VOWELS = (*"aeiouy", "ai", "ou", "ei")
 _CODAS = ["", "", "n", "r", "l", "s", "x", "k", "m", "t", "nd", "rk"]
 
 
+def _slice(rng: random.Random) -> str:
+    """Two to four letters out of an ordinary word."""
+    word = rng.choice(_ORDINARY)
+    start = rng.randrange(max(1, len(word) - 2))
+    return word[start : start + rng.randint(2, 4)]
+
+
 def invented_word(rng: random.Random, held_out: bool) -> str:
-    """A word of no language, of one to three syllables, from the asked side of the split."""
+    """A word of syllables or, in training, of pieces of ordinary words, or one of these; from a side of the split."""
     while True:
-        syllables = rng.choices((1, 2, 3), (2, 5, 1))[0]
-        word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(syllables))
+        pick = 1.0 if held_out else rng.random()
+        if pick < 0.3:
+            word = "".join(_slice(rng) for _ in range(rng.choice((1, 2, 2))))
+        elif pick < 0.5:
+            word = rng.choice(_ORDINARY)
+        else:
+            syllables = rng.choices((1, 2, 3), (2, 5, 1))[0]
+            word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(syllables))
         if is_held_out(word, 8) == held_out:
             return word
 
@@ -101,7 +116,7 @@ class Tool:
 def tool_name(rng: random.Random, kind: Kind, unseen: bool) -> tuple[str, bool]:
     """A name and whether it is invented; `unseen` names are those that training never draws."""
     while True:
-        invented = rng.random() < (0.5 if unseen else 0.25)
+        invented = rng.random() < 0.45
         if invented:
             words = [invented_word(rng, unseen) for _ in range(rng.choice((1, 1, 2)))]
         else:

@@ -33,7 +33,10 @@ class Shape:
 
 
 def fake_int4_symmetric(w: Tensor) -> Tensor:
-    """Kimi's grid: groups of 32 along the input, s = bf16(absmax / 7), q = clamp(round(w / s), -7, 7); gradient passes."""
+    """Kimi's grid: groups of 32 along the input, s = bf16(absmax / 7), q = clamp(round(w / s), -7, 7).
+
+    The gradient passes as if nothing were rounded; so below.
+    """
     groups = w.detach().float().unflatten(-1, (-1, 32))
     scale = (groups.abs().amax(-1, keepdim=True) / 7).clamp_min(1e-8).bfloat16().float()
     quantized = ((groups / scale).round().clamp(-7, 7) * scale).flatten(-2)
@@ -41,7 +44,7 @@ def fake_int4_symmetric(w: Tensor) -> Tensor:
 
 
 def fake_int4_signed(w: Tensor) -> Tensor:
-    """moedge's dense grid: blocks of 64, s = (value of largest magnitude, signed) / -8, q in -8 to 7; gradient passes."""
+    """moedge's dense grid: blocks of 64, s = (signed value of largest magnitude) / -8, clamped to -8..7."""
     blocks = w.detach().float().unflatten(-1, (-1, 64))
     peak = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
     scale = peak / -8
@@ -60,6 +63,7 @@ class Linear(nn.Module):
         self.quantize = False
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., inputs] to [..., outputs]."""
         return F.linear(x, fake_int4_signed(self.weight) if self.quantize else self.weight)
 
 
@@ -71,11 +75,12 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(size))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension, in fp32."""
         return F.rms_norm(x.float(), (x.shape[-1],), self.weight, 1e-6)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Interleaved RoPE: pairs (0,1), (2,3), … of the last dimension. The pairs come out as halves, for q and k alike."""
+    """Interleaved RoPE: pairs (0,1), (2,3), … of the last dimension; they come out as halves, for q and k alike."""
     even, odd = x[..., 0::2].float(), x[..., 1::2].float()
     return torch.cat((even * cos - odd * sin, odd * cos + even * sin), -1)
 
@@ -93,6 +98,7 @@ class Attention(nn.Module):
         self.o_proj = Linear(s.num_attention_heads * s.v_head_dim, s.hidden_size)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: list[Tensor] | None, mask: Tensor | None) -> Tensor:
+        """[batch, length, hidden] to the same; a `cache` is extended in place, a boolean `mask` replaces causality."""
         s, (batch, length, _) = self.s, x.shape
         q = self.q_proj(x).view(batch, length, s.num_attention_heads, -1).transpose(1, 2)
         q_nope, q_rope = q.split((s.qk_nope_head_dim, s.qk_rope_head_dim), -1)
@@ -120,11 +126,12 @@ class DenseMLP(nn.Module):
         self.down_proj = Linear(width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., hidden] to [..., hidden]."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class MoE(nn.Module):
-    """Router R3 with one group, routed experts, one shared expert. `load` counts the tokens that each expert got."""
+    """Sigmoid router with one group, routed experts, one shared expert. `load` counts each expert's tokens."""
 
     bias: Tensor
     load: Tensor
@@ -141,6 +148,7 @@ class MoE(nn.Module):
         self.register_buffer("load", torch.zeros(experts), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Route each token to its experts: tokens are sorted by expert, so that each runs one matmul a matrix."""
         s = self.s
         tokens = x.reshape(-1, s.hidden_size)  # [tokens, hidden]
         with torch.autocast("cpu", enabled=False):
@@ -169,7 +177,7 @@ class MoE(nn.Module):
 
     @torch.no_grad()
     def balance(self, rate: float) -> None:
-        """DeepSeek-V3's auxiliary-loss-free balance: raise the bias of experts below the mean load, lower the others."""
+        """DeepSeek-V3's balance without auxiliary loss: raise the bias of experts below the mean load."""
         self.bias += rate * torch.sign(self.load.mean() - self.load)
         self.load.zero_()
 
@@ -185,6 +193,7 @@ class Layer(nn.Module):
         self.mlp: DenseMLP | MoE = DenseMLP(s.hidden_size, s.intermediate_size) if dense else MoE(s)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: list[Tensor] | None, mask: Tensor | None) -> Tensor:
+        """[batch, length, hidden] to the same."""
         x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache, mask)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
@@ -204,6 +213,7 @@ class Assistant(nn.Module):
 
     def forward(self, ids: Tensor, positions: Tensor | None = None, caches: list[list[Tensor]] | None = None,
                 mask: Tensor | None = None) -> Tensor:
+        """Final hidden states [batch, length, hidden]."""
         s = self.s
         if positions is None:
             positions = torch.arange(ids.shape[1])[None]

@@ -49,8 +49,14 @@ PHRASES: dict[str, list[str]] = {
         "(set|move|put|bring) the (blinds|shutters|blind) in the {place} to {n} (%|percent)",
         "(set|move|put|bring) the {place} (blinds|shutters|blind) to {n} (%|percent)",
     ],
-    "curtains:open": ["(open|draw back) the (curtains|curtain) in the {place}", "(open|draw back) the {place} (curtains|curtain)"],
-    "curtains:close": ["(close|shut) the (curtains|curtain) in the {place}", "(close|shut) the {place} (curtains|curtain)"],
+    "curtains:open": [
+        "(open|draw back) the (curtains|curtain) in the {place}",
+        "(open|draw back) the {place} (curtains|curtain)",
+    ],
+    "curtains:close": [
+        "(close|shut) the (curtains|curtain) in the {place}",
+        "(close|shut) the {place} (curtains|curtain)",
+    ],
     "lock:lock": ["(lock|bolt) the {place} (door|gate)", "(lock|bolt) the (door|gate) (of|to) the {place}"],
     "lock:unlock": ["(unlock|unbolt) the {place} (door|gate)", "(unlock|unbolt) the (door|gate) (of|to) the {place}"],
     "timer": [
@@ -72,7 +78,11 @@ PHRASES: dict[str, list[str]] = {
         "(send|get|move) the (vacuum|robot|hoover) to the {place}",
         "let the (vacuum|robot|hoover) (clean|do|sweep) the {place}",
     ],
-    "music": ["(play|start|put on|let me hear) {label} in the {place}", "in the {place} (play|start|put on) {label}"],
+    "music": [
+        "(play|start|put on|let me hear) {label} in the {place}",
+        "in the {place} (play|start|put on|let me hear) {label}",
+        "(play|start) {label} for the {place}",
+    ],
     "shopping": [
         "(add|put|write) {label} (to|on) (the|my) (shopping list|list|groceries)",
         "(we need|we are out of|remember to buy|buy) {label}",
@@ -81,9 +91,19 @@ PHRASES: dict[str, list[str]] = {
 
 DESCRIPTIONS: dict[str, list[str]] = {
     "light": ["Turn a light on or off", "Switch a lamp on or off", "Light on or off", "Switch the lights in a room"],
-    "dim": ["Dim a light", "Set the brightness of a lamp", "Set the brightness in a room", "Light brightness in percent"],
+    "dim": [
+        "Dim a light",
+        "Set the brightness of a lamp",
+        "Set the brightness in a room",
+        "Light brightness in percent",
+    ],
     "heat": ["Set the heating", "Set the thermostat of a room", "Set a target temperature", "Heat a room"],
-    "temperature": ["Read the temperature of a room", "How warm a room is", "Temperature sensor", "Get the temperature"],
+    "temperature": [
+        "Read the temperature of a room",
+        "How warm a room is",
+        "Temperature sensor",
+        "Get the temperature",
+    ],
     "humidity": ["Read the humidity of a room", "How humid a room is", "Humidity sensor", "Get the humidity"],
     "blinds": ["Move the blinds", "Set the position of the shutters", "Blinds in percent", "Set the blinds of a room"],
     "curtains": ["Open or close the curtains", "Move the curtains of a room", "Curtains open or close"],
@@ -119,14 +139,27 @@ ANSWERS: dict[str, str] = {
 FAILED = "That did not work: {result}."
 NO_TOOL = "I have no tool for that."
 SMALL_TALK: list[tuple[str, str]] = [
-    ("hello", "Hello! What can I do for you?"), ("hi", "Hello! What can I do for you?"),
-    ("good morning", "Good morning! What can I do for you?"), ("thank you", "You are welcome."),
-    ("thanks", "You are welcome."), ("who are you", "I am the assistant of this house."),
-    ("what can you do", "I switch and read the devices of this house."), ("good night", "Good night!"),
+    ("hello", "Hello! What can I do for you?"),
+    ("hi", "Hello! What can I do for you?"),
+    ("good morning", "Good morning! What can I do for you?"),
+    ("thank you", "You are welcome."),
+    ("thanks", "You are welcome."),
+    ("who are you", "I am the assistant of this house."),
+    ("what can you do", "I switch and read the devices of this house."),
+    ("good night", "Good night!"),
 ]
-OFF_TOPIC = ["what is the capital of {label}", "tell me a joke", "write a poem about {label}", "who won the match",
-             "what is the weather in {label}", "book a table at {label}", "call {label}", "how old is {label}",
-             "send a message to {label}", "what is {n} times {n}"]
+OFF_TOPIC = [
+    "what is the capital of {label}",
+    "tell me a joke",
+    "write a poem about {label}",
+    "who won the match",
+    "what is the weather in {label}",
+    "book a table at {label}",
+    "call {label}",
+    "how old is {label}",
+    "send a message to {label}",
+    "what is {n} times {n}",
+]
 JOINS = [" and ", ", then ", " and then ", ", and ", ". Then ", ", also "]
 PREFIXES = ["", "", "", "", "please ", "could you ", "can you ", "hey, "]
 SUFFIXES = ["", "", "", "", ".", " please", "?", ", thanks"]
@@ -138,9 +171,9 @@ box room|spare room|wine cellar|music room|game room|sunroom|boiler room|mud roo
 studio|veranda|courtyard|carport|stable|barn|landing|music studio|reading corner"""
 LABELS = {
     "timer": "eggs|pasta|pizza|rice|bread|cake|laundry|tea|soup|potatoes|roast|cookies|noodles|oven|dough|nap|homework|"
-             "yoga|break|dishes|pie|beans|lentils|chicken|salad|shower|meeting|workout|muffins|sauce",
-    "music": "jazz|rock|Mozart|Bach|blues|piano music|the news|radio one|folk songs|soul|techno|Chopin|opera|reggae|disco|"
-             "country music|lullabies|hip hop|Vivaldi|funk|ambient|swing|film music|metal|pop",
+    "yoga|break|dishes|pie|beans|lentils|chicken|salad|shower|meeting|workout|muffins|sauce",
+    "music": "jazz|rock|Mozart|Bach|blues|piano music|the news|radio one|folk songs|soul|techno|Chopin|opera|reggae|"
+    "disco|country music|lullabies|hip hop|Vivaldi|funk|ambient|swing|film music|metal|pop",
     "shopping": "milk|eggs|bread|butter|apples|green tea|coffee|olive oil|tomatoes|cheese|soap|paper towels|rice|flour|"
-                "bananas|onions|salt|sugar|yoghurt|orange juice|batteries|dog food|garlic|carrots|honey|mustard|oats",
+    "bananas|onions|salt|sugar|yoghurt|orange juice|batteries|dog food|garlic|carrots|honey|mustard|oats",
 }

@@ -47,14 +47,22 @@ PHRASES: dict[str, list[str]] = {
         "(mets|règle|monte|baisse) (le volume|le son|la musique|l'enceinte) {of} (à|sur) {n}",
         "(mets|règle|monte|baisse) (le volume|le son|la musique|l'enceinte) {in} (à|sur) {n}",
     ],
-    "alarm": ["(réveille-moi|lève-moi) à {time}", "(mets|règle|programme) (un|le) (réveil|alarme) (à|pour) {time}",
-              "je (veux|dois) me (lever|réveiller) à {time}"],
+    "alarm": [
+        "(réveille-moi|lève-moi) à {time}",
+        "(mets|règle|programme) (un|le) (réveil|alarme) (à|pour) {time}",
+        "je (veux|dois) me (lever|réveiller) à {time}",
+    ],
     "vacuum": [
         "(aspire|nettoie|balaie) {the}",
         "(envoie|lance|mets) (l'aspirateur|le robot) {in}",
         "(passe|fais passer) (l'aspirateur|le robot) {in}",
     ],
-    "music": ["(joue|mets|lance|fais écouter) {label} {in}", "{in} (joue|mets|lance) {label}"],
+    "music": [
+        "(joue|mets|lance|fais écouter) {label} {in}",
+        "{in} (joue|mets|lance) {label}",
+        "(démarre|passe) {label} {in}",
+        "{in} (démarre|passe|écoute) {label}",
+    ],
     "shopping": [
         "(ajoute|mets|écris|note) {label} (à|sur) (la|ma) (liste de courses|liste)",
         "(il nous faut|il faut acheter|nous n'avons plus de|pense à acheter) {label}",
@@ -101,14 +109,27 @@ ANSWERS: dict[str, str] = {
 FAILED = "Cela n'a pas marché : {result}."
 NO_TOOL = "Je n'ai pas d'outil pour cela."
 SMALL_TALK: list[tuple[str, str]] = [
-    ("bonjour", "Bonjour ! Que puis-je faire pour vous ?"), ("salut", "Bonjour ! Que puis-je faire pour vous ?"),
-    ("bonsoir", "Bonsoir ! Que puis-je faire pour vous ?"), ("merci", "Avec plaisir."),
-    ("merci beaucoup", "Avec plaisir."), ("qui es-tu", "Je suis l'assistant de cette maison."),
-    ("que sais-tu faire", "Je commande et je lis les appareils de cette maison."), ("bonne nuit", "Bonne nuit !"),
+    ("bonjour", "Bonjour ! Que puis-je faire pour vous ?"),
+    ("salut", "Bonjour ! Que puis-je faire pour vous ?"),
+    ("bonsoir", "Bonsoir ! Que puis-je faire pour vous ?"),
+    ("merci", "Avec plaisir."),
+    ("merci beaucoup", "Avec plaisir."),
+    ("qui es-tu", "Je suis l'assistant de cette maison."),
+    ("que sais-tu faire", "Je commande et je lis les appareils de cette maison."),
+    ("bonne nuit", "Bonne nuit !"),
 ]
-OFF_TOPIC = ["quelle est la capitale de {label}", "raconte une blague", "écris un poème sur {label}", "qui a gagné le match",
-             "quel temps fait-il à {label}", "réserve une table chez {label}", "appelle {label}", "quel âge a {label}",
-             "envoie un message à {label}", "combien font {n} fois {n}"]
+OFF_TOPIC = [
+    "quelle est la capitale de {label}",
+    "raconte une blague",
+    "écris un poème sur {label}",
+    "qui a gagné le match",
+    "quel temps fait-il à {label}",
+    "réserve une table chez {label}",
+    "appelle {label}",
+    "quel âge a {label}",
+    "envoie un message à {label}",
+    "combien font {n} fois {n}",
+]
 JOINS = [" et ", ", puis ", " et ensuite ", ", et ", ". Ensuite ", " et aussi "]
 PREFIXES = ["", "", "", "", "s'il te plaît, ", "dis, ", "alors, "]
 SUFFIXES = ["", "", "", "", ".", " s'il te plaît", " ?", ", merci"]
@@ -121,10 +142,10 @@ la cour|le dressing|la chambre des enfants|le séjour|la mezzanine|le vestibule|
 le porche|la remise|le patio|l'abri|le studio|la piscine|le petit salon|la chaufferie|la salle d'eau|le hall|
 le boudoir|la galerie|le coin lecture|le fournil|la réserve|le vestiaire|la loge|le préau"""
 LABELS = {
-    "timer": "les œufs|les pâtes|la pizza|le riz|le pain|le gâteau|la lessive|le thé|la soupe|le rôti|la sieste|le four|"
-             "les devoirs|le yoga|la pause|la tarte|les lentilles|le poulet|la salade|la douche|la réunion|la sauce",
-    "music": "du jazz|du rock|Mozart|Bach|du blues|du piano|les infos|France Musique|la radio|de la soul|Chopin|un opéra|"
-             "du reggae|Vivaldi|des berceuses|de la pop|Debussy|du funk|Brassens|une valse|du métal",
+    "timer": "les œufs|les pâtes|la pizza|le riz|le pain|le gâteau|la lessive|le thé|la soupe|le rôti|la sieste|"
+    "le four|les devoirs|le yoga|la pause|la tarte|les lentilles|le poulet|la salade|la douche|la réunion|la sauce",
+    "music": "du jazz|du rock|Mozart|Bach|du blues|du piano|les infos|France Musique|la radio|de la soul|Chopin|"
+    "un opéra|du reggae|Vivaldi|des berceuses|de la pop|Debussy|du funk|Brassens|une valse|du métal",
     "shopping": "lait|œufs|pain|beurre|pommes|thé vert|café|tomates|fromage|savon|riz|farine|bananes|oignons|sel|sucre|"
-                "yaourts|jus d'orange|piles|ail|carottes|miel|moutarde|huile d'olive|chocolat|pâtes|lessive",
+    "yaourts|jus d'orange|piles|ail|carottes|miel|moutarde|huile d'olive|chocolat|pâtes|lessive",
 }

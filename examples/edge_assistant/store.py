@@ -16,7 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 HERE = Path(__file__).parent
-_TOP = {"embed_tokens": "model.embed_tokens.weight", "norm.weight": "model.norm.weight", "lm_head.weight": "lm_head.weight"}
+_TOP = {
+    "embed_tokens": "model.embed_tokens.weight",
+    "norm.weight": "model.norm.weight",
+    "lm_head.weight": "lm_head.weight",
+}
 _MOE = {"router": "gate.weight", "bias": "gate.e_score_correction_bias"}
 
 
@@ -100,7 +104,7 @@ def save_checkpoint(model: Assistant, folder: Path) -> None:
     tokens = {t["content"]: t["id"] for t in json.loads((folder / "tokenizer.json").read_text())["added_tokens"]}
     ends = [tokens["<|im_end|>"], tokens["[EOS]"]]
     ids = {"bos_token_id": tokens["[BOS]"], "eos_token_id": ends[0], "pad_token_id": tokens["[PAD]"]}
-    generation = {"do_sample": False, "temperature": 0.0, "max_new_tokens": 512, **ids, "eos_token_id": ends}
+    generation = {"do_sample": False, "max_new_tokens": 512, **ids, "eos_token_id": ends}
     for name, value in (("config.json", configuration(model.s, ids)), ("generation_config.json", generation)):
         partial = folder / f"{name}.partial"
         partial.write_text(json.dumps(value, indent=2) + "\n")

@@ -6,7 +6,9 @@ starts or resumes; the run writes `checkpoint/` every few minutes and appends `t
 """
 
 import argparse
+import copy
 import random
+import signal
 import time
 import tomllib
 from collections.abc import Iterator
@@ -50,7 +52,8 @@ class Stream:
     def __init__(self, tokenizer: Tokenizer, batch_tokens: int, seed: int) -> None:
         self.tokenizer, self.batch_tokens = tokenizer, batch_tokens
         self.rng = random.Random(seed)
-        self.marks = [tokenizer.token_to_id(t) for t in ("<|im_assistant|>", "<|im_middle|>", "<|im_end|>", "<|im_user|>")]
+        marks = ("<|im_assistant|>", "<|im_middle|>", "<|im_end|>", "<|im_user|>")
+        self.marks = [tokenizer.token_to_id(mark) for mark in marks]
         self.pad = tokenizer.token_to_id("[PAD]")
 
     def pool(self, level: float, conversations: int) -> Iterator[Batch]:
@@ -75,13 +78,14 @@ class Stream:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised by Newton-Schulz (Jordan et al. 2024), scaled as Moonlight does: 0.2·sqrt(max(out, in))."""
+    """Momentum, orthogonalised by Newton-Schulz (Jordan et al. 2024), times Moonlight's 0.2·sqrt(max(out, in))."""
 
     def __init__(self, parameters: list[Tensor], lr: float) -> None:
         super().__init__(parameters, {"lr": lr})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
+        """Update every matrix from its gradient."""
         for group in self.param_groups:
             for p in group["params"]:
                 state = self.state[p]
@@ -138,10 +142,12 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(str(HERE / "checkpoint" / "tokenizer.json"))
     model = Assistant(Shape(**settings["model"]))
     matrices = [p for n, p in model.layers.named_parameters() if p.ndim >= 2 and "router" not in n]
-    chosen = {id(p) for p in matrices}
+    routers = [moe.router for moe in model.moe_layers()]
+    chosen = {id(p) for p in matrices + routers}
     others = [p for p in model.parameters() if id(p) not in chosen]
     muon = Muon(matrices, train["muon_rate"])
-    adam = torch.optim.AdamW(others, lr=train["adam_rate"], betas=(0.9, 0.98), weight_decay=0.0)
+    groups = [{"params": others, "rate": train["adam_rate"]}, {"params": routers, "rate": train["router_rate"]}]
+    adam = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)
     step, tokens, spent = 0, 0, 0.0
     state_file = options.state / "state.pt"
     if state_file.exists() and not options.probe:
@@ -150,6 +156,9 @@ def main() -> None:
         muon.load_state_dict(state["muon"])
         adam.load_state_dict(state["adam"])
         step, tokens, spent = state["step"], state["tokens"], state["spent"]
+    average = copy.deepcopy(model)
+    if state_file.exists() and not options.probe:
+        average.load_state_dict(state.get("average", state["model"]))
     print(sum(p.numel() for p in model.parameters()) / 1e6, "M parameters", flush=True)
     stream = Stream(tokenizer, int(train["batch_tokens"]), int(train["seed"]) * 1000003 + step)
     log = HERE / "training_log.csv"
@@ -157,29 +166,32 @@ def main() -> None:
         log.write_text("step,minutes,tokens,loss,rate,level,largest_load,smallest_load\n")
     started, last_saved, shown = time.monotonic(), time.monotonic(), []
     loads = torch.zeros(len(model.moe_layers()), model.s.n_routed_experts)
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: stopping.append(number))
     minutes = spent
-    while minutes < train["minutes"]:
+    while not stopping and minutes < train["minutes"]:
         level = min(1.0, minutes / train["curriculum_minutes"])
         for batch in stream.pool(level, 600):
             minutes = spent + (time.monotonic() - started) / 60
             rate = schedule(minutes, step, train)
-            if rate == 0:
+            if rate == 0 or stopping:
                 break
-            model.set_quantize(minutes > train["minutes"] - train["decay_minutes"])
+            model.set_quantize(minutes > train["minutes"] - train["quantized_minutes"])
             for group in muon.param_groups:
                 group["lr"] = train["muon_rate"] * rate
             for group in adam.param_groups:
-                group["lr"] = train["adam_rate"] * rate
+                group["lr"] = group["rate"] * rate
             loss, own = loss_of(model, batch, stream.pad, train["prompt_loss" if level < 1 else "prompt_loss_later"])
             muon.zero_grad()
             adam.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(others, 1.0)
+            torch.nn.utils.clip_grad_norm_(others + routers, 1.0)
             muon.step()
             adam.step()
             for i, moe in enumerate(model.moe_layers()):
                 loads[i] += moe.load
                 moe.balance(train["bias_rate"] * min(1.0, rate * 2))
+            follow(average, model, train["average_rate"])
             step, tokens = step + 1, tokens + batch[0].numel()
             shown.append(own)
             if step % 50 == 0:
@@ -194,20 +206,39 @@ def main() -> None:
                 shown = []
             if step == options.probe:
                 return
-        if not options.probe and (time.monotonic() - last_saved > 240 or minutes >= train["minutes"] or rate == 0):
-            save_state(state_file, model, muon, adam, step, tokens, minutes)
-            save_checkpoint(model, HERE / "checkpoint")
+        ending = minutes >= train["minutes"] or rate == 0 or stopping
+        if not options.probe and (ending or time.monotonic() - last_saved > 240):
+            save_state(state_file, model, average, muon, adam, step, tokens, minutes)
+            save_checkpoint(average, HERE / "checkpoint")
             last_saved = time.monotonic()
         if rate == 0:
             break
 
 
-def save_state(path: Path, model: Assistant, muon: Muon, adam: torch.optim.AdamW, step: int, tokens: int, spent: float) -> None:
+@torch.no_grad()
+def follow(average: Assistant, model: Assistant, rate: float) -> None:
+    """Move the averaged weights, which are what the checkpoint stores, a step towards the current ones."""
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), rate)
+    for mean, moe in zip(average.moe_layers(), model.moe_layers(), strict=True):
+        mean.bias.lerp_(moe.bias, rate)
+
+
+def save_state(
+    path: Path,
+    model: Assistant,
+    average: Assistant,
+    muon: Muon,
+    adam: torch.optim.AdamW,
+    step: int,
+    tokens: int,
+    spent: float,
+) -> None:
     """Write everything that resuming needs, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    torch.save({"model": model.state_dict(), "muon": muon.state_dict(), "adam": adam.state_dict(),
-                "step": step, "tokens": tokens, "spent": spent}, partial)
+    parts = {"model": model, "average": average, "muon": muon, "adam": adam}
+    states = {name: part.state_dict() for name, part in parts.items()}
+    torch.save({**states, "step": step, "tokens": tokens, "spent": spent}, partial)
     partial.replace(path)
 
 
