@@ -158,8 +158,8 @@ def _entry(path: Path) -> FileEntry:
 
 
 def _kernel(plan: ExpertPlan, experts: Scheme | None) -> ExpertKernel:
-    """The manifest's account of the routed experts, of which a model may have none."""
-    experts = experts or FP32
+    if experts is None:  # every layer is dense: no QMoE node whose kernel could be proved
+        return ExpertKernel("if", FP32.bits, FP32.block, FP32.zero_point)
     return ExpertKernel(plan, experts.bits, experts.block, experts.zero_point)
 
 

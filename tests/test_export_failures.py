@@ -96,6 +96,18 @@ def test_leftover_tensor(checkpoint):
     refuse(checkpoint, r"model\.layers\.0\.mlp\.shared_expert\.up_proj\.weight .*has no place in qwen3_moe")
 
 
+@pytest.mark.parametrize(("predict_layers", "refused"), [(1, False), (0, True)])
+def test_only_prediction_layers_may_stand_after_the_last(tmp_path, predict_layers, refused):
+    checkpoint = tmp_path / "checkpoint"
+    tiny.save_checkpoint(tiny.deepseek_v3(v_head_dim=16), checkpoint, 0)
+    edit_config(checkpoint, num_nextn_predict_layers=predict_layers)
+    edit_tensors(checkpoint, lambda t: t.update({"model.layers.3.eh_proj.weight": np.ones((2, 2), np.float32)}))
+    if refused:
+        refuse(checkpoint, r"model\.layers\.3\.eh_proj\.weight .*has no place", ExportOptions(parse_scheme("fp32")))
+    else:
+        export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(parse_scheme("fp32")))
+
+
 def test_more_experts_than_the_config_says(checkpoint):
     edit_config(checkpoint, num_experts=7, num_local_experts=7)
     refuse(checkpoint, r"gate\.weight|experts\.7")
@@ -119,7 +131,7 @@ def test_a_tensor_shorter_than_the_config_says(checkpoint, name):
 @pytest.mark.parametrize("name", ["lm_head", "model.layers.0.mlp.experts.3.up_proj", "model.norm"])
 def test_what_has_no_code_is_not_quantized(checkpoint, name, value, scheme):
     edit_tensors(checkpoint, lambda t: t[f"{name}.weight"].reshape(-1).__setitem__(40, value))
-    refuse(checkpoint, rf"{name}.* NaN", ExportOptions(parse_scheme(scheme)))
+    refuse(checkpoint, rf"{name}.*NaN", ExportOptions(parse_scheme(scheme)))
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.int32])

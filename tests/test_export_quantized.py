@@ -168,6 +168,12 @@ def test_native_int4_scores_as_transformers_does(tmp_path):
     )
 
 
+def test_a_model_whose_layers_are_all_dense(tmp_path):
+    tiny.save_checkpoint(tiny.deepseek_v3(first_k_dense_replace=3, v_head_dim=16), tmp_path / "checkpoint", 0)
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("int8")))
+    assert Engine.load(tmp_path / "bundle").score([5, 6, 7]).shape == (3, 211)
+
+
 def test_report_names_the_smaller_block(tmp_path):
     config = tiny.qwen3_moe(hidden_size=96, moe_intermediate_size=64)
     tiny.save_checkpoint(config, tmp_path / "checkpoint", 0)
