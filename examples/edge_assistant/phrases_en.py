@@ -77,11 +77,14 @@ PHRASES: dict[str, list[str]] = {
         "(vacuum|clean|hoover|sweep) the {place}",
         "(send|get|move) the (vacuum|robot|hoover) to the {place}",
         "let the (vacuum|robot|hoover) (clean|do|sweep) the {place}",
+        "sweep (up|out) the {place}",
+        "(quickly|now) sweep the {place}",
     ],
     "music": [
         "(play|start|put on|let me hear) {label} in the {place}",
         "in the {place} (play|start|put on|let me hear) {label}",
         "(play|start) {label} for the {place}",
+        "play {label} (over|out|up) in the {place}",
     ],
     "shopping": [
         "(add|put|write) {label} (to|on) (the|my) (shopping list|list|groceries)",

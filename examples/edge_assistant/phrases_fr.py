@@ -61,7 +61,7 @@ PHRASES: dict[str, list[str]] = {
         "(joue|mets|lance|fais écouter) {label} {in}",
         "{in} (joue|mets|lance) {label}",
         "(démarre|passe) {label} {in}",
-        "{in} (démarre|passe|écoute) {label}",
+        "{in} (démarre|écoute|joue-moi|fais jouer) {label}",
     ],
     "shopping": [
         "(ajoute|mets|écris|note) {label} (à|sur) (la|ma) (liste de courses|liste)",
