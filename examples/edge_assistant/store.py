@@ -113,6 +113,7 @@ def save_checkpoint(model: Assistant, folder: Path) -> None:
     partial = folder / "model.safetensors.partial"
     tensors = {name: tensor.contiguous() for name, tensor in checkpoint_tensors(model).items()}
     save_file(tensors, partial, metadata={"format": "pt"})
+    partial.chmod(0o644)
     partial.replace(folder / "model.safetensors")
 
 
