@@ -20,7 +20,7 @@ STAGES := devices quant export runtime edge_server
 HOST = 127.0.0.1
 PORT = 8080
 CHECKPOINT := examples/edge_assistant/checkpoint
-BUNDLE := build/bundle
+BUNDLE := build/edge-assistant
 # Exporting is repeated when the checkpoint or anything that writes bundles has changed.
 EXPORT_INPUTS := $(shell find $(CHECKPOINT) export quant runtime/manifest.py devices/errors.py devices/structure.py \
 	-type f -not -name '*.pyc' 2>/dev/null)

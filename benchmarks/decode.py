@@ -23,7 +23,7 @@ from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine
 
 # Granite-3.1-1B-A400M's layer, fewer of them: 1024 hidden, experts of 512, top 8
-SHAPE = Shape(1024, 512, 16, 8, 8, 16, 8, 64, 16384)
+SHAPE = Shape(1024, 512, 16, 8, 4, 16, 8, 64, 16384)
 
 
 def decode_times(engine: Engine, depth: int, tokens: int, seed: int) -> list[float]:

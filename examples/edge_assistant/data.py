@@ -113,8 +113,10 @@ def _talk(rng: random.Random, language: str, tools: list[Tool]) -> list[Json]:
     if rng.random() < 0.5:
         said = said[0].upper() + said[1:]
     thinking = "\n".join([*survey(tools), f"{said} -> none"])
-    return [{"role": "user", "content": said + rng.choice(("", "", "!", "?"))},
-            {"role": "assistant", "reasoning_content": thinking, "content": answer}]
+    return [
+        {"role": "user", "content": said + rng.choice(("", "", "!", "?"))},
+        {"role": "assistant", "reasoning_content": thinking, "content": answer},
+    ]
 
 
 def draw_kinds(rng: random.Random, count: int, held_out: bool) -> list[str]:
@@ -169,16 +171,27 @@ def make_sample(rng: random.Random, level: float, held_out: bool = False, unseen
         shown = tools if rng.random() < 0.8 else []
         return Sample(_talk(rng, language, shown), [tool.declaration for tool in shown])
     if rng.random() < 0.05:
-        messages.append({"role": "system", "content": rng.choice(("You are the assistant of this house.", "Be brief.",
-                                                                  "Tu es l'assistant de cette maison."))})
+        messages.append(
+            {
+                "role": "system",
+                "content": rng.choice(
+                    ("You are the assistant of this house.", "Be brief.", "Tu es l'assistant de cette maison.")
+                ),
+            }
+        )
     first_index = 0
     if roll < 0.12:
         earlier, called = (_talk(rng, language, tools), []) if roll < 0.06 else _turn(rng, language, asks(1), tools, 0)
         messages += earlier
         first_index = len(called)
     turn, calls = _turn(rng, language, asks(asked), tools, first_index)
-    tags = {"language": language, "asked": asked, "declared": count, "unseen_names": unseen_names,
-            "invented": any(t.is_invented for t in tools)}
+    tags = {
+        "language": language,
+        "asked": asked,
+        "declared": count,
+        "unseen_names": unseen_names,
+        "invented": any(t.is_invented for t in tools),
+    }
     return Sample(messages + turn, declared, calls, tags)
 
 

@@ -110,7 +110,7 @@ def parse_calls(text: str) -> list[tuple[str, str]]:
 
 
 def kind_of_error(expected: list[tuple[str, str]], got: list[tuple[str, str]]) -> str:
-    """"" for an exact match, or the first thing that differs."""
+    """ "" for an exact match, or the first thing that differs."""
     if expected == got:
         return ""
     if not got:

@@ -143,9 +143,12 @@ def _schema(rng: random.Random, slot: str, kind: Kind, spelling: dict[str, str] 
 
 
 _HINTS = {
-    "place": ("The room", "Name of the room", "La pièce"), "power": ("On or off", "New state"),
-    "opening": ("Open or close", "New state"), "locking": ("Lock or unlock", "New state"),
-    "n": ("The value", "A number", "La valeur"), "label": ("The name", "What it is", "Le nom"),
+    "place": ("The room", "Name of the room", "La pièce"),
+    "power": ("On or off", "New state"),
+    "opening": ("Open or close", "New state"),
+    "locking": ("Lock or unlock", "New state"),
+    "n": ("The value", "A number", "La valeur"),
+    "label": ("The name", "What it is", "Le nom"),
     "time": ("Time as hh:mm", "hh:mm", "L'heure"),
 }
 

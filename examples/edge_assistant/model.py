@@ -211,8 +211,13 @@ class Assistant(nn.Module):
         self.lm_head = Linear(s.hidden_size, s.vocab_size)
         self.quantize = False
 
-    def forward(self, ids: Tensor, positions: Tensor | None = None, caches: list[list[Tensor]] | None = None,
-                mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        positions: Tensor | None = None,
+        caches: list[list[Tensor]] | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """Final hidden states [batch, length, hidden]."""
         s = self.s
         if positions is None:

@@ -79,22 +79,56 @@ def checkpoint_tensors(model: Assistant) -> dict[str, Tensor]:
 def configuration(shape: Shape, token_ids: dict[str, int]) -> dict[str, Any]:
     """`config.json` as Kimi K2 Thinking writes it, under transformers' own model type."""
     weights = {
-        "num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": 32, "dynamic": False,
-        "actorder": None, "block_structure": None, "observer": "minmax", "observer_kwargs": {},
+        "num_bits": 4,
+        "type": "int",
+        "symmetric": True,
+        "strategy": "group",
+        "group_size": 32,
+        "dynamic": False,
+        "actorder": None,
+        "block_structure": None,
+        "observer": "minmax",
+        "observer_kwargs": {},
     }
     ignored = ["lm_head", "re:.*self_attn.*", "re:.*shared_experts.*", r"re:.*mlp\.(gate|up|gate_up|down)_proj.*"]
     return {
-        "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", **asdict(shape),
-        "num_key_value_heads": shape.num_attention_heads, "q_lora_rank": None, "n_shared_experts": 1,
-        "n_group": 1, "topk_group": 1, "norm_topk_prob": True, "scoring_func": "sigmoid", "topk_method": "noaux_tc",
-        "moe_layer_freq": 1, "hidden_act": "silu", "rms_norm_eps": 1e-6, "attention_bias": False,
-        "attention_dropout": 0.0, "rope_scaling": None, "max_position_embeddings": 4096, "initializer_range": 0.02,
-        "tie_word_embeddings": False, "use_cache": True, "torch_dtype": "bfloat16", **token_ids,
+        "architectures": ["DeepseekV3ForCausalLM"],
+        "model_type": "deepseek_v3",
+        **asdict(shape),
+        "num_key_value_heads": shape.num_attention_heads,
+        "q_lora_rank": None,
+        "n_shared_experts": 1,
+        "n_group": 1,
+        "topk_group": 1,
+        "norm_topk_prob": True,
+        "scoring_func": "sigmoid",
+        "topk_method": "noaux_tc",
+        "moe_layer_freq": 1,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-6,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "rope_scaling": None,
+        "max_position_embeddings": 4096,
+        "initializer_range": 0.02,
+        "tie_word_embeddings": False,
+        "use_cache": True,
+        "torch_dtype": "bfloat16",
+        **token_ids,
         "quantization_config": {
-            "config_groups": {"group_0": {"input_activations": None, "output_activations": None,
-                                          "targets": ["Linear"], "weights": weights}},
-            "format": "pack-quantized", "ignore": ignored, "kv_cache_scheme": None,
-            "quant_method": "compressed-tensors", "quantization_status": "compressed",
+            "config_groups": {
+                "group_0": {
+                    "input_activations": None,
+                    "output_activations": None,
+                    "targets": ["Linear"],
+                    "weights": weights,
+                }
+            },
+            "format": "pack-quantized",
+            "ignore": ignored,
+            "kv_cache_scheme": None,
+            "quant_method": "compressed-tensors",
+            "quantization_status": "compressed",
         },
     }
 
@@ -136,7 +170,8 @@ def load_checkpoint(folder: Path) -> Assistant:
         if isinstance(layer.mlp, MoE):
             stems = [f"model.layers.{index}.mlp.experts.{e}" for e in range(model.s.n_routed_experts)]
             state[f"layers.{index}.mlp.gate_up"] = torch.stack(
-                [torch.cat([expert(f"{s}.gate_proj.weight"), expert(f"{s}.up_proj.weight")]) for s in stems])
+                [torch.cat([expert(f"{s}.gate_proj.weight"), expert(f"{s}.up_proj.weight")]) for s in stems]
+            )
             state[f"layers.{index}.mlp.down"] = torch.stack([expert(f"{s}.down_proj.weight") for s in stems])
     if tensors:
         raise ValueError(f"{folder}: tensors that the model has no place for: {sorted(tensors)[:5]}")

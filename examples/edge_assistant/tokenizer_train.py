@@ -12,17 +12,52 @@ from pathlib import Path
 from data import HERE, training_texts
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-SPECIAL = ["[BOS]", "[EOS]", "[PAD]", "[UNK]", "<|im_end|>", "<|im_user|>", "<|im_assistant|>", "<|im_system|>",
-           "<|im_middle|>", "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>", "<|tool_call_begin|>",
-           "<|tool_call_argument_begin|>", "<|tool_call_end|>", "<think>", "</think>"]
+SPECIAL = [
+    "[BOS]",
+    "[EOS]",
+    "[PAD]",
+    "[UNK]",
+    "<|im_end|>",
+    "<|im_user|>",
+    "<|im_assistant|>",
+    "<|im_system|>",
+    "<|im_middle|>",
+    "<|tool_calls_section_begin|>",
+    "<|tool_calls_section_end|>",
+    "<|tool_call_begin|>",
+    "<|tool_call_argument_begin|>",
+    "<|tool_call_end|>",
+    "<think>",
+    "</think>",
+]
 SKELETON = [
-    r'\[\{"type":"function","function":\{"name":"', r'"\]\}\}\},\{"type":"function","function":\{"name":"',
-    r'\}\}\}\},\{"type":"function","function":\{"name":"', r'"\]\}\}\}\]', r'","description":"',
-    r'","parameters":\{"type":"object","properties":\{"', r'":\{"type":"string","enum":\["', r'\},"required":\["',
-    r'":\{"type":"(?:string|integer|boolean)"\},"required":\["', r'":\{"type":"(?:string|integer|boolean)"\},"',
-    r'":\{"type":"(?:string|integer|boolean)"\}\}\}\}', r'":\{"type":"(?:string|integer|boolean|number)"',
-    r'"\]\},"required":\["', r'"\},"required":\["', r'"\]\},"', r'"\},"', r'\},"', r'","', r'\{"', r'"\}', r'":"',
-    r'":', r',"', r'="', r'## Return of functions\.', r'functions\.', r' -> ',
+    r'\[\{"type":"function","function":\{"name":"',
+    r'"\]\}\}\},\{"type":"function","function":\{"name":"',
+    r'\}\}\}\},\{"type":"function","function":\{"name":"',
+    r'"\]\}\}\}\]',
+    r'","description":"',
+    r'","parameters":\{"type":"object","properties":\{"',
+    r'":\{"type":"string","enum":\["',
+    r'\},"required":\["',
+    r'":\{"type":"(?:string|integer|boolean)"\},"required":\["',
+    r'":\{"type":"(?:string|integer|boolean)"\},"',
+    r'":\{"type":"(?:string|integer|boolean)"\}\}\}\}',
+    r'":\{"type":"(?:string|integer|boolean|number)"',
+    r'"\]\},"required":\["',
+    r'"\},"required":\["',
+    r'"\]\},"',
+    r'"\},"',
+    r'\},"',
+    r'","',
+    r'\{"',
+    r'"\}',
+    r'":"',
+    r'":',
+    r',"',
+    r'="',
+    r"## Return of functions\.",
+    r"functions\.",
+    r" -> ",
 ]
 PATTERN = "|".join([*SKELETON, r"\p{L}\p{M}*(?:\p{L}|\p{M})*", r"\p{N}", r" ", r"\s", r"[^\s\p{L}\p{N}]"])
 
@@ -30,13 +65,17 @@ PATTERN = "|".join([*SKELETON, r"\p{L}\p{M}*(?:\p{L}|\p{M})*", r"\p{N}", r" ", r
 def train_tokenizer(vocabulary: int, samples: int) -> Tokenizer:
     """Train on `samples` conversations of the full mix."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(PATTERN), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
+        vocab_size=vocabulary,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
         special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL],
     )
     tokenizer.train_from_iterator(itertools.islice(training_texts(7, 1.0), samples), trainer)
@@ -50,8 +89,13 @@ def main() -> None:
     tokenizer = train_tokenizer(1024, 20000)
     tokenizer.save(str(folder / "tokenizer.json"))
     configuration = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "[BOS]", "eos_token": "<|im_end|>",
-        "pad_token": "[PAD]", "unk_token": "[UNK]", "clean_up_tokenization_spaces": False, "model_max_length": 4096,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "[BOS]",
+        "eos_token": "<|im_end|>",
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 4096,
     }
     Path(folder / "tokenizer_config.json").write_text(json.dumps(configuration, indent=2) + "\n")
 

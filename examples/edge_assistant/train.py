@@ -196,8 +196,10 @@ def main() -> None:
             shown.append(own)
             if step % 50 == 0:
                 share = loads / loads.mean(-1, keepdim=True)
-                line = (f"{step},{minutes:.2f},{tokens},{np.mean(shown):.5f},{rate:.3f},{level:.2f},"
-                        f"{share.max():.3f},{share.min():.3f}")
+                line = (
+                    f"{step},{minutes:.2f},{tokens},{np.mean(shown):.5f},{rate:.3f},{level:.2f},"
+                    f"{share.max():.3f},{share.min():.3f}"
+                )
                 print(line, flush=True)
                 if not options.probe:
                     with log.open("a") as file:
