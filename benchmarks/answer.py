@@ -44,9 +44,8 @@ def main() -> None:
     if options.json:
         print(json.dumps(result, indent=1))
         return
-    print(
-        f"loaded in {loaded * 1e3:.0f} ms; prompt of {len(ids)} tokens, first token after {median['first_token_s'] * 1e3:.1f} ms"
-    )
+    first = median["first_token_s"] * 1e3
+    print(f"loaded in {loaded * 1e3:.0f} ms; {len(ids)} tokens of prompt, first token after {first:.1f} ms")
     print(f"{median['tokens']:.0f} tokens at {rate:.0f} a second, the whole answer in {median['whole_s'] * 1e3:.0f} ms")
 
 
