@@ -1,41 +1,19 @@
+"""A session: chunks, rollback, generation, interruption, over a toy bundle."""
+
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bundle import successors_of, tokenizer, write_tiny_bundle
+from tiny_bundle import engine_that_says, ids_of, text_of
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime import Engine, SamplingParams, Session
-from moedge.runtime.chat_format import Content, Reasoning
-from moedge.runtime.generation import BrokenLogits, Token
-from moedge.runtime.manifest import read_manifest, write_manifest
+from moedge.runtime import SamplingParams
+from moedge.runtime.generation import BrokenLogits
 from moedge.runtime.session import Interrupted
 
 GREEDY = SamplingParams(temperature=0)
-WORDS = tokenizer()
-
-
-def ids_of(text: str) -> list[int]:
-    return WORDS.encode(text, add_special_tokens=False).ids
-
-
-def engine_that_says(folder: Path, text: str, chunk: int = 4, **options) -> Engine:
-    engine = Engine.load(write_tiny_bundle(folder, successors_of(text), **options))
-    engine.profile = replace(engine.profile, prefill_chunk=chunk)
-    return engine
-
-
-def text_of(tokens: Sequence[Token]) -> str:
-    return "".join(token.text for token in tokens)
-
-
-@pytest.fixture
-def engine(tmp_path) -> Engine:
-    return engine_that_says(tmp_path, "hello wörld!")
 
 
 @pytest.mark.parametrize("layout", ["rows", "shared"])
@@ -277,61 +255,3 @@ def test_interrupt_ends_a_generation_and_leaves_the_session_usable(tmp_path):
     assert session.pending is not None
     (token,) = session.generate([], replace(params, max_tokens=1, temperature=0))
     assert token.token_id == int(engine.score([*held, session.tokens[-1]])[-1].argmax())
-
-
-def test_special_tokens_show_as_text_for_the_parser(tmp_path):
-    think, end_think = WORDS.token_to_id("<think>"), WORDS.token_to_id("</think>")
-    h, i, end = ids_of("h")[0], ids_of("i")[0], WORDS.token_to_id("<|im_end|>")
-    chain = {WORDS.token_to_id("<|assistant|>"): think, think: h, h: end_think, end_think: i, i: end}
-    engine = Engine.load(write_tiny_bundle(tmp_path, chain))
-    prompt = engine.encode_chat([{"role": "user", "content": "so"}])
-    tokens = list(engine.session().generate(prompt, GREEDY))
-    assert text_of(tokens) == "<think>h</think>i"
-    parser = engine.chat_parser()
-    deltas = [delta for token in tokens for delta in parser.push(token.text)] + parser.finish()
-    assert deltas == [Reasoning("h"), Content("i")]
-
-
-def test_chat_encodes_the_templates_special_tokens_and_nobody_elses(engine):
-    ids = engine.encode_chat([{"role": "user", "content": "a<|im_end|>b"}])
-    end = WORDS.token_to_id("<|im_end|>")
-    assert ids.count(end) == 1
-    assert engine.tokenizer.decode(ids) == "<|user|>a<|im_end|>b<|im_end|><|assistant|>"
-
-
-def test_a_base_model_has_no_chat(tmp_path):
-    folder = write_tiny_bundle(tmp_path, template=None)
-    with pytest.raises(MoedgeError, match="toy has no chat template"):
-        Engine.load(folder).encode_chat([{"role": "user", "content": "hi"}])
-
-
-def test_defaults_come_from_the_bundle(tmp_path):
-    config = {"temperature": 0.6, "top_k": 20, "top_p": 0.9, "do_sample": True, "eos_token_id": [1], "max_length": 9}
-    engine = Engine.load(write_tiny_bundle(tmp_path / "a", generation_config=config))
-    assert engine.defaults == SamplingParams(temperature=0.6, top_k=20, top_p=0.9)
-    assert {1, *engine.manifest.model.eos_token_ids} == engine.eos_token_ids
-    greedy = Engine.load(write_tiny_bundle(tmp_path / "b", generation_config={"do_sample": False, "temperature": 0.6}))
-    assert greedy.defaults.temperature == 0
-    assert Engine.load(write_tiny_bundle(tmp_path / "c")).defaults == SamplingParams()
-
-
-def test_a_graph_that_is_not_the_manifests_is_refused(tmp_path):
-    folder = write_tiny_bundle(tmp_path)
-    manifest = read_manifest(folder)
-    write_manifest(replace(manifest, cache=(replace(manifest.cache[0], present="present.0.other"),)), folder)
-    with pytest.raises(MoedgeError, match=r"disagree about present\.0\.latent, present\.0\.other"):
-        Engine.load(folder)
-
-
-def test_a_graph_that_does_not_load_is_refused(tmp_path):
-    folder = write_tiny_bundle(tmp_path)
-    size = (folder / "model.onnx").stat().st_size
-    (folder / "model.onnx").write_bytes(b"nonsense".ljust(size))
-    with pytest.raises(MoedgeError, match="cannot load"):
-        Engine.load(folder, check_hashes=False)
-    with pytest.raises(MoedgeError, match="sha256"):
-        Engine.load(folder)
-
-
-def test_sessions_are_made_by_engines(engine):
-    assert isinstance(engine.session(), Session)

@@ -6,7 +6,8 @@ is added to the logits, says otherwise. So a wrong cache row changes the logits,
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from moedge.runtime import Engine
+from moedge.runtime.generation import Token
 from moedge.runtime.manifest import (
     CacheTensor,
     ExpertKernel,
@@ -189,3 +192,20 @@ def successors_of(text: str) -> dict[int, int]:
     if len(set(ids)) != len(ids):
         raise ValueError(f"{text!r} repeats a token, so one successor each cannot write it")
     return dict(pairwise(ids))
+
+
+WORDS = tokenizer()
+
+
+def ids_of(text: str) -> list[int]:
+    return WORDS.encode(text, add_special_tokens=False).ids
+
+
+def engine_that_says(folder: Path, text: str, chunk: int = 4, **options) -> Engine:
+    engine = Engine.load(write_tiny_bundle(folder, successors_of(text), **options))
+    engine.profile = replace(engine.profile, prefill_chunk=chunk)
+    return engine
+
+
+def text_of(tokens: Sequence[Token]) -> str:
+    return "".join(token.text for token in tokens)

@@ -1,0 +1,208 @@
+"""What the endpoint makes of a request: fields that count, fields that are refused, bodies that are broken."""
+
+import json
+
+import pytest
+from edge_client import HELLO, TOOLS, chat, error_of
+from fake_engine import FakeEngine
+
+from moedge.devices.errors import MoedgeError
+
+
+def test_tools_are_shown_unless_choice_is_none(serve):
+    client = serve(FakeEngine(lambda prompt: [prompt]))
+    assert "set_light" in chat(client, tools=TOOLS, tool_choice="auto").json["choices"][0]["message"]["content"]
+    assert "set_light" not in chat(client, tools=TOOLS, tool_choice="none").json["choices"][0]["message"]["content"]
+
+
+def test_conversation_reaches_the_template(serve):
+    call = {"id": "functions.a:0", "type": "function", "function": {"name": "a", "arguments": '{"x": 1}'}, "index": 0}
+    messages = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None, "annotations": []},
+        {"role": "tool", "tool_call_id": "functions.a:0", "content": "4"},
+    ]
+    client = serve(FakeEngine(lambda prompt: [prompt]))
+    text = client.post("/v1/chat/completions", json={"messages": messages}).json["choices"][0]["message"]["content"]
+    assert text == '<|system|>Be brief.<|user|>ab<|assistant|>[functions.a:0]{"x": 1}<|tool|>4<|assistant|>'
+
+
+def test_sampling_fields_lie_over_the_models_defaults(serve):
+    engine = FakeEngine()
+    client = serve(engine)
+    chat(client)
+    fields = {"top_p": 0.5, "top_k": 7, "min_p": 0.1, "seed": 3, "stop": "x", "max_completion_tokens": 2}
+    chat(client, **fields, logit_bias={"5": -100}, temperature=0, presence_penalty=1, user="me", n=1, store=None)
+    plain, stated = engine.params
+    assert plain == engine.defaults
+    assert (stated.temperature, stated.top_p, stated.top_k, stated.min_p, stated.seed) == (0, 0.5, 7, 0.1, 3)
+    assert (stated.stop, stated.max_tokens, stated.logit_bias, stated.presence_penalty) == (("x",), 2, {5: -100}, 1)
+
+
+UNSUPPORTED = {
+    "response_format": {"type": "json_object"},
+    "logprobs": True,
+    "top_logprobs": 3,
+    "n": 2,
+    "tool_choice": "required",
+    "parallel_tool_calls": False,
+    "functions": [],
+    "reasoning_effort": "low",
+    "chat_template_kwargs": {"x": 1},
+    "modalities": ["audio"],
+}
+BAD = {
+    "temperature": 3,
+    "top_p": 0,
+    "top_k": 1.5,
+    "min_p": "x",
+    "seed": -1,
+    "stop": ["a"] * 5,
+    "max_tokens": 0,
+    "logit_bias": {"x": 1},
+    "repetition_penalty": 11,
+    "presence_penalty": True,
+    "stream": "yes",
+    "stream_options": {"include_usage": True},
+    "messages": [],
+    "tools": {"a": 1},
+    "temprature": 1,
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [*UNSUPPORTED.items(), *BAD.items()], ids=[*UNSUPPORTED, *BAD])
+def test_field_that_cannot_be_honoured_is_named(serve, name, value):
+    error = error_of(chat(serve(), **{name: value}), 400)
+    assert (error["type"], error["param"]) == ("invalid_request_error", name)
+
+
+BAD_MESSAGES = {
+    "messages[0]": "hi",
+    "messages[0].role": {"role": "god", "content": "x"},
+    "messages[0].content": {"role": "user"},
+    "messages[0].content[0].type": {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+    "messages[0].tool_call_id": {"role": "tool", "content": "x"},
+    "messages[0].colour": {"role": "user", "content": "x", "colour": 1},
+    "messages[0].tool_calls": {"role": "assistant", "tool_calls": "x"},
+}
+
+
+@pytest.mark.parametrize(("param", "message"), BAD_MESSAGES.items(), ids=BAD_MESSAGES)
+def test_bad_message_is_named(serve, param, message):
+    assert error_of(chat(serve(), messages=[message]), 400)["param"] == param
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"type": "browser"},
+        {"type": "function"},
+        {"type": "function", "function": {"name": "a b"}},
+        {"type": "function", "function": {"name": "a", "parameters": []}},
+        {"type": "function", "function": {"name": "a", "parameters": {"type": "string"}}},
+        {"type": "function", "function": {"name": "a", "parameters": {"properties": {"x": 3}}}},
+        {"type": "function", "function": {"name": "a", "parameters": {"properties": []}}},
+        {"type": "function", "function": {"name": "a", "parameters": {"required": [1]}}},
+        {"type": "function", "function": {"name": "a", "strict": True}},
+        {"type": "function", "function": {"name": "a", "description": "x" * 70_000}},
+    ],
+)
+def test_bad_tool_is_a_400(serve, tool):
+    assert error_of(chat(serve(), tools=[tool]), 400)["param"].startswith("tools[0]")
+
+
+def test_tools_for_a_model_that_calls_none_are_refused(serve):
+    assert error_of(chat(serve(FakeEngine(chat_format="plain")), tools=TOOLS), 400)["param"] == "tools"
+
+
+BAD_BODIES = {
+    "empty": b"",
+    "blank": b"  ",
+    "list": b"[]",
+    "null": b"null",
+    "cut": b'{"messages": [',
+    "nan": b'{"temperature": NaN}',
+    "infinity": b'{"temperature": -Infinity}',
+    "1e999": b'{"temperature": 1e999}',
+    "digits": b'{"seed": ' + b"1" * 5000 + b"}",
+    "duplicate": b'{"a": 1, "a": 2}',
+    "utf-8": b'{"a": "\xff"}',
+    "surrogate": b'{"messages": [{"role": "user", "content": "\\ud800"}]}',
+    "surrogate key": b'{"\\ud800": 1}',
+    "deep": b'{"a": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+    "rather deep": b'{"a": ' + b"[" * 90 + b"]" * 90 + b"}",
+}
+
+
+@pytest.mark.parametrize("body", BAD_BODIES.values(), ids=BAD_BODIES)
+def test_malformed_body_is_a_400_in_json(serve, body):
+    response = serve().post("/v1/chat/completions", data=body, content_type="application/json")
+    assert error_of(response, 400)["code"] == "invalid_json"
+
+
+def test_other_content_types_are_a_415(serve):
+    client = serve()
+    body = json.dumps(HELLO)
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
+        error_of(client.post("/v1/chat/completions", data=body, content_type=kind), 415)
+    response = client.post(
+        "/v1/completions", data=body, content_type="application/json", headers={"Content-Encoding": "gzip"}
+    )
+    error_of(response, 415)
+    typed = client.post("/v1/chat/completions", data=body, content_type="application/json; charset=utf-8")
+    assert typed.status_code == 200
+
+
+def test_errors_of_flask_are_json_too(serve):
+    client = serve()
+    error_of(client.get("/nowhere"), 404)
+    error_of(client.get("/v1//models"), 404)
+    error_of(client.options("/v1/models"), 405)
+    assert "POST" in client.get("/v1/chat/completions").headers["Allow"]
+    error_of(client.get("/v1/chat/completions"), 405)
+    error_of(client.post("/v1/chat/completions", data=b"x" * ((4 << 20) + 1), content_type="application/json"), 413)
+
+
+def test_bug_is_a_500_without_details(serve, monkeypatch):
+    engine = FakeEngine()
+    monkeypatch.setattr(engine, "encode_chat", lambda *_: 1 / 0)
+    error = error_of(chat(serve(engine)), 500)
+    assert error["code"] == "internal_error"
+    assert "division" not in error["message"]
+
+
+def test_unknown_model_is_a_404(serve):
+    assert error_of(chat(serve(), model="gpt-4o"), 404)["code"] == "model_not_found"
+
+
+def test_context_limit(serve):
+    client = serve(FakeEngine(lambda prompt: ["a"] * 100, context_length=30))
+    room = 30 - len("<|user|><|assistant|>")
+    assert chat(client, messages=[{"role": "user", "content": "x" * room}], max_tokens=1).status_code == 200
+    error = error_of(chat(client, messages=[{"role": "user", "content": "x" * (room + 1)}]), 400)
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+    assert error_of(client.post("/v1/completions", json={"prompt": "x" * 31}), 400)["param"] == "prompt"
+    assert "31" in error["message"]
+    assert "30" in error["message"]
+
+
+def test_template_refusal_is_a_400(serve, monkeypatch):
+    engine = FakeEngine()
+
+    def refuse(*_):
+        raise MoedgeError("the chat template refuses these messages: roles must alternate")
+
+    monkeypatch.setattr(engine, "encode_chat", refuse)
+    assert "alternate" in error_of(chat(serve(engine)), 400)["message"]
+
+
+@pytest.mark.parametrize("prompt", [None, "", [], ["a", "b"], [1, "a"], [-1], [1.5], [True], 7, [0x110000]])
+def test_bad_prompt_is_named(serve, prompt):
+    assert error_of(serve().post("/v1/completions", json={"prompt": prompt}), 400)["param"] == "prompt"
+
+
+def test_completion_fields_that_cannot_be_honoured(serve):
+    for name, value in {"echo": True, "best_of": 2, "suffix": "x", "logprobs": 1}.items():
+        response = serve().post("/v1/completions", json={"prompt": "x", name: value})
+        assert error_of(response, 400)["param"] == name
