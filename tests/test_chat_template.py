@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bundle import write_tiny_bundle
+from transformers.utils import chat_template_utils
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.chat_template import MAX_CHARACTERS, ChatTemplate
@@ -195,7 +196,6 @@ CONVERSATION = [
 
 
 def test_text_is_that_of_transformers():
-    chat_template_utils = pytest.importorskip("transformers.utils.chat_template_utils")
     tools = [{"type": "function", "function": {"name": "é", "parameters": {"type": "object"}}}]
     (expected,), _ = chat_template_utils.render_jinja_template(
         [CONVERSATION], tools=tools, chat_template=KIMI, add_generation_prompt=True

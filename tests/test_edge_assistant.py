@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
+import torch
+from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "edge_assistant"
 CHECKPOINT = EXAMPLE / "checkpoint"
 MODULES = [file.stem for file in EXAMPLE.glob("*.py")]
 SPELLINGS = {"on", "off", "open", "close", "closed", "lock", "unlock", "locked", "unlocked"}  # of declared enums
-
-torch = pytest.importorskip("torch")
-tokenizers = pytest.importorskip("tokenizers")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -160,10 +160,9 @@ def test_loss_falls_on_the_last_turn_of_the_assistant_only(tokenizer: Any, train
 def test_packed_codes_are_those_of_compressed_tensors() -> None:
     import store
 
-    helpers = pytest.importorskip("compressed_tensors.compressors.pack_quantized.helpers")
     codes = torch.randint(-8, 8, (6, 64), dtype=torch.int8)
     words = store.pack(codes)
-    assert torch.equal(words, helpers.pack_to_int32(codes, 4))
+    assert torch.equal(words, pack_to_int32(codes, 4))
     assert torch.equal(store.unpack(words), codes)
     assert store.pack(torch.tensor([[-8, -7, -1, 0, 1, 2, 6, 7]])).numpy().tobytes() == bytes.fromhex("1087a9fe")
 
