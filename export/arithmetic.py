@@ -1,10 +1,11 @@
-"""Standard-ONNX pieces that both lowerings use: norms, SwiGLU, attention over a past and new rows kept apart."""
+"""Standard-ONNX pieces that both lowerings use: norms, gates, masks, attention over a past and new rows kept apart."""
 
 import numpy as np
 import onnx_ir as ir
 
 from moedge.export.builder import Builder
-from moedge.export.lowering import CachePort, Positions
+from moedge.export.lowering import Bias, CachePort, Norm, Positions
+from moedge.export.model_config import Gate
 from moedge.runtime.manifest import CacheTensor
 
 FLOAT = ir.TensorType(ir.DataType.FLOAT)
@@ -18,9 +19,26 @@ def rms_norm(b: Builder, x: ir.Value, weight: ir.Value, eps: float) -> ir.Value:
     return b.op("Mul", b.op("Div", x, root), weight)
 
 
-def swiglu(b: Builder, gate: ir.Value, up: ir.Value) -> ir.Value:
-    """gate · sigmoid(gate) · up."""
-    return b.op("Mul", b.op("Mul", gate, b.op("Sigmoid", gate)), up)
+def normalise(b: Builder, x: ir.Value, norm: Norm) -> ir.Value:
+    """RMSNorm, or LayerNorm where there is a bias."""
+    if norm.bias is None:
+        return rms_norm(b, x, norm.weight, norm.eps)
+    return b.op("LayerNormalization", x, norm.weight, norm.bias, attributes={"axis": -1, "epsilon": norm.eps})
+
+
+def gated(b: Builder, gate: ir.Value, up: ir.Value, how: Gate) -> ir.Value:
+    """gate · sigmoid(alpha gate) · (up + beta), both held within the limit first; see `Gate`."""
+    if how.limit is not None:
+        low, high = (b.constant(np.array(v, np.float32)) for v in (-how.limit, how.limit))
+        gate, up = b.op("Min", gate, high), b.op("Clip", up, low, high)
+    if how.beta:
+        up = b.op("Add", up, b.constant(np.array(how.beta, np.float32)))
+    return b.op("Mul", b.op("Mul", gate, b.op("Sigmoid", scaled_by(b, gate, how.alpha))), up)
+
+
+def scaled_by(b: Builder, x: ir.Value, factor: float) -> ir.Value:
+    """x · factor, without a node where it is 1."""
+    return x if factor == 1.0 else b.op("Mul", x, b.constant(np.array(factor, np.float32)))
 
 
 def lengths(b: Builder, attention_mask: ir.Value, input_ids: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
@@ -33,21 +51,53 @@ def lengths(b: Builder, attention_mask: ir.Value, input_ids: ir.Value) -> tuple[
     return past, new, total, positions
 
 
-def causal_bias(b: Builder, new: ir.Value, heads: int) -> ir.Value:
-    """0 where a new token may look at a new token, -inf where it may not: [heads * s, s], the same for every head."""
+def table_rows(b: Builder, positions: ir.Value, total: ir.Value, switch: int) -> ir.Value:
+    """The rows of the rotary tables for these positions: `switch` further down once there are more tokens than that."""
+    if not switch:
+        return positions
+    longer = b.op("Cast", b.op("Greater", total, b.ints(switch)), attributes={"to": ir.DataType.INT64.value})
+    return b.op("Add", positions, b.op("Mul", longer, b.ints(switch)))
+
+
+def causal_bias(b: Builder, new: ir.Value, heads: int) -> Bias:
+    """Any past token may be looked at, and of the new ones those not after the looking one; for `heads` query heads."""
     square = b.op("Concat", new, new, attributes={"axis": 0})
     lowest = b.op("Expand", b.constant(np.array([-np.inf], np.float32)), square)
     above = b.op("Trilu", lowest, b.constant(np.array(1, np.int64)), attributes={"upper": 1})
-    tall = b.op("Concat", b.ints(heads), new, new, attributes={"axis": 0})
-    each = b.op("Expand", above, tall)
-    flat = b.op("Concat", b.ints(-1), new, attributes={"axis": 0})
-    return b.op("Reshape", each, flat)
+    return Bias(None, _for_heads(b, above, new, new, heads))
 
 
-def rows_port(layer: int, name: str, width: int) -> tuple[ir.Value, CacheTensor]:
+def window_bias(b: Builder, past: ir.Value, new: ir.Value, positions: ir.Value, heads: int, window: int) -> Bias:
+    """As `causal_bias`, but only the last `window` positions, the looking one's included, may be looked at."""
+    zero, step = b.constant(np.array(0, np.int64)), b.constant(np.array(1, np.int64))
+    old = b.op("Range", zero, b.op("Squeeze", past, b.ints(0)), step)  # [t]
+    here = b.op("Unsqueeze", positions, b.ints(-1))  # [s, 1]
+    far, near = (b.op("Sub", here, b.op("Unsqueeze", seen, b.ints(0))) for seen in (old, positions))
+    widest = b.constant(np.array(window, np.int64))
+    hidden = b.op("Or", b.op("Less", near, zero), b.op("GreaterOrEqual", near, widest))
+    return Bias(
+        _for_heads(b, _barred(b, b.op("GreaterOrEqual", far, widest)), new, past, heads),
+        _for_heads(b, _barred(b, hidden), new, new, heads),
+    )
+
+
+def _barred(b: Builder, where: ir.Value) -> ir.Value:
+    """-inf where true, 0 elsewhere."""
+    return b.op("Where", where, b.constant(np.array(-np.inf, np.float32)), b.constant(np.array(0, np.float32)))
+
+
+def _for_heads(b: Builder, bias: ir.Value, new: ir.Value, width: ir.Value, heads: int) -> ir.Value:
+    """[s, width] repeated for every head: [heads * s, width], for a width of 0 too."""
+    shape = b.op("Concat", b.ints(heads), new, width, attributes={"axis": 0})
+    flat = b.op("Concat", b.op("Mul", new, b.ints(heads)), width, attributes={"axis": 0})
+    return b.op("Reshape", b.op("Expand", bias, shape), flat, attributes={"allowzero": 1})
+
+
+def rows_port(layer: int, name: str, width: int, window: int = 0) -> tuple[ir.Value, CacheTensor]:
     """The input and the manifest's entry of a cache of layout `rows`."""
-    past = ir.Value(name=f"past_key_values.{layer}.{name}", type=FLOAT, shape=ir.Shape([1, "past_length", width]))
-    return past, CacheTensor(past.name or "", f"present.{layer}.{name}", "rows", (width,))
+    rows = window or "past_length"
+    past = ir.Value(name=f"past_key_values.{layer}.{name}", type=FLOAT, shape=ir.Shape([1, rows, width]))
+    return past, CacheTensor(past.name or "", f"present.{layer}.{name}", "rows", (width,), window)
 
 
 def present(b: Builder, cache: list[CachePort], past: ir.Value, tensor: CacheTensor, rows: ir.Value) -> ir.Value:
@@ -60,16 +110,27 @@ def present(b: Builder, cache: list[CachePort], past: ir.Value, tensor: CacheTen
 
 
 def attend(
-    b: Builder, q: ir.Value, keys: tuple[ir.Value, ir.Value], values: tuple[ir.Value, ir.Value], where: Positions
+    b: Builder,
+    q: ir.Value,
+    keys: tuple[ir.Value, ir.Value],
+    values: tuple[ir.Value, ir.Value],
+    where: Positions,
+    bias: Bias,
+    sinks: ir.Value | None = None,
 ) -> ir.Value:
     """Softmax attention of q [g, h * s, d] over past and new keys [g, t, d], [g, s, d], each scored by itself.
 
-    The scores are joined, never the keys, so the cache is read where it lies. Returns [g, h * s, width of the values].
+    The scores are joined, never the keys, so the cache is read where it lies. `sinks` [g, h * s, 1] take part in the
+    softmax and weigh nothing. Returns [g, h * s, width of the values].
     """
-    scores = [b.op("MatMul", q, b.op("Transpose", k, attributes={"perm": [0, 2, 1]})) for k in keys]
-    joined = b.op("Concat", scores[0], b.op("Add", scores[1], where.causal_bias), attributes={"axis": -1})
-    sizes = b.op("Concat", where.past_length, where.new_length, attributes={"axis": 0})
-    past, new = b.ops(
-        "Split", b.op("Softmax", joined, attributes={"axis": -1}), sizes, attributes={"axis": -1}, outputs=2
+    old, fresh = (b.op("MatMul", q, b.op("Transpose", k, attributes={"perm": [0, 2, 1]})) for k in keys)
+    scores = [old if bias.past is None else b.op("Add", old, bias.past), b.op("Add", fresh, bias.new)]
+    sizes = [where.past_length, where.new_length]
+    if sinks is not None:
+        scores.append(sinks)
+        sizes.append(b.ints(1))
+    joined = b.op("Softmax", b.op("Concat", *scores, attributes={"axis": -1}), attributes={"axis": -1})
+    past, new, *_ = b.ops(
+        "Split", joined, b.op("Concat", *sizes, attributes={"axis": 0}), attributes={"axis": -1}, outputs=len(sizes)
     )
     return b.op("Add", b.op("MatMul", past, values[0]), b.op("MatMul", new, values[1]))

@@ -1,30 +1,29 @@
-"""Both kinds of attention: grouped-query, and multi-head latent with the up-projections absorbed.
-
-Latent attention (DeepSeek-V2, arXiv:2405.04434): keys and values of all heads are linear in one latent row c, so
-    q·k = (q W_uk)·c,    sum p v = (sum p c) W_uv,
-and the cache holds only c beside the rotated part of the key: kv_lora_rank + qk_rope_head_dim numbers a token.
-"""
+"""What mixes tokens in a layer: grouped-query attention; latent attention and convolution have files of their own."""
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from moedge.export.arithmetic import attend, present, rms_norm, rows_port
 from moedge.export.checkpoint import Checkpoint
+from moedge.export.convolution import short_convolution
+from moedge.export.latent import latent_attention
 from moedge.export.lowering import Lowering, Positions
-from moedge.export.matrices import Matrix, Reordered, Stored, halves_order, stack
+from moedge.export.matrices import Reordered, halves_order, stack
 from moedge.export.model_config import GroupedQuery, ModelConfig, MultiHeadLatent
-
-GROUP = "attention"
+from moedge.export.projections import ATTENTION, Order, biased, output_projection, vector_norm
+from moedge.export.stored import stored
 
 
 def attention(
     low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int, x: ir.Value, where: Positions
 ) -> ir.Value:
-    """Self-attention of layer `layer` over normed hidden states x [s, hidden_size], output projection included."""
+    """What layer `layer` adds to its normed hidden states x [s, hidden_size] from other tokens."""
+    if model.convolution is not None and layer in model.convolution.layers:
+        return short_convolution(low, checkpoint, model, model.convolution, layer, x)
     name = model.names.attention.format(layer=layer)
     with low.builder.scope(name):
         if isinstance(model.attention, MultiHeadLatent):
-            return _latent(low, checkpoint, model, model.attention, layer, name, x, where)
+            return latent_attention(low, checkpoint, model, model.attention, layer, name, x, where)
         return _grouped(low, checkpoint, model, model.attention, layer, name, x, where)
 
 
@@ -41,118 +40,41 @@ def _grouped(
     b, dim = low.builder, config.head_dim
     heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
     parts = {f"{name}.{p}_proj": n * dim for p, n in zip("qkv", heads, strict=True)}
-    weights = stack([Stored(ckpt, part, (rows, model.hidden_size)) for part, rows in parts.items()])
-    joined = low.linear("qkv_proj", x, weights, GROUP)
-    if config.bias:
-        joined = _biased(low, ckpt, joined, "qkv_proj", parts)
-    sizes = b.ints(*parts.values())
-    split = b.ops("Split", joined, sizes, attributes={"axis": -1}, outputs=3)
-    q, k, v = (b.op("Reshape", t, b.ints(0, n, dim)) for t, n in zip(split, heads, strict=True))  # [s, heads, dim]
-    if config.qk_norm:
-        q = _norm(low, ckpt, f"{name}.q_norm.weight", q, dim, model.rms_norm_eps)
-        k = _norm(low, ckpt, f"{name}.k_norm.weight", k, dim, model.rms_norm_eps)
-    out = low.grouped_query(layer, q, k, v, config, model.rope, where)
-    return _output(low, ckpt, model, name, out, config.num_heads * dim, config.output_bias)
-
-
-def _latent(
-    low: Lowering,
-    ckpt: Checkpoint,
-    model: ModelConfig,
-    config: MultiHeadLatent,
-    layer: int,
-    name: str,
-    x: ir.Value,
-    where: Positions,
-) -> ir.Value:
-    b, heads = low.builder, config.num_heads
-    nope, rotary, rank = config.qk_nope_head_dim, config.qk_rope_head_dim, config.kv_lora_rank
-    hidden = model.hidden_size
-    down = _halved(ckpt, f"{name}.kv_a_proj_with_mqa", hidden, 1, rank, rotary, model)
-    if config.q_lora_rank is None:
-        first, width = _halved(ckpt, f"{name}.q_proj", hidden, heads, nope, rotary, model), heads * (nope + rotary)
-    else:
-        first, width = Stored(ckpt, f"{name}.q_a_proj", (config.q_lora_rank, hidden)), config.q_lora_rank
-    joined = low.linear("q_kv_a_proj", x, stack([first, down]), GROUP)
-    if config.bias:
-        joined = _latent_bias(low, ckpt, joined, name, config, model)
-    q, latent, k_rot = b.ops("Split", joined, b.ints(width, rank, rotary), attributes={"axis": -1}, outputs=3)
-    if config.q_lora_rank is not None:
-        q = _norm(low, ckpt, f"{name}.q_a_layernorm.weight", q, width, config.latent_norm_eps)
-        up = _halved(ckpt, f"{name}.q_b_proj", width, heads, nope, rotary, model)
-        q = low.linear("q_b_proj", q, up, GROUP)
-    q = b.op("Reshape", q, b.ints(0, heads, nope + rotary))
-    q_nope, q_rot = b.ops("Split", q, b.ints(nope, rotary), attributes={"axis": -1}, outputs=2)
-    up_keys, up_values = _absorbed(low, ckpt, name, config)
-    q_nope = b.op("MatMul", b.op("Transpose", q_nope, attributes={"perm": [1, 0, 2]}), up_keys)  # [heads, s, rank]
-    q_rot = b.op("Transpose", low.rope(q_rot, heads, model.rope, where), attributes={"perm": [1, 0, 2]})
-    q = b.op("Concat", q_nope, q_rot, attributes={"axis": -1})  # [heads, s, latent_width]
-    q = b.op("Mul", q, b.constant(np.array(config.scale, np.float32)))
-    q = b.op("Reshape", q, b.ints(1, -1, config.latent_width))  # [1, heads * s, latent_width]
-    k_rot = low.rope(b.op("Reshape", k_rot, b.ints(0, 1, rotary)), 1, model.rope, where)
-    latent = _norm(low, ckpt, f"{name}.kv_a_layernorm.weight", latent, rank, config.latent_norm_eps)
-    row = b.op("Concat", latent, b.op("Reshape", k_rot, b.ints(0, rotary)), attributes={"axis": -1})
-    past, tensor = rows_port(layer, "latent", config.latent_width)
-    rows = (past, present(b, low.cache, past, tensor, row))
-    out = attend(b, q, rows, rows, where)  # [1, heads * s, latent_width]
-    mixed = b.op("Slice", out, b.ints(0), b.ints(rank), b.ints(-1))
-    shape = b.op("Concat", b.ints(heads), where.new_length, b.ints(rank), attributes={"axis": 0})
-    values = b.op("MatMul", b.op("Reshape", mixed, shape), up_values)  # [heads, s, v]
-    out = b.op(
-        "Reshape", b.op("Transpose", values, attributes={"perm": [1, 0, 2]}), b.ints(0, heads * config.v_head_dim)
-    )
-    return _output(low, ckpt, model, name, out, heads * config.v_head_dim, config.bias)
-
-
-def _absorbed(low: Lowering, ckpt: Checkpoint, name: str, config: MultiHeadLatent) -> tuple[ir.Value, ir.Value]:
-    """W_uk [heads, nope, rank] and W_uv [heads, rank, v] out of kv_b_proj [heads * (nope + v), rank], kept in fp32."""
-    nope, rank = config.qk_nope_head_dim, config.kv_lora_rank
-    rows = config.num_heads * (nope + config.v_head_dim)
-    weight = Stored(ckpt, f"{name}.kv_b_proj", (rows, rank)).read(0, rows)
-    weight = weight.reshape(config.num_heads, nope + config.v_head_dim, rank)
-    keys = low.builder.matrix(f"{name}.kv_b_proj.keys", np.ascontiguousarray(weight[:, :nope]), GROUP)
-    values = np.ascontiguousarray(weight[:, nope:].transpose(0, 2, 1))
-    return keys, low.builder.matrix(f"{name}.kv_b_proj.values", values, GROUP)
-
-
-def _halved(
-    ckpt: Checkpoint, name: str, columns: int, heads: int, plain: int, rotary: int, model: ModelConfig
-) -> Matrix:
-    """A projection to heads of `plain` and `rotary` rows, these paired as halves, whatever the checkpoint pairs."""
-    stored = Stored(ckpt, name, (heads * (plain + rotary), columns))
-    return Reordered(stored, halves_order(heads, plain, rotary)) if model.rope.interleaved else stored
-
-
-def _norm(low: Lowering, ckpt: Checkpoint, name: str, x: ir.Value, width: int, eps: float) -> ir.Value:
-    weight = low.builder.vector(name, ckpt.read_parameter(name, width), "norms")
-    return rms_norm(low.builder, x, weight, eps)
-
-
-def _latent_bias(
-    low: Lowering, ckpt: Checkpoint, joined: ir.Value, name: str, config: MultiHeadLatent, model: ModelConfig
-) -> ir.Value:
-    """Biases of the down-projections, in the order of the rows; without q_lora_rank the query has none."""
-    heads, nope, rotary = config.num_heads, config.qk_nope_head_dim, config.qk_rope_head_dim
-    down = ckpt.read_parameter(f"{name}.kv_a_proj_with_mqa.bias", config.latent_width)
+    matrices = [stored(ckpt, part, (rows, model.hidden_size)) for part, rows in parts.items()]
+    orders: list[Order] = [None, None, None]
     if model.rope.interleaved:
-        down = down[halves_order(1, config.kv_lora_rank, rotary)]
-    if config.q_lora_rank is None:
-        first = np.zeros(heads * (nope + rotary), np.float32)
-    else:
-        first = ckpt.read_parameter(f"{name}.q_a_proj.bias", config.q_lora_rank)
-    bias = low.builder.vector(f"{name}.q_kv_a_proj.bias", np.concatenate([first, down]), GROUP)
-    return low.builder.op("Add", joined, bias)
+        orders[:2] = (_paired(n, config, model) for n in heads[:2])
+    weights = [m if order is None else Reordered(m, order) for m, order in zip(matrices, orders, strict=True)]
+    joined = low.linear("qkv_proj", x, stack(weights), ATTENTION)
+    if config.bias:
+        joined = biased(low, ckpt, joined, "qkv_proj", parts, orders)
+    q, k, v = b.ops("Split", joined, b.ints(*parts.values()), attributes={"axis": -1}, outputs=3)
+    if config.qk_norm == "whole":
+        q = _qk_norm(low, ckpt, model, name, "q", q, config.num_heads * dim)
+        k = _qk_norm(low, ckpt, model, name, "k", k, config.num_kv_heads * dim)
+    if config.clip is not None:
+        bounds = [b.constant(np.array(v, np.float32)) for v in (-config.clip, config.clip)]
+        q, k, v = (b.op("Clip", t, *bounds) for t in (q, k, v))
+    q, k, v = (b.op("Reshape", t, b.ints(0, n, dim)) for t, n in zip((q, k, v), heads, strict=True))  # [s, heads, dim]
+    if config.qk_norm == "head":
+        q = _qk_norm(low, ckpt, model, name, "q", q, dim)
+        k = _qk_norm(low, ckpt, model, name, "k", k, dim)
+    sinks = None
+    if config.sinks:
+        sinks = b.vector(f"{name}.sinks", ckpt.read_parameter(f"{name}.sinks", config.num_heads), ATTENTION)
+    out = low.grouped_query(layer, (q, k, v), config, model.rope, sinks, where)
+    return output_projection(low, ckpt, model, name, out, config.num_heads * dim, config.output_bias)
 
 
-def _biased(low: Lowering, ckpt: Checkpoint, x: ir.Value, name: str, parts: dict[str, int]) -> ir.Value:
-    """x + the biases of `parts`, whose rows stand there, one after the other."""
-    bias = np.concatenate([ckpt.read_parameter(f"{part}.bias", rows) for part, rows in parts.items()])
-    return low.builder.op("Add", x, low.builder.vector(low.builder.scoped(f"{name}.bias"), bias, GROUP))
+def _paired(heads: int, config: GroupedQuery, model: ModelConfig) -> NDArray[np.int64]:
+    """The order of rows that turns neighbouring rotary pairs into halves."""
+    if model.rope.dim != config.head_dim:
+        raise AssertionError("no family rotates neighbours in a part of a head")
+    return halves_order(heads, 0, model.rope.dim)
 
 
-def _output(
-    low: Lowering, ckpt: Checkpoint, model: ModelConfig, name: str, x: ir.Value, width: int, bias: bool
+def _qk_norm(
+    low: Lowering, ckpt: Checkpoint, model: ModelConfig, name: str, which: str, x: ir.Value, width: int
 ) -> ir.Value:
-    name, hidden = f"{name}.o_proj", model.hidden_size
-    out = low.linear("o_proj", x, Stored(ckpt, name, (hidden, width)), GROUP)
-    return _biased(low, ckpt, out, "o_proj", {name: hidden}) if bias else out
+    part = model.names.q_norm if which == "q" else model.names.k_norm
+    return vector_norm(low, ckpt, f"{name}.{part}.weight", x, width, model.norm_eps)

@@ -92,6 +92,7 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
         progress.on_total(source.nbytes())
         config = Config(source.config, str(checkpoint / "config.json"))
         model = read_model_config(config)
+        source.rename(model.names.renamed)
         refuse_unreadable(source, config, model.names.ignored)
         context = _context(options, model)
         talking = read_talking(source)

@@ -33,6 +33,7 @@ class Checkpoint:
         self.config = self.read_json("config.json")
         self._shard_of = _index(folder)
         self._consumed: set[str] = set()
+        self._stored_as: dict[str, str] = {}  # of renamed tensors
         self._open: tuple[str, Any] | None = None
         self._read_since_open = 0
         self._headers: dict[str, tuple[tuple[int, ...], str]] = {}
@@ -55,6 +56,20 @@ class Checkpoint:
 
     def __contains__(self, name: str) -> bool:
         return name in self._shard_of
+
+    def rename(self, renamed: Iterable[tuple[str, str]]) -> None:
+        """Replace these regular expressions in tensor names from now on; MoedgeError if two would share a name."""
+        rules = tuple(renamed)
+        for old in [*self._shard_of] if rules else ():
+            new = old
+            for pattern, replacement in rules:
+                new = re.sub(pattern, replacement, new)
+            if new == old:
+                continue
+            if new in self._shard_of:
+                raise MoedgeError(f"{self.folder} holds {old} and {new}, which are the same: keep one.")
+            self._shard_of[new], self._headers[new] = self._shard_of.pop(old), self._headers.pop(old)
+            self._stored_as[new] = old
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor; MoedgeError if the checkpoint has none of that name."""
@@ -81,12 +96,13 @@ class Checkpoint:
         self._require(name)
         self._consumed.add(name)
         shape = self._headers[name][0]
+        stored = self._stored_as.get(name, name)
         reader = self._shard(self._shard_of[name])
         try:
             if not shape:
-                return np.asarray(reader.get_tensor(name))
+                return np.asarray(reader.get_tensor(stored))
             stop = shape[0] if stop is None else stop
-            array = np.array(reader.get_slice(name)[start:stop])
+            array = np.array(reader.get_slice(stored)[start:stop])
         except SafetensorError as error:
             raise MoedgeError(
                 f"{name} cannot be read from {self._shard_of[name]} ({error}): download it again."

@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.model_config import Rope, Yarn
 
 
 class Config:
@@ -12,7 +11,7 @@ class Config:
 
     def __init__(self, data: dict[str, Any], source: str = "config.json") -> None:
         self._data = data
-        self._source = source
+        self.source = source
 
     def has(self, key: str) -> bool:
         """Whether the key is there with a value other than null."""
@@ -23,7 +22,7 @@ class Config:
         value = self._data.get(key) or {}
         if not isinstance(value, dict):
             raise self._wrong(key, value, "a JSON object")
-        return Config(value, f"{self._source}: {key}")
+        return Config(value, f"{self.source}: {key}")
 
     def sections(self, key: str) -> list["Config"]:
         """The JSON objects that are the values of a section."""
@@ -37,6 +36,20 @@ class Config:
             raise self._wrong(key, value, "a list of whole numbers")
         return value
 
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """A list of numbers, with at least one."""
+        value = self._data.get(key)
+        if not isinstance(value, list) or not value or not all(_is_number(item) for item in value):
+            raise self._wrong(key, value, "a list of numbers")
+        return tuple(float(item) for item in value)
+
+    def texts(self, key: str) -> list[str]:
+        """A list of strings; empty where it is null or absent."""
+        value = self._data.get(key) or []
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self._wrong(key, value, "a list of strings")
+        return value
+
     def integer(self, key: str, default: int | None = None, least: int = 1) -> int:
         """A whole number, not below `least`."""
         value = self._get(key, default)
@@ -47,7 +60,7 @@ class Config:
     def number(self, key: str, default: float | None = None) -> float:
         """A number."""
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not _is_number(value):
             raise self._wrong(key, value, "a number")
         return float(value)
 
@@ -65,49 +78,34 @@ class Config:
             raise self._wrong(key, value, "a string")
         return value
 
+    def refuse(self, key: str, why: str) -> MoedgeError:
+        """The error for a value that is well-formed and cannot be honoured."""
+        return MoedgeError(f"{self.source} asks for {key} = {self._data.get(key)!r}: {why}.")
+
+    def require_each(self, key: str, *allowed: str) -> None:
+        """Refuse a list of strings that holds any but these."""
+        for item in self.texts(key):
+            if item not in allowed:
+                raise self.refuse(key, f"moedge supports only {' and '.join(map(repr, allowed))} here")
+
     def require(self, key: str, *allowed: Any) -> None:
         """Refuse any value but those that moedge computes; absent or null means the first of them."""
         value = self._data.get(key)
         if value is not None and value not in allowed:
             supported = " and ".join(map(repr, allowed))
-            raise MoedgeError(f"{self._source} asks for {key} = {value!r}: moedge supports only {supported} here.")
-
-    def rope(self, dim: int, interleaved: bool = False) -> Rope:
-        """Rotary embedding from `rope_parameters`, or from the older `rope_theta` and `rope_scaling`, which wins."""
-        newer = self.section("rope_parameters")
-        parameters = self.section("rope_scaling") if self._data.get("rope_scaling") else newer
-        theta = parameters.number("rope_theta", newer.number("rope_theta", self.number("rope_theta", 10000.0)))
-        if dim % 2 or theta <= 1:
-            raise MoedgeError(
-                f"{self._source} rotates {dim} dimensions by powers of {theta}, which cannot be: correct it."
-            )
-        for place in (self, parameters):
-            place.require("partial_rotary_factor", 1.0)
-        kind = "rope_type" if parameters.has("rope_type") else "type"
-        parameters.require(kind, "default", "yarn")
-        if parameters.text(kind, "default") == "default":
-            return Rope(theta, dim, interleaved)
-        longest = self.integer("max_position_embeddings")
-        original = parameters.integer("original_max_position_embeddings", longest)
-        yarn = Yarn(
-            factor=parameters.number("factor", longest / original),
-            original_max_position_embeddings=original,
-            beta_fast=parameters.number("beta_fast", 32.0),
-            beta_slow=parameters.number("beta_slow", 1.0),
-            mscale=parameters.number("mscale", 0.0),
-            mscale_all_dim=parameters.number("mscale_all_dim", 0.0),
-            attention_factor=parameters.number("attention_factor") if parameters.has("attention_factor") else None,
-            truncate=parameters.flag("truncate", True),
-        )
-        return Rope(theta, dim, interleaved, yarn)
+            raise MoedgeError(f"{self.source} asks for {key} = {value!r}: moedge supports only {supported} here.")
 
     def _get(self, key: str, default: Any) -> Any:
         value = self._data.get(key)
         if value is not None:
             return value
         if default is None:
-            raise MoedgeError(f"{self._source} has no {key}: it is not a complete configuration of this family.")
+            raise MoedgeError(f"{self.source} has no {key}: it is not a complete configuration of this family.")
         return default
 
     def _wrong(self, key: str, value: object, wanted: str) -> MoedgeError:
-        return MoedgeError(f"{self._source} has {key} = {value!r}, which is not {wanted}: correct it.")
+        return MoedgeError(f"{self.source} has {key} = {value!r}, which is not {wanted}: correct it.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

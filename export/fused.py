@@ -8,13 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from moedge.devices.errors import MoedgeError
-from moedge.export.arithmetic import FLOAT, causal_bias, lengths
+from moedge.export.arithmetic import FLOAT
 from moedge.export.builder import MICROSOFT, Attributes, Builder
+from moedge.export.grouped import plain_grouped_query, rotated
 from moedge.export.linear import StoredCodes, codes_of, scaled, scheme_for, store_quantized
-from moedge.export.lowering import CachePort, ExpertWeights, Positions, Routing
+from moedge.export.lowering import CachePort, ExpertBiases, ExpertWeights, Norm, Positions, Routing
 from moedge.export.matrices import Matrix
-from moedge.export.model_config import Experts, GroupedQuery, Rope
+from moedge.export.model_config import Experts, GroupedQuery, ModelConfig
+from moedge.export.positions import shared_positions
+from moedge.export.rope import Rope
 from moedge.export.weights_file import Region
 from moedge.quant.blocks import Codes, interleave_rows
 from moedge.quant.scheme import Scheme
@@ -36,20 +38,19 @@ class FusedLowering:
         self._scheme = scheme
         self._table: StoredCodes | None = None
         self._lengths: tuple[ir.Value, ir.Value] | None = None
+        self._switches = False  # LongRoPE has two sets of frequencies within the context
         # Until the first router has decided, activations stay fp32: its choices are then those of the exact twin.
         self._activations = FP32_ACTIVATIONS
 
-    def positions(
-        self, attention_mask: ir.Value, input_ids: ir.Value, rope: Rope, context: int, heads: int
-    ) -> Positions:
-        """Lengths, positions, mask, and the whole rotary tables [context, dim / 2], which the kernels index."""
+    def positions(self, attention_mask: ir.Value, input_ids: ir.Value, model: ModelConfig, context: int) -> Positions:
+        """Lengths, masks, and the whole rotary tables [context, dim / 2], which the kernels index."""
         b = self.builder
-        past, new, total, ids = lengths(b, attention_mask, input_ids)
-        cos, sin = (b.matrix(n, t, "rotary tables") for n, t in zip(("cos", "sin"), rope.tables(context), strict=True))
+        where, total = shared_positions(b, attention_mask, input_ids, model, context)
         total_32 = b.op("Cast", total, attributes={"to": ir.DataType.INT32.value})
         last = b.op("Sub", total_32, b.constant(np.array([1], np.int32)))
         self._lengths = last, b.op("Squeeze", total_32, b.ints(0))
-        return Positions(past, new, ids, causal_bias(b, new, heads), cos, sin)
+        self._switches = bool(model.rope.switches(context))
+        return where
 
     def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
         """GatherBlockQuantized over the same bytes that a tied head multiplies."""
@@ -84,12 +85,15 @@ class FusedLowering:
         scheme = scheme_for((matrix,), self._scheme, full, self.notes)
         return self._product(x, store_quantized(self.builder, full, matrix, scheme, group))
 
-    def add_norm(self, x: ir.Value, delta: ir.Value, weight: ir.Value, eps: float) -> tuple[ir.Value, ir.Value]:
-        """(RMSNorm(x + delta), x + delta) in one kernel."""
+    def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
+        """(norm(x + delta), x + delta) in one kernel."""
+        kernel, weights = "SkipSimplifiedLayerNormalization", [norm.weight]
+        if norm.bias is not None:
+            kernel, weights = "SkipLayerNormalization", [norm.weight, norm.bias]
         normed, _, _, total = self.builder.ops(
-            "SkipSimplifiedLayerNormalization",
-            *(x, delta, weight),
-            attributes={"epsilon": eps},
+            kernel,
+            *(x, delta, *weights),
+            attributes={"epsilon": norm.eps},
             outputs=4,
             domain=MICROSOFT,
         )
@@ -99,35 +103,53 @@ class FusedLowering:
         """RotaryEmbedding over [s, heads, dim]."""
         b = self.builder
         flat = b.op("Reshape", x, b.ints(1, -1, heads * rope.dim))
-        ids = b.op("Unsqueeze", where.position_ids, b.ints(0))
+        ids = b.op("Unsqueeze", where.rows, b.ints(0))
         turned = b.op("RotaryEmbedding", flat, ids, where.cos, where.sin, domain=MICROSOFT)
         return b.op("Reshape", turned, b.ints(-1, heads, rope.dim))
 
     def grouped_query(
-        self, layer: int, q: ir.Value, k: ir.Value, v: ir.Value, config: GroupedQuery, rope: Rope, where: Positions
+        self,
+        layer: int,
+        heads: tuple[ir.Value, ir.Value, ir.Value],
+        config: GroupedQuery,
+        rope: Rope,
+        sinks: ir.Value | None,
+        where: Positions,
     ) -> ir.Value:
-        """GroupQueryAttention, which rotates, and extends a shared cache buffer in place."""
+        """GroupQueryAttention, which extends a shared cache buffer in place and, where it can, rotates."""
         b, kv, dim = self.builder, config.num_kv_heads, config.head_dim
         if self._lengths is None:
             raise AssertionError("positions come before attention")
-        if dim % 16:
-            raise MoedgeError(
-                f"heads of {dim} do not fit the attention kernel, which wants a multiple of 16: use --experts if."
-            )
+        if dim % 8:
+            self.notes.append(f"attention: heads of {dim} do not fit ONNX Runtime's kernel, so plain operators run it")
+            return plain_grouped_query(self, layer, heads, config, rope, sinks, where)
+        q, k, v = heads
+        rotates = dim % 16 == 0 and rope.dim % 16 == 0 and not self._switches
+        if not rotates:
+            q = rotated(self, q, config.num_heads, dim, rope, where)
+            k = rotated(self, k, kv, dim, rope, where)
         flat = [b.op("Reshape", t, b.ints(1, -1, n * dim)) for t, n in ((q, config.num_heads), (k, kv), (v, kv))]
         ports = [self._shared_port(layer, name, kv, dim) for name in ("key", "value")]
+        inputs: list[ir.Value | None] = [*flat, *(past for past, _ in ports), *self._lengths]
+        inputs += [where.cos, where.sin] if rotates else [None, None]
+        inputs += [None, None, sinks]  # position_ids and attention_bias come before
+        while inputs[-1] is None:
+            inputs.pop()
+        attributes: Attributes = {"num_heads": config.num_heads, "kv_num_heads": kv, "scale": config.scale}
+        attributes["do_rotary"] = int(rotates)
+        if where.window is not None and config.window(layer):
+            attributes["local_window_size"] = config.window(layer)
         out, *presents = b.ops(
             "GroupQueryAttention",
-            *(*flat, *(past for past, _ in ports), *self._lengths, where.cos, where.sin),
-            attributes={"num_heads": config.num_heads, "kv_num_heads": kv, "do_rotary": 1, "scale": config.scale},
+            *inputs,
+            attributes=attributes,
             outputs=[b.scoped("context"), *(tensor.present for _, tensor in ports)],
             domain=MICROSOFT,
         )
         for (past, tensor), value in zip(ports, presents, strict=True):
             value.type, value.shape = FLOAT, past.shape
             self.cache.append(CachePort(tensor, past, value))
-        result: ir.Value = b.op("Reshape", out, b.ints(-1, config.num_heads * dim))
-        return result
+        return b.op("Reshape", out, b.ints(-1, config.num_heads * dim))
 
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """One QMoE node: the routing scale goes into the second projection, gate and up rows alternate."""
@@ -146,14 +168,25 @@ class FusedLowering:
             b.weights.account("routed experts", scheme.name, count, sum(r.nbytes for r in (*first, *second)))
             codes1, scales1, *zeros1 = (b.initializer(r.tensor) for r in first)
             codes2, scales2, *zeros2 = (b.initializer(r.tensor) for r in second)
-            inputs: list[ir.Value | None] = [x, routing.select, codes1, scales1, None, codes2, scales2]
-            if zeros1 or routing.weigh is not None:
-                inputs += [None, None, None, None, *(zeros1 or (None,)), *(zeros2 or (None,)), None, routing.weigh]
+            bias1, bias2 = self._expert_biases(weights.biases, routing.scale)
+            inputs: list[ir.Value | None] = [x, routing.select, codes1, scales1, bias1, codes2, scales2, bias2]
+            inputs += [None, None, None, *(zeros1 or (None,)), *(zeros2 or (None,)), None, routing.weigh]
             while inputs[-1] is None:
                 inputs.pop()
             return b.op(
                 "QMoE", *inputs, attributes=qmoe_attributes(scheme, config, routing.normalize), domain=MICROSOFT
             )
+
+    def _expert_biases(self, biases: ExpertBiases | None, scale: float) -> tuple[ir.Value | None, ir.Value | None]:
+        """Biases of both projections, gate and up alternating, the second with the routing scale; None without any."""
+        if biases is None:
+            return None, None
+        b = self.builder
+        first = np.stack([interleave_rows(gate, up) for gate, up in zip(biases.gate, biases.up, strict=True)])
+        return (
+            b.matrix(b.scoped("gate_up_proj.bias"), first, "routed experts"),
+            b.matrix(b.scoped("down_proj.bias"), biases.down * np.float32(scale), "routed experts"),
+        )
 
     def _expert_regions(
         self, name: str, shape: tuple[int, int], times: int, experts: int, scheme: Scheme
@@ -191,13 +224,14 @@ class FusedLowering:
 
 
 def qmoe_attributes(scheme: Scheme, config: Experts, normalize: bool) -> Attributes:
-    """QMoE's attributes for SiLU-gated experts in a scheme."""
-    return {
+    """QMoE's attributes for gated experts in a scheme."""
+    limit: Attributes = {} if config.gate.limit is None else {"swiglu_limit": config.gate.limit}
+    return limit | {
         "k": config.num_experts_per_tok,
         "activation_type": "swiglu",
         "swiglu_fusion": 1,
-        "activation_alpha": 1.0,
-        "activation_beta": 0.0,
+        "activation_alpha": config.gate.alpha,
+        "activation_beta": config.gate.beta,
         "expert_weight_bits": scheme.bits,
         "block_size": scheme.block,
         "normalize_routing_weights": int(normalize),

@@ -12,10 +12,19 @@ from typing import Protocol
 import onnx_ir as ir
 
 from moedge.export.builder import Builder
-from moedge.export.matrices import Matrix
-from moedge.export.model_config import Experts, GroupedQuery, Rope
+from moedge.export.matrices import F32, Matrix
+from moedge.export.model_config import Experts, GroupedQuery, ModelConfig
+from moedge.export.rope import Rope
 from moedge.quant.scheme import Scheme
 from moedge.runtime.manifest import CacheTensor
+
+
+@dataclass(frozen=True)
+class Bias:
+    """What is added to attention's scores: 0, or -inf where a token may not look. One row a query head and token."""
+
+    past: ir.Value | None  # [heads a key head * s, t]; None: every past token may be looked at
+    new: ir.Value  # [heads a key head * s, s]
 
 
 @dataclass(frozen=True)
@@ -24,29 +33,53 @@ class Positions:
 
     past_length: ir.Value  # int64 [1]
     new_length: ir.Value  # int64 [1]
-    position_ids: ir.Value  # int64 [s]
-    causal_bias: ir.Value  # [heads a key head * s, s]: 0 or -inf
+    rows: ir.Value  # int64 [s]: the rows of the rotary tables that belong to the new tokens
+    causal: Bias
+    window: Bias | None  # of the layers with a sliding window
     cos: ir.Value  # the whole table [context, dim / 2] or that of the new tokens [s, dim / 2], as the lowering wants
     sin: ir.Value
 
 
 @dataclass(frozen=True)
+class Norm:
+    """A normalisation of the last axis; with a bias it is LayerNorm, without RMSNorm."""
+
+    weight: ir.Value
+    bias: ir.Value | None
+    eps: float
+
+
+@dataclass(frozen=True)
 class Routing:
-    """A router's result, [s, num_experts] each; `weigh` None: softmax over the selected `select`."""
+    """A router's result, [s, num_experts] each; `weigh` None: softmax over the selected `select`.
+
+    The chosen weights are divided by (their sum + norm_eps) if `normalize`, then multiplied by `scale`.
+    """
 
     select: ir.Value
     weigh: ir.Value | None
     normalize: bool
     scale: float
+    norm_eps: float
 
 
 @dataclass(frozen=True)
 class ExpertWeights:
-    """The routed experts of a layer: one matrix an expert and projection."""
+    """The routed experts of a layer: one matrix an expert and projection, and biases if they have any."""
 
     gate: Sequence[Matrix]
     up: Sequence[Matrix]
     down: Sequence[Matrix]
+    biases: "ExpertBiases | None" = None
+
+
+@dataclass(frozen=True)
+class ExpertBiases:
+    """Biases of all experts of a layer, fp32: gate and up [experts, intermediate_size], down [experts, hidden_size]."""
+
+    gate: F32
+    up: F32
+    down: F32
 
 
 @dataclass(frozen=True)
@@ -66,10 +99,8 @@ class Lowering(Protocol):
     notes: list[str]
     expert_scheme: Scheme | None  # of the routed experts, once a layer of them was built
 
-    def positions(
-        self, attention_mask: ir.Value, input_ids: ir.Value, rope: Rope, context: int, heads: int
-    ) -> Positions:
-        """Lengths, positions, mask and rotary tables; `heads` is the number of query heads a key head serves."""
+    def positions(self, attention_mask: ir.Value, input_ids: ir.Value, model: ModelConfig, context: int) -> Positions:
+        """Lengths, positions, masks and rotary tables."""
         ...
 
     def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
@@ -84,20 +115,29 @@ class Lowering(Protocol):
         """x · Wᵀ."""
         ...
 
-    def add_norm(self, x: ir.Value, delta: ir.Value, weight: ir.Value, eps: float) -> tuple[ir.Value, ir.Value]:
-        """(RMSNorm(x + delta), x + delta)."""
+    def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
+        """(norm(x + delta), x + delta)."""
         ...
 
     def rope(self, x: ir.Value, heads: int, rope: Rope, where: Positions) -> ir.Value:
-        """Rotate [s, heads, dim] by position, halves paired."""
+        """Rotate [s, heads, rope.dim] by position, halves paired."""
         ...
 
     def grouped_query(
-        self, layer: int, q: ir.Value, k: ir.Value, v: ir.Value, config: GroupedQuery, rope: Rope, where: Positions
+        self,
+        layer: int,
+        heads: tuple[ir.Value, ir.Value, ir.Value],
+        config: GroupedQuery,
+        rope: Rope,
+        sinks: ir.Value | None,
+        where: Positions,
     ) -> ir.Value:
-        """Cached causal attention of q [s, heads, head_dim], k and v [s, kv_heads, head_dim], not yet rotated."""
+        """Cached causal attention [s, heads * head_dim] of q [s, heads, head_dim], k, v [s, kv_heads, head_dim].
+
+        q and k are not yet rotated; `sinks` [heads] take part in the softmax.
+        """
         ...
 
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
-        """The weighted sum of the routed experts' SwiGLU MLPs [s, hidden_size]."""
+        """The weighted sum of the routed experts' gated MLPs [s, hidden_size]."""
         ...

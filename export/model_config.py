@@ -1,85 +1,35 @@
 """What a model is, as values: the axes on which Mixture-of-Experts decoders differ, each a frozen dataclass.
 
 A family (export/families) reads a checkpoint's config.json into a `ModelConfig`; graph modules read nothing else.
+Where tensors stand in the checkpoint is tensor_names.py, rotary embedding rope.py.
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-
-@dataclass(frozen=True)
-class Yarn:
-    """YaRN scaling of rotary frequencies (Peng et al. 2023, arXiv:2309.00071), with DeepSeek's two mscales."""
-
-    factor: float
-    original_max_position_embeddings: int
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    mscale: float = 0.0
-    mscale_all_dim: float = 0.0
-    attention_factor: float | None = None
-    truncate: bool = True
-
-    def magnitude(self, mscale: float) -> float:
-        """0.1 · mscale · ln(factor) + 1, by which YaRN sharpens attention."""
-        return 1.0 if self.factor <= 1 else 0.1 * mscale * math.log(self.factor) + 1.0
-
-
-@dataclass(frozen=True)
-class Rope:
-    """Rotary position embedding over `dim` of each head; `interleaved` pairs neighbours instead of halves on disk."""
-
-    theta: float
-    dim: int
-    interleaved: bool = False
-    yarn: Yarn | None = None
-
-    def tables(self, length: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Cosines and sines [length, dim / 2] for positions 0 … length-1."""
-        exponents = np.arange(0, self.dim, 2, dtype=np.float32) / np.float32(self.dim)
-        inverse = (1.0 / np.float32(self.theta) ** exponents).astype(np.float32)
-        magnitude = 1.0
-        if self.yarn is not None:
-            inverse, magnitude = self._yarn(self.yarn, inverse)
-        angles = np.arange(length, dtype=np.float32)[:, None] * inverse
-        return (np.cos(angles) * magnitude).astype(np.float32), (np.sin(angles) * magnitude).astype(np.float32)
-
-    def _yarn(self, yarn: Yarn, inverse: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-        def dimension_of(rotations: float) -> float:
-            # the dimension whose wave turns that often over the original context
-            turns = yarn.original_max_position_embeddings / (rotations * 2 * math.pi)
-            return self.dim * math.log(turns) / (2 * math.log(self.theta))
-
-        low, high = dimension_of(yarn.beta_fast), dimension_of(yarn.beta_slow)
-        if yarn.truncate:
-            low, high = math.floor(low), math.ceil(high)
-        low, high = max(low, 0), min(high, self.dim - 1)
-        ramp = np.clip((np.arange(self.dim // 2) - low) / max(high - low, 1e-3), 0, 1)
-        scaled = inverse / yarn.factor * ramp + inverse * (1 - ramp)
-        if yarn.attention_factor is not None:
-            magnitude = yarn.attention_factor
-        elif yarn.mscale and yarn.mscale_all_dim:
-            magnitude = yarn.magnitude(yarn.mscale) / yarn.magnitude(yarn.mscale_all_dim)
-        else:
-            magnitude = yarn.magnitude(1.0)
-        return scaled.astype(np.float32), magnitude
+from moedge.export.rope import Rope
+from moedge.export.tensor_names import TensorNames
 
 
 @dataclass(frozen=True)
 class GroupedQuery:
-    """Grouped-query attention; `qk_norm` normalises each head of q and k before the rotation."""
+    """Grouped-query attention: q, k and v are projected, normalised, clipped, rotated, in this order."""
 
     num_heads: int
     num_kv_heads: int
     head_dim: int
     scale: float
-    qk_norm: bool = False
+    qk_norm: Literal["none", "head", "whole"] = "none"  # RMSNorm of each head of q and k, or of all heads as one vector
+    clip: float | None = None  # q, k and v are held within ± clip
     bias: bool = False  # on q, k, v
     output_bias: bool = False
+    sinks: bool = False  # a learnt score a head that takes part in the softmax and weighs nothing
+    sliding_window: int = 0  # a token looks at this many positions, its own included; 0: at all before it
+    sliding_layers: tuple[int, ...] = ()  # the layers that have the window
+
+    def window(self, layer: int) -> int:
+        """The window of that layer; 0: none."""
+        return self.sliding_window if layer in self.sliding_layers else 0
 
 
 @dataclass(frozen=True)
@@ -103,19 +53,49 @@ class MultiHeadLatent:
 
 
 @dataclass(frozen=True)
+class ShortConvolution:
+    """A gated causal convolution of each channel by itself, in the place of attention (LFM2, arXiv:2511.23404).
+
+    b, c, x = in_proj(h);  y_t = sum_j w_j (b x)_{t - kernel + 1 + j};  out = out_proj(c y).
+    """
+
+    kernel: int
+    layers: tuple[int, ...]
+    bias: bool = False
+
+
+@dataclass(frozen=True)
 class Router:
     """Which experts a token goes to and how much each counts.
 
-    scores = scoring(x · W); experts = top k of scores + correction bias, within the best groups;
-    weights = scores of those, divided by their sum if `normalize`, times `scale`.
+    logits = x · W (+ bias); scores = scoring(logits); experts = top k of scores + correction bias, within the best
+    groups; weights = scores of those, divided by (their sum + norm_eps) if `normalize`, times `scale`.
+    `sparsemixer` (Liu et al. 2024, arXiv:2409.12136) gives the n-th expert its softmax among those left whose logit is
+    within 2 · jitter_eps of it, relatively.
     """
 
-    scoring: Literal["softmax", "sigmoid"]
+    scoring: Literal["softmax", "sigmoid", "sparsemixer"]
     normalize: bool
+    bias: bool = False
     correction_bias: bool = False
     n_group: int = 1
     topk_group: int = 1
+    group_score: Literal["top2", "max"] = "top2"  # a group's score: the sum of its two best, or its best
+    norm_eps: float = 1e-20
     scale: float = 1.0
+    jitter_eps: float = 0.0
+
+
+@dataclass(frozen=True)
+class Gate:
+    """g · sigmoid(alpha g) · (u + beta) of a gate g and an up-projection u; with `limit`, g ≤ limit and |u| ≤ limit."""
+
+    alpha: float = 1.0
+    beta: float = 0.0
+    limit: float | None = None
+
+
+SILU = Gate()
 
 
 @dataclass(frozen=True)
@@ -126,44 +106,40 @@ class Experts:
     num_experts_per_tok: int
     intermediate_size: int
     router: Router
+    gate: Gate = SILU
+    bias: bool = False  # on the routed experts' projections
     shared_intermediate_size: int = 0
+    shared_gate: bool = False  # the shared experts' output is weighed by sigmoid(x · w)
 
 
 @dataclass(frozen=True)
-class TensorNames:
-    """Where tensors stand in the checkpoint; `{layer}` and `{expert}` are filled in. Weights end in `.weight`."""
+class Multipliers:
+    """Granite's constants: of the embedding, of what each block adds, and the divisor of the logits."""
 
-    embedding: str = "model.embed_tokens"
-    final_norm: str = "model.norm"
-    lm_head: str = "lm_head"
-    input_norm: str = "model.layers.{layer}.input_layernorm"
-    post_attention_norm: str = "model.layers.{layer}.post_attention_layernorm"
-    attention: str = "model.layers.{layer}.self_attn"
-    mlp: str = "model.layers.{layer}.mlp"
-    router: str = "model.layers.{layer}.mlp.gate"
-    correction_bias: str = "model.layers.{layer}.mlp.gate.e_score_correction_bias"
-    expert: str = "model.layers.{layer}.mlp.experts.{expert}"
-    shared_expert: str = "model.layers.{layer}.mlp.shared_experts"
-    gate: str = "gate_proj"
-    up: str = "up_proj"
-    down: str = "down_proj"
-    ignored: tuple[str, ...] = ()  # patterns of tensors that are rightly left out
+    embedding: float = 1.0
+    residual: float = 1.0
+    logits_divisor: float = 1.0
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole decoder: pre-norm RMSNorm blocks of attention and SiLU-gated MLP, dense or Mixture-of-Experts."""
+    """A whole decoder: pre-norm blocks of attention (or convolution) and a gated MLP, dense or Mixture-of-Experts."""
 
     model_type: str
     vocab_size: int
     hidden_size: int
     num_hidden_layers: int
     intermediate_size: int  # of dense layers
-    rms_norm_eps: float
+    norm_eps: float
     tie_word_embeddings: bool
     max_position_embeddings: int
     attention: GroupedQuery | MultiHeadLatent
     rope: Rope
     experts: Experts
     moe_layers: tuple[int, ...]
+    norm: Literal["rms", "layer"] = "rms"  # "layer": LayerNorm with a bias
+    convolution: ShortConvolution | None = None
+    mlp_bias: bool = False  # on dense and shared MLPs
+    lm_head_bias: bool = False
+    multipliers: Multipliers = Multipliers()
     names: TensorNames = field(default_factory=TensorNames)

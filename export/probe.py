@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from moedge.export.arithmetic import FLOAT
 from moedge.export.builder import MICROSOFT, make_attributes
 from moedge.export.fused import qmoe_attributes
-from moedge.export.model_config import Experts
-from moedge.quant.blocks import dequantize, interleave_rows, quantize
+from moedge.export.model_config import Experts, Gate
+from moedge.quant.blocks import F32, dequantize, interleave_rows, quantize
 from moedge.quant.scheme import Scheme
 
 TOKENS, EXPERTS = 3, 2
@@ -34,7 +34,7 @@ def build_probe(scheme: Scheme, config: Experts) -> ir.Graph:
     exact = np.zeros_like(x)
     for share, (gate, up, down) in zip(shares.T, made, strict=True):
         g, u = x @ dequantize(gate).T, x @ dequantize(up).T
-        exact += share[:, None] * ((g / (1 + np.exp(-g)) * u) @ dequantize(down).T)
+        exact += share[:, None] * (_gated(g, u, config.gate) @ dequantize(down).T)
     joined = [[interleave_rows(getattr(g, part), getattr(u, part)) for g, u, _ in made] for part in _parts(scheme)]
     second = [[getattr(d, part) for _, _, d in made] for part in _parts(scheme)]
     first_values = [_value(f"gate_up_{p}", np.stack(a)) for p, a in zip(_parts(scheme), joined, strict=True)]
@@ -52,6 +52,13 @@ def build_probe(scheme: Scheme, config: Experts) -> ir.Graph:
     return ir.Graph(
         [], [actual, copied], nodes=nodes, initializers=[*data, *first_values, *second_values], name="probe"
     )
+
+
+def _gated(gate: F32, up: F32, how: Gate) -> F32:
+    if how.limit is not None:
+        gate, up = np.minimum(gate, how.limit), np.clip(up, -how.limit, how.limit)
+    inner: F32 = gate / (1 + np.exp(-how.alpha * gate)) * (up + how.beta)
+    return inner
 
 
 def _parts(scheme: Scheme) -> tuple[str, ...]:

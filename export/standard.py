@@ -4,17 +4,23 @@ Quantized weights are dequantized by DequantizeLinear at every run: right everyw
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
-from moedge.export.arithmetic import FLOAT, attend, causal_bias, lengths, present, rms_norm, rows_port, swiglu
+from moedge.export.arithmetic import FLOAT, gated, normalise
 from moedge.export.builder import Builder
+from moedge.export.grouped import plain_grouped_query
 from moedge.export.linear import StoredCodes, dequantized, scheme_for, store_float, store_quantized
-from moedge.export.lowering import CachePort, ExpertWeights, Positions, Routing
-from moedge.export.matrices import Matrix
-from moedge.export.model_config import Experts, GroupedQuery, Rope
+from moedge.export.lowering import CachePort, ExpertWeights, Norm, Positions, Routing
+from moedge.export.matrices import F32, Matrix
+from moedge.export.model_config import Experts, Gate, GroupedQuery, ModelConfig
+from moedge.export.positions import shared_positions
+from moedge.export.rope import Rope
 from moedge.quant.scheme import Scheme
+
+EXPERTS = "routed experts"
 
 
 class StandardLowering:
@@ -28,15 +34,11 @@ class StandardLowering:
         self._scheme = scheme
         self._table: ir.Value | StoredCodes | None = None
 
-    def positions(
-        self, attention_mask: ir.Value, input_ids: ir.Value, rope: Rope, context: int, heads: int
-    ) -> Positions:
-        """Lengths, positions, mask, and the rotary rows of the new tokens [s, dim / 2]."""
-        b = self.builder
-        past, new, _, ids = lengths(b, attention_mask, input_ids)
-        tables = [b.matrix(n, t, "rotary tables") for n, t in zip(("cos", "sin"), rope.tables(context), strict=True)]
-        cos, sin = (b.op("Gather", table, ids) for table in tables)
-        return Positions(past, new, ids, causal_bias(b, new, heads), cos, sin)
+    def positions(self, attention_mask: ir.Value, input_ids: ir.Value, model: ModelConfig, context: int) -> Positions:
+        """Lengths, masks, and the rotary rows of the new tokens [s, dim / 2]."""
+        where, _ = shared_positions(self.builder, attention_mask, input_ids, model, context)
+        cos, sin = (self.builder.op("Gather", table, where.rows) for table in (where.cos, where.sin))
+        return replace(where, cos=cos, sin=sin)
 
     def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
         """Rows of the table; codes are gathered before they are dequantized."""
@@ -64,10 +66,10 @@ class StandardLowering:
         """Gemm over fp32 or dequantized weights."""
         return self._product(x, self._weight(self.builder, name, matrix, group))
 
-    def add_norm(self, x: ir.Value, delta: ir.Value, weight: ir.Value, eps: float) -> tuple[ir.Value, ir.Value]:
-        """(RMSNorm(x + delta), x + delta)."""
+    def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
+        """(norm(x + delta), x + delta)."""
         total = self.builder.op("Add", x, delta)
-        return rms_norm(self.builder, total, weight, eps), total
+        return normalise(self.builder, total, norm), total
 
     def rope(self, x: ir.Value, heads: int, rope: Rope, where: Positions) -> ir.Value:
         """[x1 cos - x2 sin, x2 cos + x1 sin] over the halves of each head."""
@@ -79,27 +81,16 @@ class StandardLowering:
         return b.op("Concat", first, second, attributes={"axis": -1})
 
     def grouped_query(
-        self, layer: int, q: ir.Value, k: ir.Value, v: ir.Value, config: GroupedQuery, rope: Rope, where: Positions
+        self,
+        layer: int,
+        heads: tuple[ir.Value, ir.Value, ir.Value],
+        config: GroupedQuery,
+        rope: Rope,
+        sinks: ir.Value | None,
+        where: Positions,
     ) -> ir.Value:
-        """Keys and values stay in rows of the cache; each key head serves its group of query heads."""
-        b, kv, dim = self.builder, config.num_kv_heads, config.head_dim
-        q, k = self.rope(q, config.num_heads, rope, where), self.rope(k, kv, rope, where)
-        q = b.op("Mul", q, b.constant(np.array(config.scale, np.float32)))
-        grouped = b.op("Reshape", q, b.ints(0, kv, config.num_heads // kv, dim))  # [s, kv, group, dim]
-        queries = b.op("Transpose", grouped, attributes={"perm": [1, 2, 0, 3]})
-        queries = b.op("Reshape", queries, b.ints(kv, -1, dim))  # [kv, group * s, dim]
-        pairs = []
-        for name, rows in (("key", k), ("value", v)):
-            past, tensor = rows_port(layer, name, kv * dim)
-            new = present(b, self.cache, past, tensor, b.op("Reshape", rows, b.ints(0, kv * dim)))
-            old, fresh = (self._heads_first(t, kv, dim) for t in (past, new))
-            pairs.append((old, fresh))
-        out = attend(b, queries, pairs[0], pairs[1], where)
-        shape = b.op(
-            "Concat", b.ints(kv, config.num_heads // kv), where.new_length, b.ints(dim), attributes={"axis": 0}
-        )
-        heads = b.op("Transpose", b.op("Reshape", out, shape), attributes={"perm": [2, 0, 1, 3]})
-        return b.op("Reshape", heads, b.ints(0, config.num_heads * dim))
+        """Plain operators."""
+        return plain_grouped_query(self, layer, heads, config, rope, sinks, where)
 
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """One `If` an expert: its branch gathers the expert's tokens, runs it and scatter-adds the result."""
@@ -112,15 +103,15 @@ class StandardLowering:
             parts = b.op("GatherElements", routing.weigh, indices, attributes={"axis": 1})
             if routing.normalize:
                 total = b.op("ReduceSum", parts, b.ints(-1), attributes={"keepdims": 1})
-                parts = b.op("Div", parts, b.op("Add", total, b.constant(np.array(1e-20, np.float32))))
+                parts = b.op("Div", parts, b.op("Add", total, b.constant(np.array(routing.norm_eps, np.float32))))
         parts = b.op("Mul", parts, b.constant(np.array(routing.scale, np.float32)))
         routed = self._routed(indices, config.num_experts)
         total = b.op("Expand", b.constant(np.array([0], np.float32)), b.op("Shape", x))
-        scheme = scheme_for((*weights.gate, *weights.up, *weights.down), self._scheme, "routed experts", self.notes)
+        scheme = scheme_for((*weights.gate, *weights.up, *weights.down), self._scheme, EXPERTS, self.notes)
         self.expert_scheme = scheme
         for expert in range(config.num_experts):
             with b.scope(f"experts.{expert}"):
-                taken = self._expert(x, total, indices, parts, expert, weights, scheme)
+                taken = self._expert(x, total, indices, parts, expert, weights, scheme, config.gate)
                 idle = b.branch()
                 untouched = idle.op("Identity", total)
                 total = b.op(
@@ -132,11 +123,6 @@ class StandardLowering:
                     },
                 )
         return total
-
-    def _heads_first(self, rows: ir.Value, heads: int, dim: int) -> ir.Value:
-        """[1, t, heads * dim] to [heads, t, dim]."""
-        split = self.builder.op("Reshape", rows, self.builder.ints(-1, heads, dim))
-        return self.builder.op("Transpose", split, attributes={"perm": [1, 0, 2]})
 
     def _routed(self, indices: ir.Value, experts: int) -> Sequence[ir.Value]:
         """For each expert, whether any token goes to it: bool [1] each."""
@@ -156,6 +142,7 @@ class StandardLowering:
         expert: int,
         weights: ExpertWeights,
         scheme: Scheme,
+        how: Gate,
     ) -> ir.Graph:
         """The branch taken: total + this expert's share, for its tokens only. Initializers stay inside the branch."""
         b = self.builder.branch()
@@ -163,12 +150,17 @@ class StandardLowering:
         pairs = b.op("Transpose", at, attributes={"perm": [1, 0]})  # [n, 2]
         tokens = b.op("Gather", at, b.constant(np.array(0, np.int64)), attributes={"axis": 0})  # [n]
         rows = b.op("Gather", x, tokens)
-        gate, up = (
-            self._product(rows, self._weight(b, name, matrix[expert], "routed experts", scheme), b)
-            for name, matrix in (("gate_proj", weights.gate), ("up_proj", weights.up))
+        biases = weights.biases
+        gate, up, down = (
+            (name, matrices[expert], None if biases is None else getattr(biases, part)[expert])
+            for name, part, matrices in (
+                ("gate_proj", "gate", weights.gate),
+                ("up_proj", "up", weights.up),
+                ("down_proj", "down", weights.down),
+            )
         )
-        down = self._weight(b, "down_proj", weights.down[expert], "routed experts", scheme)
-        out = self._product(swiglu(b, gate, up), down, b)
+        inner = gated(b, self._projected(b, rows, *gate, scheme), self._projected(b, rows, *up, scheme), how)
+        out = self._projected(b, inner, *down, scheme)
         share = b.op("Unsqueeze", b.op("GatherND", parts, pairs), b.ints(-1))  # [n, 1]
         added = b.op(
             "ScatterND",
@@ -187,8 +179,18 @@ class StandardLowering:
             return store_float(b, f"{full}.weight", matrix, group)
         return dequantized(b, store_quantized(b, full, matrix, scheme, group))
 
-    def _product(self, x: ir.Value, weight: ir.Value, b: Builder | None = None) -> ir.Value:
-        return (b or self.builder).op("Gemm", x, weight, attributes={"transB": 1})
+    def _projected(
+        self, b: Builder, x: ir.Value, name: str, matrix: Matrix, bias: F32 | None, scheme: Scheme
+    ) -> ir.Value:
+        """An expert's projection within its branch."""
+        weight = self._weight(b, name, matrix, EXPERTS, scheme)
+        if bias is None:
+            return b.op("Gemm", x, weight, attributes={"transB": 1})
+        added = b.vector(f"{b.scoped(name)}.bias", bias, EXPERTS)
+        return b.op("Gemm", x, weight, added, attributes={"transB": 1})
+
+    def _product(self, x: ir.Value, weight: ir.Value) -> ir.Value:
+        return self.builder.op("Gemm", x, weight, attributes={"transB": 1})
 
     def _gather_codes(self, table: StoredCodes, ids: ir.Value) -> ir.Value:
         """Rows of a quantized table [s, columns] in plain operators: gather bytes, part the nibbles, scale."""

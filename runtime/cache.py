@@ -62,7 +62,8 @@ class Cache:
         self._shared: list[tuple[CacheTensor, NDArray[np.float32]]] = []
         for tensor in tensors:
             if tensor.layout == "rows":
-                self._rows.append((tensor, reserve((capacity, *tensor.shape))))
+                # a window reads this many rows before the first token, which are zeros
+                self._rows.append((tensor, reserve((tensor.window + capacity, *tensor.shape))))
             else:
                 heads, head_dim = tensor.shape
                 self._shared.append((tensor, reserve((1, heads, capacity, head_dim))))
@@ -76,7 +77,7 @@ class Cache:
         """A view of the first `length` tokens of the tensor with graph input `name`: [1, t, width] or [1, h, t, d]."""
         for tensor, buffer in self._rows:
             if tensor.past == name:
-                return buffer[np.newaxis, :length]
+                return buffer[np.newaxis, tensor.window : tensor.window + length]
         for tensor, buffer in self._shared:
             if tensor.past == name:
                 return buffer[:, :, :length]
@@ -89,17 +90,19 @@ class Cache:
             binding.bind_output(tensor.present, "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
 
     def bind_rows(self, binding: Binding, past: int, new: int) -> None:
-        """Bind the first `past` rows as input and the `new` rows that follow as output; both may not be copies."""
+        """Bind the `past` rows, or a window's last ones, as input and the `new` rows after them as output, in place."""
         for tensor, buffer in self._rows:
             (width,) = tensor.shape
-            start = buffer.ctypes.data
-            binding.bind_input(tensor.past, "cpu", 0, np.float32, (1, past, width), start)
-            end = start + past * width * _FLOAT.itemsize
-            binding.bind_output(tensor.present, "cpu", 0, np.float32, (1, new, width), end)
+            row = width * _FLOAT.itemsize
+            start = buffer.ctypes.data + (past * row if tensor.window else 0)
+            rows = tensor.window or past
+            binding.bind_input(tensor.past, "cpu", 0, np.float32, (1, rows, width), start)
+            binding.bind_output(tensor.present, "cpu", 0, np.float32, (1, new, width), start + rows * row)
 
     def copy_from(self, other: "Cache", length: int) -> None:
         """Take over the first `length` tokens of a cache of the same tensors."""
-        for (_, ours), (_, theirs) in zip(self._rows, other._rows, strict=True):
-            ours[:length] = theirs[:length]
+        for (tensor, ours), (_, theirs) in zip(self._rows, other._rows, strict=True):
+            kept = tensor.window + length
+            ours[:kept] = theirs[:kept]
         for (_, ours), (_, theirs) in zip(self._shared, other._shared, strict=True):
             ours[:, :, :length] = theirs[:, :, :length]

@@ -46,7 +46,8 @@ class CacheTensor:
     """One cache buffer that the runtime owns and the graph reads and extends, fp32.
 
     rows: the graph input `past` is a view [1, t, width] of the first t rows; the graph output `present` is the
-    new rows [1, s, width], which the runtime binds to buffer[t : t + s]. `shape` is (width,).
+    new rows [1, s, width], which the runtime binds to buffer[t : t + s]. `shape` is (width,). With a `window` the
+    graph reads only the last rows: `past` is [1, window, width], zeros where there are fewer before the new ones.
     shared: `past` and `present` are one buffer [1, heads, capacity, head_dim], extended in place by
     GroupQueryAttention. `shape` is (heads, head_dim).
     """
@@ -55,6 +56,7 @@ class CacheTensor:
     present: str
     layout: CacheLayout
     shape: tuple[int, ...]
+    window: int = 0
 
 
 @dataclass(frozen=True)

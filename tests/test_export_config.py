@@ -120,7 +120,7 @@ def test_absent_keys_mean_what_they_mean_in_transformers():
         assert (router.scale, router.normalize) == (config.routed_scaling_factor, config.norm_topk_prob)
         assert ours.moe_layers[0] == config.first_k_dense_replace
         assert ours.experts.shared_intermediate_size == 2048 * config.n_shared_experts
-        assert ours.rms_norm_eps == config.rms_norm_eps
+        assert ours.norm_eps == config.rms_norm_eps
     for key in ("num_key_value_heads", "norm_topk_prob", "decoder_sparse_step", "mlp_only_layers", "attention_bias"):
         ours, config = read(QWEN3_30B_A3B, **{key: ...}), theirs(QWEN3_30B_A3B, **{key: ...})
         assert ours.attention.num_kv_heads == config.num_key_value_heads
@@ -156,7 +156,8 @@ def test_impossible_values(changes, match):
         ({"num_key_value_heads": 5}, "32 heads on 5"),
         ({"mlp_only_layers": 3}, "mlp_only_layers"),
         ({"decoder_sparse_step": 0}, "decoder_sparse_step"),
-        ({"use_sliding_window": True}, "use_sliding_window"),
+        ({"use_sliding_window": "yes"}, "use_sliding_window"),
+        ({"use_sliding_window": True, "sliding_window": 0}, "sliding_window"),
     ],
 )
 def test_impossible_values_of_qwen3(changes, match):

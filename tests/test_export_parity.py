@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tiny_families
 import tiny_models as tiny
 
 from moedge.export.bundle import ExportOptions, export_bundle
@@ -36,6 +37,7 @@ SHAPES = {
             "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 128,
         }
     ),
+    **tiny_families.SHAPES,
 }  # fmt: skip
 
 

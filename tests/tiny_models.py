@@ -9,7 +9,14 @@ import torch
 from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from random_checkpoint import byte_tokenizer
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, DeepseekV3Config, PreTrainedConfig, PreTrainedModel, Qwen3MoeConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    DeepseekV3Config,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen3MoeConfig,
+)
 
 
 def deepseek_v3(**changes: Any) -> DeepseekV3Config:
@@ -74,15 +81,18 @@ def qwen3_moe(**changes: Any) -> Qwen3MoeConfig:
 def save_checkpoint(config: PreTrainedConfig, folder: Path, seed: int, shard: str = "5GB") -> PreTrainedModel:
     """A random model of that configuration, in fp32, saved with a tokenizer; norms and biases are not 1 and 0."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, experts_implementation="eager").eval()
+    kind = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
+    model = kind.from_config(config, dtype=torch.float32, experts_implementation="eager").eval()
     with torch.no_grad():
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             if "norm" in name:
                 tensor.add_(torch.randn_like(tensor) * 0.1)
-            elif "correction_bias" in name or name.endswith(".bias"):
+            elif name.endswith("bias"):  # correction_bias, expert_bias, down_proj_bias and plain biases
                 tensor.normal_(0, 0.05)
-            elif name.endswith("gate.weight"):
+            elif name.endswith(("gate.weight", "router.weight")):
                 tensor.normal_(0, 0.5)  # decisive routing
+            elif name.endswith("sinks"):
+                tensor.normal_(0, 1)
     model.save_pretrained(folder, max_shard_size=shard)
     byte_tokenizer(folder / "tokenizer.json")
     generation = {"eos_token_id": config.eos_token_id, "bos_token_id": config.bos_token_id}

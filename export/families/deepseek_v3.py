@@ -4,9 +4,12 @@ Source: modeling_deepseek_v3.py of transformers 5.23; DeepSeek-V3 (arXiv:2412.19
 """
 
 from moedge.export.config import Config
-from moedge.export.model_config import Experts, ModelConfig, MultiHeadLatent, Router, TensorNames
+from moedge.export.config_parts import after_last, read_latent, read_rope
+from moedge.export.model_config import Experts, ModelConfig, Router
+from moedge.export.tensor_names import TensorNames
 
 MODEL_TYPES = ("deepseek_v3", "kimi_k2")
+EXAMPLES = "DeepSeek V3, V3.1 and R1, Kimi K2 and K2 Thinking, Moonlight"
 
 
 def read(config: Config) -> ModelConfig:
@@ -16,33 +19,18 @@ def read(config: Config) -> ModelConfig:
     config.require("topk_method", "noaux_tc")
     config.require("moe_layer_freq", 1)
     layers = config.integer("num_hidden_layers")
-    nope, rotary = config.integer("qk_nope_head_dim"), config.integer("qk_rope_head_dim")
     width = config.integer("moe_intermediate_size")
-    rope = config.rope(rotary, interleaved=config.flag("rope_interleave", True))
-    # mscale_all_dim sharpens the softmax itself, whatever the tables carry
-    sharpen = rope.yarn.magnitude(rope.yarn.mscale_all_dim) if rope.yarn and rope.yarn.mscale_all_dim else 1.0
-    # The multi-token-prediction layers stand after the last one and are no part of decoding.
-    after_last = range(layers, layers + config.integer("num_nextn_predict_layers", 1, least=0))
+    rope = read_rope(config, config.integer("qk_rope_head_dim"), interleaved=config.flag("rope_interleave", True))
     return ModelConfig(
         model_type=config.text("model_type"),
         vocab_size=config.integer("vocab_size"),
         hidden_size=config.integer("hidden_size"),
         num_hidden_layers=layers,
         intermediate_size=config.integer("intermediate_size"),
-        rms_norm_eps=config.number("rms_norm_eps", 1e-6),
+        norm_eps=config.number("rms_norm_eps", 1e-6),
         tie_word_embeddings=config.flag("tie_word_embeddings", False),
         max_position_embeddings=config.integer("max_position_embeddings"),
-        attention=MultiHeadLatent(
-            num_heads=config.integer("num_attention_heads"),
-            q_lora_rank=config.integer("q_lora_rank") if config.has("q_lora_rank") else None,
-            kv_lora_rank=config.integer("kv_lora_rank"),
-            qk_nope_head_dim=nope,
-            qk_rope_head_dim=rotary,
-            v_head_dim=config.integer("v_head_dim"),
-            scale=(nope + rotary) ** -0.5 * sharpen**2,
-            latent_norm_eps=1e-6,  # whatever rms_norm_eps says
-            bias=config.flag("attention_bias", False),
-        ),
+        attention=read_latent(config, rope),
         rope=rope,
         experts=Experts(
             num_experts=config.integer("n_routed_experts"),
@@ -59,5 +47,5 @@ def read(config: Config) -> ModelConfig:
             ),
         ),
         moe_layers=tuple(range(config.integer("first_k_dense_replace", 3, least=0), layers)),
-        names=TensorNames(ignored=(r".*\.rotary_emb\.inv_freq", *(rf"model\.layers\.{i}\..*" for i in after_last))),
+        names=TensorNames().ignoring(*after_last(config, layers)),
     )

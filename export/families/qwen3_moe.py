@@ -3,41 +3,38 @@
 Source: modeling_qwen3_moe.py of transformers 5.23; Qwen3 (arXiv:2505.09388).
 """
 
+from dataclasses import replace
+
 from moedge.export.config import Config
-from moedge.export.model_config import Experts, GroupedQuery, ModelConfig, Router, TensorNames
+from moedge.export.config_parts import read_grouped_query, read_rope
+from moedge.export.model_config import Experts, ModelConfig, Router
 
 MODEL_TYPES = ("qwen3_moe",)
+EXAMPLES = "Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder"
 
 
 def read(config: Config) -> ModelConfig:
     """The model that a qwen3_moe config.json describes."""
     config.require("hidden_act", "silu")
-    config.require("use_sliding_window", False)
     layers = config.integer("num_hidden_layers")
-    hidden, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
-    head_dim = config.integer("head_dim", hidden // heads)
-    dense = config.integers("mlp_only_layers")
-    step = config.integer("decoder_sparse_step", 1)
     bias = config.flag("attention_bias", False)
+    attention = replace(read_grouped_query(config, 4), qk_norm="head", bias=bias, output_bias=bias)
+    if config.flag("use_sliding_window", False):
+        attention = replace(
+            attention, sliding_window=config.integer("sliding_window", 4096), sliding_layers=tuple(range(layers))
+        )
+    dense, step = config.integers("mlp_only_layers"), config.integer("decoder_sparse_step", 1)
     return ModelConfig(
         model_type=config.text("model_type"),
         vocab_size=config.integer("vocab_size"),
-        hidden_size=hidden,
+        hidden_size=config.integer("hidden_size"),
         num_hidden_layers=layers,
         intermediate_size=config.integer("intermediate_size"),
-        rms_norm_eps=config.number("rms_norm_eps", 1e-6),
+        norm_eps=config.number("rms_norm_eps", 1e-6),
         tie_word_embeddings=config.flag("tie_word_embeddings", False),
         max_position_embeddings=config.integer("max_position_embeddings"),
-        attention=GroupedQuery(
-            num_heads=heads,
-            num_kv_heads=config.integer("num_key_value_heads", 4),
-            head_dim=head_dim,
-            scale=head_dim**-0.5,
-            qk_norm=True,
-            bias=bias,
-            output_bias=bias,
-        ),
-        rope=config.rope(head_dim),
+        attention=attention,
+        rope=read_rope(config, attention.head_dim),
         experts=Experts(
             num_experts=config.integer("num_experts" if config.has("num_experts") else "num_local_experts"),
             num_experts_per_tok=config.integer("num_experts_per_tok"),
@@ -45,5 +42,4 @@ def read(config: Config) -> ModelConfig:
             router=Router(scoring="softmax", normalize=config.flag("norm_topk_prob", False)),
         ),
         moe_layers=tuple(i for i in range(layers) if i not in dense and (i + 1) % step == 0),
-        names=TensorNames(ignored=(r".*\.rotary_emb\.inv_freq",)),
     )

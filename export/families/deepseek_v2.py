@@ -1,0 +1,52 @@
+"""DeepSeek-V2, V2-Lite and Coder-V2: latent attention, softmax router, greedy or limited to the best groups.
+
+Source: modeling_deepseek_v2.py of transformers 5.23; DeepSeek-V2 (arXiv:2405.04434).
+"""
+
+from moedge.export.config import Config
+from moedge.export.config_parts import read_latent, read_rope
+from moedge.export.model_config import Experts, ModelConfig, Router
+
+MODEL_TYPES = ("deepseek_v2",)
+EXAMPLES = "DeepSeek V2, V2-Lite and Coder-V2"
+
+
+def read(config: Config) -> ModelConfig:
+    """The model that a deepseek_v2 config.json describes."""
+    config.require("hidden_act", "silu")
+    config.require("scoring_func", "softmax")
+    config.require("topk_method", "greedy", "group_limited_greedy")
+    config.require("moe_layer_freq", 1)
+    layers = config.integer("num_hidden_layers")
+    width = config.integer("moe_intermediate_size")
+    rope = read_rope(config, config.integer("qk_rope_head_dim"), interleaved=True)
+    grouped = config.text("topk_method", "greedy") == "group_limited_greedy"
+    return ModelConfig(
+        model_type=config.text("model_type"),
+        vocab_size=config.integer("vocab_size"),
+        hidden_size=config.integer("hidden_size"),
+        num_hidden_layers=layers,
+        intermediate_size=config.integer("intermediate_size"),
+        norm_eps=config.number("rms_norm_eps", 1e-6),
+        tie_word_embeddings=config.flag("tie_word_embeddings", False),
+        max_position_embeddings=config.integer("max_position_embeddings"),
+        attention=read_latent(config, rope),
+        rope=rope,
+        experts=Experts(
+            num_experts=config.integer("n_routed_experts"),
+            num_experts_per_tok=config.integer("num_experts_per_tok"),
+            intermediate_size=width,
+            shared_intermediate_size=width * config.integer("n_shared_experts", 2, least=0),
+            router=Router(
+                scoring="softmax",
+                # norm_topk_prob, false in every published one, is not looked at: transformers does not either
+                normalize=False,
+                n_group=config.integer("n_group") if grouped else 1,
+                topk_group=config.integer("topk_group") if grouped else 1,
+                group_score="max",
+                scale=config.number("routed_scaling_factor", 1.0),
+            ),
+        ),
+        moe_layers=tuple(range(config.integer("first_k_dense_replace", 0, least=0), layers)),
+        mlp_bias=config.flag("mlp_bias", False),
+    )

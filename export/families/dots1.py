@@ -1,0 +1,56 @@
+"""dots.llm1: attention with q/k norm of each head, sigmoid router with correction bias, shared experts.
+
+Source: modeling_dots1.py of transformers 5.23; dots.llm1 (arXiv:2506.05767).
+"""
+
+from dataclasses import replace
+
+from moedge.export.config import Config
+from moedge.export.config_parts import read_grouped_query, read_rope, sliding_layers
+from moedge.export.model_config import Experts, ModelConfig, Router
+
+MODEL_TYPES = ("dots1",)
+EXAMPLES = "dots.llm1"
+
+
+def read(config: Config) -> ModelConfig:
+    """The model that a dots1 config.json describes."""
+    config.require("hidden_act", "silu")
+    layers = config.integer("num_hidden_layers")
+    bias = config.flag("attention_bias", False)
+    attention = replace(read_grouped_query(config, 32), qk_norm="head", bias=bias, output_bias=bias)
+    if config.has("sliding_window"):
+        full = min(config.integer("max_window_layers", 62, least=0), layers)
+        attention = replace(
+            attention,
+            sliding_window=config.integer("sliding_window"),
+            sliding_layers=sliding_layers(config, tuple(range(full, layers))),
+        )
+    width = config.integer("moe_intermediate_size", 1408)
+    return ModelConfig(
+        model_type=config.text("model_type"),
+        vocab_size=config.integer("vocab_size"),
+        hidden_size=config.integer("hidden_size"),
+        num_hidden_layers=layers,
+        intermediate_size=config.integer("intermediate_size"),
+        norm_eps=config.number("rms_norm_eps", 1e-6),
+        tie_word_embeddings=config.flag("tie_word_embeddings", False),
+        max_position_embeddings=config.integer("max_position_embeddings"),
+        attention=attention,
+        rope=read_rope(config, attention.head_dim),
+        experts=Experts(
+            num_experts=config.integer("n_routed_experts"),
+            num_experts_per_tok=config.integer("num_experts_per_tok"),
+            intermediate_size=width,
+            shared_intermediate_size=width * config.integer("n_shared_experts", least=0),
+            router=Router(
+                scoring="sigmoid",
+                normalize=config.flag("norm_topk_prob", False),
+                correction_bias=True,
+                n_group=config.integer("n_group", 1),
+                topk_group=config.integer("topk_group", 1),
+                scale=config.number("routed_scaling_factor", 1.0),
+            ),
+        ),
+        moe_layers=tuple(range(config.integer("first_k_dense_replace", 0, least=0), layers)),
+    )

@@ -1,0 +1,56 @@
+"""gpt-oss: attention with sinks and a sliding window in every second layer, clipped SwiGLU, biases everywhere.
+
+Source: modeling_gpt_oss.py of transformers 5.23; gpt-oss model card (arXiv:2508.10925).
+"""
+
+from dataclasses import replace
+
+from moedge.export.config import Config
+from moedge.export.config_parts import read_grouped_query, read_rope, sliding_layers
+from moedge.export.model_config import Experts, Gate, ModelConfig, Router
+from moedge.export.tensor_names import TensorNames
+
+MODEL_TYPES = ("gpt_oss",)
+EXAMPLES = "gpt-oss-20b, gpt-oss-120b"
+
+
+def read(config: Config) -> ModelConfig:
+    """The model that a gpt_oss config.json describes."""
+    config.require("hidden_act", "silu")
+    layers = config.integer("num_hidden_layers")
+    bias = config.flag("attention_bias", True)
+    attention = replace(
+        read_grouped_query(config, 8),
+        bias=bias,
+        output_bias=bias,
+        sinks=True,
+        sliding_window=config.integer("sliding_window", 128),
+        sliding_layers=sliding_layers(config, tuple(range(0, layers, 2))),
+    )
+    return ModelConfig(
+        model_type=config.text("model_type"),
+        vocab_size=config.integer("vocab_size"),
+        hidden_size=config.integer("hidden_size"),
+        num_hidden_layers=layers,
+        intermediate_size=config.integer("intermediate_size"),
+        norm_eps=config.number("rms_norm_eps", 1e-5),
+        tie_word_embeddings=config.flag("tie_word_embeddings", False),
+        max_position_embeddings=config.integer("max_position_embeddings"),
+        attention=attention,
+        rope=read_rope(config, attention.head_dim, theta=150000.0),
+        experts=Experts(
+            num_experts=config.integer("num_local_experts", 128),
+            num_experts_per_tok=config.integer("num_experts_per_tok", 4),
+            intermediate_size=config.integer("intermediate_size"),
+            router=Router(scoring="softmax", normalize=True, bias=True),
+            gate=Gate(alpha=config.number("swiglu_alpha", 1.702), beta=1.0, limit=config.number("swiglu_limit", 7.0)),
+            bias=True,
+        ),
+        moe_layers=tuple(range(layers)),
+        names=TensorNames(
+            router="model.layers.{layer}.mlp.router",
+            layout="interleaved",
+            experts_gate_up="model.layers.{layer}.mlp.experts.gate_up_proj",
+            experts_down="model.layers.{layer}.mlp.experts.down_proj",
+        ),
+    )

@@ -1,0 +1,64 @@
+"""Granite 3 Mixture-of-Experts, with and without shared experts: constant multipliers, experts in one 3-D tensor.
+
+Source: modeling_granitemoe.py and modeling_granitemoeshared.py of transformers 5.23.
+"""
+
+from dataclasses import replace
+
+from moedge.export.config import Config
+from moedge.export.config_parts import read_grouped_query, read_rope
+from moedge.export.model_config import Experts, ModelConfig, Multipliers, Router
+from moedge.export.tensor_names import TensorNames
+
+MODEL_TYPES = ("granitemoe", "granitemoeshared")
+EXAMPLES = "Granite 3.0 and 3.1 1B-A400M and 3B-A800M"
+
+MOE = "model.layers.{layer}.block_sparse_moe"
+SHARED = "model.layers.{layer}.shared_mlp"
+
+
+def read(config: Config) -> ModelConfig:
+    """The model that a granitemoe or granitemoeshared config.json describes."""
+    config.require("hidden_act", "silu")
+    config.require("position_embedding_type", "rope")
+    layers = config.integer("num_hidden_layers")
+    bias = config.flag("attention_bias", False)
+    attention = replace(
+        read_grouped_query(config),
+        scale=config.number("attention_multiplier", 1.0),
+        bias=bias,
+        output_bias=bias,
+    )
+    return ModelConfig(
+        model_type=config.text("model_type"),
+        vocab_size=config.integer("vocab_size"),
+        hidden_size=config.integer("hidden_size"),
+        num_hidden_layers=layers,
+        intermediate_size=config.integer("intermediate_size"),
+        norm_eps=config.number("rms_norm_eps", 1e-6),
+        tie_word_embeddings=config.flag("tie_word_embeddings", False),
+        max_position_embeddings=config.integer("max_position_embeddings"),
+        attention=attention,
+        rope=read_rope(config, attention.head_dim),
+        experts=Experts(
+            num_experts=config.integer("num_local_experts", 8),
+            num_experts_per_tok=config.integer("num_experts_per_tok", 2),
+            intermediate_size=config.integer("intermediate_size"),
+            router=Router(scoring="softmax", normalize=True),
+            shared_intermediate_size=config.integer("shared_intermediate_size", 0, least=0),
+        ),
+        moe_layers=tuple(range(layers)),
+        multipliers=Multipliers(
+            embedding=config.number("embedding_multiplier", 1.0),
+            residual=config.number("residual_multiplier", 1.0),
+            logits_divisor=config.number("logits_scaling", 1.0),
+        ),
+        names=TensorNames(
+            router=f"{MOE}.router.layer",
+            layout="halves",
+            experts_gate_up=f"{MOE}.input_linear.weight",
+            experts_down=f"{MOE}.output_linear.weight",
+            shared_gate_up=f"{SHARED}.input_linear",
+            shared_down=f"{SHARED}.output_linear",
+        ),
+    )

@@ -1,0 +1,45 @@
+"""Mixtral 8x7B and 8x22B: grouped-query attention, softmax router.
+
+Source: modeling_mixtral.py of transformers 5.23; Mixtral of Experts (arXiv:2401.04088).
+"""
+
+from moedge.export.config import Config
+from moedge.export.config_parts import read_grouped_query, read_rope, windowed
+from moedge.export.model_config import Experts, ModelConfig, Router
+from moedge.export.tensor_names import TensorNames
+
+MODEL_TYPES = ("mixtral",)
+EXAMPLES = "Mixtral 8x7B and 8x22B"
+
+
+def read(config: Config) -> ModelConfig:
+    """The model that a mixtral config.json describes."""
+    config.require("hidden_act", "silu")
+    layers = config.integer("num_hidden_layers")
+    attention = windowed(config, read_grouped_query(config), layers)
+    return ModelConfig(
+        model_type=config.text("model_type"),
+        vocab_size=config.integer("vocab_size"),
+        hidden_size=config.integer("hidden_size"),
+        num_hidden_layers=layers,
+        intermediate_size=config.integer("intermediate_size"),
+        norm_eps=config.number("rms_norm_eps", 1e-5),
+        tie_word_embeddings=config.flag("tie_word_embeddings", False),
+        max_position_embeddings=config.integer("max_position_embeddings"),
+        attention=attention,
+        rope=read_rope(config, attention.head_dim, theta=1e6),
+        experts=Experts(
+            num_experts=config.integer("num_local_experts", 8),
+            num_experts_per_tok=config.integer("num_experts_per_tok", 2),
+            intermediate_size=config.integer("intermediate_size"),
+            router=Router(scoring="softmax", normalize=True),
+        ),
+        moe_layers=tuple(range(layers)),
+        names=TensorNames(
+            router="model.layers.{layer}.block_sparse_moe.gate",
+            expert="model.layers.{layer}.block_sparse_moe.experts.{expert}",
+            gate="w1",
+            up="w3",
+            down="w2",
+        ),
+    )

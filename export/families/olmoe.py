@@ -1,0 +1,46 @@
+"""OLMoE: q and k normalised as whole vectors, optionally clipped; softmax router, weights as they are.
+
+Source: modeling_olmoe.py of transformers 5.23; OLMoE (arXiv:2409.02060).
+"""
+
+from dataclasses import replace
+
+from moedge.export.config import Config
+from moedge.export.config_parts import read_grouped_query, read_rope
+from moedge.export.model_config import Experts, ModelConfig, Router
+
+MODEL_TYPES = ("olmoe",)
+EXAMPLES = "OLMoE-1B-7B"
+
+
+def read(config: Config) -> ModelConfig:
+    """The model that an olmoe config.json describes."""
+    config.require("hidden_act", "silu")
+    layers = config.integer("num_hidden_layers")
+    bias = config.flag("attention_bias", False)
+    attention = replace(
+        read_grouped_query(config),
+        qk_norm="whole",
+        clip=config.number("clip_qkv") if config.has("clip_qkv") else None,
+        bias=bias,
+        output_bias=bias,
+    )
+    return ModelConfig(
+        model_type=config.text("model_type"),
+        vocab_size=config.integer("vocab_size"),
+        hidden_size=config.integer("hidden_size"),
+        num_hidden_layers=layers,
+        intermediate_size=config.integer("intermediate_size"),
+        norm_eps=config.number("rms_norm_eps", 1e-5),
+        tie_word_embeddings=config.flag("tie_word_embeddings", False),
+        max_position_embeddings=config.integer("max_position_embeddings"),
+        attention=attention,
+        rope=read_rope(config, attention.head_dim),
+        experts=Experts(
+            num_experts=config.integer("num_experts", 64),
+            num_experts_per_tok=config.integer("num_experts_per_tok", 8),
+            intermediate_size=config.integer("intermediate_size"),
+            router=Router(scoring="softmax", normalize=config.flag("norm_topk_prob", False)),
+        ),
+        moe_layers=tuple(range(layers)),
+    )

@@ -1,0 +1,54 @@
+"""Phi-3.5-MoE: LayerNorm, biases in attention and head, LongRoPE, sparsemixer router.
+
+Source: modeling_phimoe.py of transformers 5.23; GRIN-MoE (arXiv:2409.12136), Phi-3 (arXiv:2404.14219).
+"""
+
+from dataclasses import replace
+
+from moedge.export.config import Config
+from moedge.export.config_parts import read_grouped_query, read_rope, windowed
+from moedge.export.model_config import Experts, ModelConfig, Router
+from moedge.export.tensor_names import TensorNames
+
+MODEL_TYPES = ("phimoe",)
+EXAMPLES = "Phi-3.5-MoE-instruct, Phi-mini-MoE, GRIN-MoE"
+
+
+def read(config: Config) -> ModelConfig:
+    """The model that a phimoe config.json describes."""
+    config.require("hidden_act", "silu")
+    config.require("num_experts_per_tok", 2)  # sparsemixer is defined for two
+    layers = config.integer("num_hidden_layers")
+    bias = config.flag("attention_bias", False)
+    attention = replace(read_grouped_query(config, 8), bias=bias, output_bias=bias)
+    attention = windowed(config, attention, layers)
+    return ModelConfig(
+        model_type=config.text("model_type"),
+        vocab_size=config.integer("vocab_size"),
+        hidden_size=config.integer("hidden_size"),
+        num_hidden_layers=layers,
+        intermediate_size=config.integer("intermediate_size"),
+        norm="layer",
+        norm_eps=config.number("rms_norm_eps", 1e-5),
+        tie_word_embeddings=config.flag("tie_word_embeddings", False),
+        max_position_embeddings=config.integer("max_position_embeddings"),
+        attention=attention,
+        rope=read_rope(config, attention.head_dim, theta=1e6),
+        experts=Experts(
+            num_experts=config.integer("num_local_experts", 16),
+            num_experts_per_tok=2,
+            intermediate_size=config.integer("intermediate_size"),
+            router=Router(
+                scoring="sparsemixer", normalize=False, jitter_eps=config.number("router_jitter_noise", 0.01)
+            ),
+        ),
+        moe_layers=tuple(range(layers)),
+        lm_head_bias=config.flag("lm_head_bias", False),
+        names=TensorNames(
+            router="model.layers.{layer}.block_sparse_moe.gate",
+            expert="model.layers.{layer}.block_sparse_moe.experts.{expert}",
+            gate="w1",
+            up="w3",
+            down="w2",
+        ),
+    )

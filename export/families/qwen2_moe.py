@@ -1,0 +1,51 @@
+"""Qwen1.5-MoE and Qwen2-MoE: grouped-query attention with biases, softmax router, a gated shared expert.
+
+Source: modeling_qwen2_moe.py of transformers 5.23; Qwen2 (arXiv:2407.10671).
+"""
+
+from dataclasses import replace
+
+from moedge.export.config import Config
+from moedge.export.config_parts import read_grouped_query, read_rope, sliding_layers
+from moedge.export.model_config import Experts, ModelConfig, Router
+from moedge.export.tensor_names import TensorNames
+
+MODEL_TYPES = ("qwen2_moe",)
+EXAMPLES = "Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B"
+
+
+def read(config: Config) -> ModelConfig:
+    """The model that a qwen2_moe config.json describes."""
+    config.require("hidden_act", "silu")
+    layers = config.integer("num_hidden_layers")
+    attention = replace(read_grouped_query(config, 16), bias=config.flag("qkv_bias", True))
+    if config.flag("use_sliding_window", False):
+        below = min(config.integer("max_window_layers", 28, least=0), layers)
+        attention = replace(
+            attention,
+            sliding_window=config.integer("sliding_window", 4096),
+            sliding_layers=sliding_layers(config, tuple(range(0, below, 2))),
+        )
+    dense, step = config.integers("mlp_only_layers"), config.integer("decoder_sparse_step", 1)
+    return ModelConfig(
+        model_type=config.text("model_type"),
+        vocab_size=config.integer("vocab_size"),
+        hidden_size=config.integer("hidden_size"),
+        num_hidden_layers=layers,
+        intermediate_size=config.integer("intermediate_size"),
+        norm_eps=config.number("rms_norm_eps", 1e-6),
+        tie_word_embeddings=config.flag("tie_word_embeddings", False),
+        max_position_embeddings=config.integer("max_position_embeddings"),
+        attention=attention,
+        rope=read_rope(config, attention.head_dim),
+        experts=Experts(
+            num_experts=config.integer("num_experts", 60),
+            num_experts_per_tok=config.integer("num_experts_per_tok", 4),
+            intermediate_size=config.integer("moe_intermediate_size", 1408),
+            router=Router(scoring="softmax", normalize=config.flag("norm_topk_prob", False)),
+            shared_intermediate_size=config.integer("shared_expert_intermediate_size", 5632),
+            shared_gate=True,
+        ),
+        moe_layers=tuple(i for i in range(layers) if i not in dense and (i + 1) % step == 0),
+        names=TensorNames(shared_expert="model.layers.{layer}.mlp.shared_expert"),
+    )

@@ -1,0 +1,85 @@
+"""A router in the graph, in fp32 whatever the scheme: it decides, and its rounding would be felt by the whole layer.
+
+docs/qmoe.md shows what each kind becomes.
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+from moedge.export.builder import Builder
+from moedge.export.checkpoint import Checkpoint
+from moedge.export.lowering import Lowering, Routing
+from moedge.export.model_config import ModelConfig, Router
+
+GROUP = "router"
+
+
+def route(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int, x: ir.Value) -> Routing:
+    """What the router of a layer says of hidden states [s, hidden_size]."""
+    b, names, config = low.builder, model.names, model.experts
+    router, experts = config.router, config.num_experts
+    name = names.router.format(layer=layer)
+    weight = b.matrix(f"{name}.weight", checkpoint.read_parameter(f"{name}.weight", experts, model.hidden_size), GROUP)
+    inputs = [x, weight]
+    if router.bias:
+        inputs.append(b.vector(f"{name}.bias", checkpoint.read_parameter(f"{name}.bias", experts), GROUP))
+    logits = b.op("Gemm", *inputs, attributes={"transB": 1}, output=b.scoped("router_logits"))
+    if router.scoring == "sparsemixer":
+        weights = _sparsemixer(b, logits, config.num_experts_per_tok, router.jitter_eps)
+        return Routing(logits, weights, False, router.scale, router.norm_eps)
+    if router.scoring == "softmax" and router.normalize and not router.correction_bias and router.n_group == 1:
+        # softmax over the chosen equals renormalising
+        return Routing(logits, None, True, router.scale, router.norm_eps)
+    if router.scoring == "sigmoid":
+        scores = b.op("Sigmoid", logits)
+    else:
+        scores = b.op("Softmax", logits, attributes={"axis": -1})
+    select = scores
+    if router.correction_bias:
+        bias_name = names.correction_bias.format(layer=layer)
+        bias = b.vector(bias_name, _correction_bias(checkpoint, bias_name, experts), GROUP)
+        select = b.op("Add", scores, bias, output=b.scoped("selection_scores"))
+    if router.n_group > 1:
+        select = _best_groups(b, select, router, experts)
+    return Routing(select, scores, router.normalize, router.scale, router.norm_eps)
+
+
+def _correction_bias(checkpoint: Checkpoint, name: str, experts: int) -> np.ndarray:
+    """[experts], which ERNIE keeps as one row [1, experts]."""
+    shape = checkpoint.shape(name)
+    return checkpoint.read_parameter(name, *((1, experts) if len(shape) == 2 else (experts,))).reshape(-1)
+
+
+def _best_groups(b: Builder, select: ir.Value, router: Router, experts: int) -> ir.Value:
+    """-inf for every expert outside the `topk_group` groups whose best experts score highest."""
+    size = experts // router.n_group
+    grouped = b.op("Reshape", select, b.ints(0, router.n_group, size))  # [s, groups, size]
+    best = min(2 if router.group_score == "top2" else 1, size)
+    values, _ = b.ops("TopK", grouped, b.ints(best), attributes={"axis": -1}, outputs=2)
+    sums = b.op("ReduceSum", values, b.ints(-1), attributes={"keepdims": 0})  # [s, groups]
+    top, _ = b.ops("TopK", sums, b.ints(router.topk_group), attributes={"axis": -1}, outputs=2)
+    least = b.op("Slice", top, b.ints(router.topk_group - 1), b.ints(router.topk_group), b.ints(-1))  # [s, 1]
+    outside = b.op("Unsqueeze", b.op("Less", sums, least), b.ints(-1))  # [s, groups, 1]
+    masked = b.op("Where", outside, b.constant(np.array(-np.inf, np.float32)), grouped)
+    return b.op("Reshape", masked, b.ints(0, experts), output=b.scoped("selection_scores_in_groups"))
+
+
+def _sparsemixer(b: Builder, logits: ir.Value, top_k: int, jitter_eps: float) -> ir.Value:
+    """[s, experts]: for each of the top k the softmax, at it, over those left that are relatively close to it.
+
+    close: (best - logit) / max(|logit|, best) ≤ 2 · jitter_eps, where best is the largest logit that is left.
+    """
+    lowest, twice = (b.constant(np.array(v, np.float32)) for v in (-np.inf, 2 * jitter_eps))
+    magnitude, left = b.op("Abs", logits), logits
+    weights: ir.Value | None = None
+    for _ in range(top_k):
+        best = b.op("ReduceMax", left, b.ints(-1), attributes={"keepdims": 1})  # [s, 1]
+        distance = b.op("Div", b.op("Sub", best, logits), b.op("Max", magnitude, best))
+        far = b.op("Greater", distance, twice)
+        shares = b.op("Softmax", b.op("Where", far, lowest, left), attributes={"axis": -1})
+        chosen = b.op("Equal", left, best)
+        weights = shares if weights is None else b.op("Where", chosen, shares, weights)
+        left = b.op("Where", chosen, lowest, left)
+    if weights is None:
+        raise AssertionError("a router chooses at least one expert")
+    return weights
