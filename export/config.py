@@ -17,6 +17,14 @@ class Config:
         """Whether the key is there with a value other than null."""
         return self._data.get(key) is not None
 
+    def otherwise(self, key: str, value: Any) -> "Config":
+        """The same configuration with `value` where the key is null or absent."""
+        return self if self.has(key) else Config(self._data | {key: value}, self.source)
+
+    def names(self, key: str) -> bool:
+        """Whether the key is there at all, null included."""
+        return key in self._data
+
     def section(self, key: str) -> "Config":
         """A JSON object within this one; empty where it is null or absent."""
         value = self._data.get(key) or {}

@@ -77,11 +77,14 @@ def _longrope(config: Config, parameters: Config, frequencies: int) -> LongRope:
     )
 
 
-def read_grouped_query(config: Config, default_kv_heads: int | None = None) -> GroupedQuery:
-    """Heads, head size and the usual scale of grouped-query attention, without biases and norms."""
+def read_grouped_query(config: Config, kv_heads: int | None = None, head_dim: int | None = None) -> GroupedQuery:
+    """Heads, head size and the usual scale of grouped-query attention, without biases and norms.
+
+    `kv_heads` and `head_dim` are the family's own defaults; usual are as many as heads, and hidden_size / heads.
+    """
     heads = config.integer("num_attention_heads")
-    head_dim = config.integer("head_dim", config.integer("hidden_size") // heads)
-    kv_heads = config.integer("num_key_value_heads", default_kv_heads or heads)
+    head_dim = config.integer("head_dim", head_dim or config.integer("hidden_size") // heads)
+    kv_heads = config.integer("num_key_value_heads", kv_heads or heads)
     return GroupedQuery(heads, kv_heads, head_dim, scale=head_dim**-0.5)
 
 

@@ -19,11 +19,11 @@ def read(config: Config) -> ModelConfig:
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", False)
     attention = replace(read_grouped_query(config, 32), qk_norm="head", bias=bias, output_bias=bias)
-    if config.has("sliding_window"):
+    if config.has("sliding_window") or not config.names("sliding_window"):
         full = min(config.integer("max_window_layers", 62, least=0), layers)
         attention = replace(
             attention,
-            sliding_window=config.integer("sliding_window"),
+            sliding_window=config.integer("sliding_window", 4096),
             sliding_layers=sliding_layers(config, tuple(range(full, layers))),
         )
     width = config.integer("moe_intermediate_size", 1408)

@@ -10,6 +10,12 @@ from moedge.export.config_parts import read_grouped_query, read_rope, sliding_la
 from moedge.export.model_config import Experts, Gate, ModelConfig, Router
 from moedge.export.tensor_names import TensorNames
 
+# what a config without rotary parameters means
+YARN = {
+    "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
+    "original_max_position_embeddings": 4096,
+}  # fmt: skip
+
 MODEL_TYPES = ("gpt_oss",)
 EXAMPLES = "gpt-oss-20b, gpt-oss-120b"
 
@@ -20,7 +26,7 @@ def read(config: Config) -> ModelConfig:
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", True)
     attention = replace(
-        read_grouped_query(config, 8),
+        read_grouped_query(config, 8, None if config.names("head_dim") else 64),
         bias=bias,
         output_bias=bias,
         sinks=True,
@@ -37,7 +43,7 @@ def read(config: Config) -> ModelConfig:
         tie_word_embeddings=config.flag("tie_word_embeddings", False),
         max_position_embeddings=config.integer("max_position_embeddings"),
         attention=attention,
-        rope=read_rope(config, attention.head_dim, theta=150000.0),
+        rope=read_rope(config.otherwise("rope_parameters", YARN), attention.head_dim, theta=150000.0),
         experts=Experts(
             num_experts=config.integer("num_local_experts", 128),
             num_experts_per_tok=config.integer("num_experts_per_tok", 4),

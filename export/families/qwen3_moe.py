@@ -36,7 +36,7 @@ def read(config: Config) -> ModelConfig:
         attention=attention,
         rope=read_rope(config, attention.head_dim),
         experts=Experts(
-            num_experts=config.integer("num_experts" if config.has("num_experts") else "num_local_experts"),
+            num_experts=config.integer("num_experts", config.integer("num_local_experts", 128)),
             num_experts_per_tok=config.integer("num_experts_per_tok"),
             intermediate_size=config.integer("moe_intermediate_size"),
             router=Router(scoring="softmax", normalize=config.flag("norm_topk_prob", False)),
