@@ -105,7 +105,9 @@ def write_genai_files(folder: Path, config: Mapping[str, Any], checkpoint: Check
     stated: dict[str, Any] = {}
     if (checkpoint.folder / TOKENIZER_CONFIG_NAME).exists():
         stated = checkpoint.read_json(TOKENIZER_CONFIG_NAME)
-    tokenizer = {key: stated[key] for key in TOKENIZER_KEYS if stated.get(key) is not None}
+    # without a class it reads no chat_template.jinja either
+    tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    tokenizer |= {key: stated[key] for key in TOKENIZER_KEYS if stated.get(key) is not None}
     for name, content in ((GENAI_NAME, config), (TOKENIZER_CONFIG_NAME, tokenizer)):
         (folder / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

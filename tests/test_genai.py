@@ -1,7 +1,7 @@
 """onnxruntime-genai loads the same bundles and says the same tokens, prompt by prompt and turn by turn.
 
-Logits are the same bit for bit when the threads are as many and the tokens are cut into runs alike: both change the order
-of sums, and int8 activations make more of the last bit. So here each has one thread, and no prompt fills a chunk.
+Logits are the same bit for bit when the threads are as many and the tokens are cut into runs alike: both change the
+order of sums, and int8 activations make more of the last bit. So each has one thread here, and no prompt fills a chunk.
 """
 
 import json
@@ -94,6 +94,8 @@ def test_the_same_greedy_tokens(config, scheme, tmp_path):
         generator, session = og.Generator(model, og.GeneratorParams(model)), engine.session()
         for new in (rng.integers(2, 211, n).tolist() for n in (length, 5)):
             generator.append_tokens(np.array(new, np.int32))
+            if not session.tokens:
+                assert np.array_equal(generator.get_logits()[0, 0], engine.session().prefill(new))
             ours = say(session, new)
             assert follow(generator) == ours
             assert len(ours) == COUNT
