@@ -24,6 +24,7 @@ from moedge.export.config import Config
 from moedge.export.decoder import build_decoder
 from moedge.export.families import read_model_config
 from moedge.export.fused import FusedLowering
+from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
 from moedge.export.model_config import ModelConfig
 from moedge.export.probe import build_probe
 from moedge.export.publish import publish
@@ -109,6 +110,11 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
                 )
             groups = weights.groups()
         progress.on_stage("graph")
+        cache = tuple(port.tensor for port in lowering.cache)
+        genai = genai_config(model, cache, talking, context)
+        if genai is not None:
+            add_last_logits(graph, model.vocab_size)
+            write_genai_files(folder, genai, source)
         _save(graph, folder / MODEL_NAME)
         talking.write(folder)
         chosen = lowering.expert_scheme
@@ -122,7 +128,7 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
             scheme=options.scheme.name,
             experts=_kernel(plan, chosen),
             model=_facts(model, groups, context, talking),
-            cache=tuple(port.tensor for port in lowering.cache),
+            cache=cache,
             tensors=groups,
             files={p.name: _entry(p) for p in sorted(folder.iterdir())},
             tools={name: version(name) for name in ("moedge", "onnx", "onnx_ir", "onnxruntime")},

@@ -18,7 +18,7 @@ from moedge.runtime.bundle import open_bundle
 from moedge.runtime.chat_format import ChatParser, chat_parser
 from moedge.runtime.chat_template import ChatTemplate
 from moedge.runtime.kernel_probe import prove_fast_kernel
-from moedge.runtime.manifest import MODEL_NAME, Manifest
+from moedge.runtime.manifest import LAST_LOGITS, MODEL_NAME, Manifest
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session
 from moedge.runtime.text import TOKENIZER_NAME, Tokenizer
@@ -129,7 +129,7 @@ def session_options(profile: Profile) -> onnxruntime.SessionOptions:
 def _check_names(folder: Path, manifest: Manifest, onnx: onnxruntime.InferenceSession) -> None:
     """The graph must take and give what docs/graph.md says."""
     inputs = {node.name for node in onnx.get_inputs()}
-    outputs = {node.name for node in onnx.get_outputs()}
+    outputs = {node.name for node in onnx.get_outputs()} - {LAST_LOGITS}
     optional = {node.name for node in onnx.get_overridable_initializers()}
     missing = [
         *sorted({"input_ids", "attention_mask", *(tensor.past for tensor in manifest.cache)} ^ inputs),

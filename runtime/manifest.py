@@ -17,6 +17,8 @@ MANIFEST_NAME = "manifest.json"
 MODEL_NAME = "model.onnx"
 WEIGHTS_NAME = "weights.bin"
 PROBE_NAME = "probe.onnx"
+# an output that only other runtimes read (docs/genai.md)
+LAST_LOGITS = "last_logits"
 
 ExpertPlan = Literal["fused", "if"]
 CacheLayout = Literal["rows", "shared"]
