@@ -9,8 +9,9 @@ from moedge.export.config import Config
 from moedge.export.families.deepseek_v3 import read as read_text
 from moedge.export.model_config import ModelConfig
 
-MODEL_TYPES = ("kimi_k25",)
-EXAMPLES = "Kimi K2.5 and K2.6, text only"
+MODEL_TYPES = {"kimi_k25": "Kimi K2.5 and K2.6, text only"}
+ATTENTION = "latent"
+LEFT_OUT = "images"
 
 # how transformers 5 writes the text model again: its renaming of the vision tower's blocks catches the layers too
 TRANSFORMERS_NAMES = ((r"^language_model\.model\.blocks\.", "language_model.model.layers."),)
