@@ -1,7 +1,7 @@
 """One file a family, named after its `model_type`: data and names, no mathematics.
 
-A family file holds `MODEL_TYPES` (with models that have each), `read(Config) -> ModelConfig`, and what `moedge families`
-says of it beside (`ATTENTION`, `LEFT_OUT`); the file is the registry.
+A family file holds `MODEL_TYPES` (with models that have each), `read(Config) -> ModelConfig`, and what else
+`moedge families` says of it (`ATTENTION`, `LEFT_OUT`); the file is the registry.
 """
 
 import difflib
