@@ -25,10 +25,12 @@ from moedge.export.decoder import build_decoder
 from moedge.export.families import read_model_config
 from moedge.export.fused import FusedLowering
 from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
+from moedge.export.journal import JOURNAL_NAME, Journal, Origin
 from moedge.export.model_config import ModelConfig
 from moedge.export.probe import build_probe
 from moedge.export.publish import publish
 from moedge.export.published_formats import refuse_unreadable
+from moedge.export.stages import Stages
 from moedge.export.standard import StandardLowering
 from moedge.export.talking import Talking, read_talking
 from moedge.export.tied_head import with_stored_head
@@ -39,6 +41,7 @@ from moedge.runtime.manifest import (
     MODEL_NAME,
     PROBE_NAME,
     SCHEMA_VERSION,
+    WEIGHTS_NAME,
     ExpertKernel,
     ExpertPlan,
     FileEntry,
@@ -55,12 +58,16 @@ IR_VERSION = 10
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a user chooses: scheme, expert plan (None: the scheme's own), context length (None: a moderate one)."""
+    """What a user chooses: scheme, expert plan (None: the scheme's own), context length (None: a moderate one).
+
+    `force` replaces a bundle, and throws an interrupted export away unless `resume` goes on with it.
+    """
 
     scheme: Scheme
     experts: ExpertPlan | None = None
     context: int | None = None
     force: bool = False
+    resume: bool = False
 
     @property
     def plan(self) -> ExpertPlan:
@@ -82,7 +89,10 @@ class Progress:
 
 
 def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progress: Progress | None = None) -> Manifest:
-    """Convert the checkpoint folder into a bundle at `target`; MoedgeError leaves `target` untouched."""
+    """Convert the checkpoint folder into a bundle at `target`; MoedgeError leaves `target` untouched.
+
+    UnfinishedError if the disk failed or is full after a stage was finished: the same call with `resume` goes on there.
+    """
     progress = progress or Progress()
     plan = options.plan
     if target.exists() and not options.force:
@@ -90,7 +100,7 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
     if target.exists() and not (target / MANIFEST_NAME).is_file():
         raise MoedgeError(f"{target} is no bundle, and --force replaces nothing else: choose another name.")
     started = time.monotonic()
-    with Checkpoint(checkpoint, progress.on_read) as source, publish(target) as folder:
+    with Checkpoint(checkpoint, progress.on_read) as source:
         progress.on_total(source.nbytes())
         config = Config(source.config, str(checkpoint / "config.json"))
         model = read_model_config(config)
@@ -100,43 +110,62 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
         talking = read_talking(source)
         notes: list[str] = []
         model = with_stored_head(source, model, notes)
-        with WeightsFile(folder) as weights:
-            builder = Builder(weights)
-            lowering = (FusedLowering if plan == "fused" else StandardLowering)(builder, options.scheme, notes)
-            graph = build_decoder(lowering, source, model, context, lambda n: progress.on_stage(f"layer {n}"))
-            left = source.unconsumed(model.names.ignored)
-            if left:
-                rest = f" and {len(left) - 1} more" if len(left) > 1 else ""
-                raise MoedgeError(
-                    f"{left[0]}{rest} of {checkpoint} has no place in {model.model_type}: nothing was exported."
-                )
-            groups = weights.groups()
-        progress.on_stage("graph")
-        cache = tuple(port.tensor for port in lowering.cache)
-        genai = genai_config(model, cache, talking, context)
-        if genai is not None:
-            add_last_logits(graph, model.vocab_size)
-            write_genai_files(folder, genai, source)
-        _save(graph, folder / MODEL_NAME)
-        talking.write(folder)
-        chosen = lowering.expert_scheme
-        if plan == "fused" and chosen is not None:
-            _save(build_probe(chosen, model.experts), folder / PROBE_NAME)
-        _write_report(folder, options, plan, notes, groups, started)
-        progress.on_stage("hashes")
-        manifest = Manifest(
-            schema_version=SCHEMA_VERSION,
-            name=target.name,
-            scheme=options.scheme.name,
-            experts=_kernel(plan, chosen),
-            model=_facts(model, groups, context, talking),
-            cache=cache,
-            tensors=groups,
-            files={p.name: _entry(p) for p in sorted(folder.iterdir())},
-            tools={name: version(name) for name in ("moedge", "onnx", "onnx_ir", "onnxruntime")},
-        )
-        write_manifest(manifest, folder)
+        with publish(target) as folder:
+            journal = Journal(folder, _origin(source, options, context), options.resume, options.force)
+            if journal.marks:
+                progress.on_stage("check")
+            with WeightsFile(folder, journal) as weights:
+                stages = Stages(journal, weights, source, model.num_hidden_layers, progress.on_stage)
+                builder = Builder(weights)
+                lowering = (FusedLowering if plan == "fused" else StandardLowering)(builder, options.scheme, notes)
+                graph = build_decoder(lowering, source, model, context, stages.begin)
+                left = source.unconsumed(model.names.ignored)
+                if left:
+                    rest = f" and {len(left) - 1} more" if len(left) > 1 else ""
+                    raise MoedgeError(
+                        f"{left[0]}{rest} of {checkpoint} has no place in {model.model_type}: nothing was exported."
+                    )
+                stages.finish()
+                groups = weights.groups()
+            progress.on_stage("graph")
+            cache = tuple(port.tensor for port in lowering.cache)
+            genai = genai_config(model, cache, talking, context)
+            if genai is not None:
+                add_last_logits(graph, model.vocab_size)
+                write_genai_files(folder, genai, source)
+            _save(graph, folder / MODEL_NAME)
+            talking.write(folder)
+            chosen = lowering.expert_scheme
+            if plan == "fused" and chosen is not None:
+                _save(build_probe(chosen, model.experts), folder / PROBE_NAME)
+            _write_report(folder, options, plan, notes, groups, journal.resumed_after, started)
+            progress.on_stage("hashes")
+            manifest = Manifest(
+                schema_version=SCHEMA_VERSION,
+                name=target.name,
+                scheme=options.scheme.name,
+                experts=_kernel(plan, chosen),
+                model=_facts(model, groups, context, talking),
+                cache=cache,
+                tensors=groups,
+                files={p.name: _entry(p, weights) for p in sorted(folder.iterdir()) if p.name != JOURNAL_NAME},
+                tools={name: version(name) for name in ("moedge", "onnx", "onnx_ir", "onnxruntime")},
+            )
+            write_manifest(manifest, folder)
+            journal.close()
     return manifest
+
+
+def _origin(source: Checkpoint, options: ExportOptions, context: int) -> Origin:
+    return Origin(
+        moedge=version("moedge"),
+        numpy=version("numpy"),
+        scheme=options.scheme.name,
+        experts=options.plan,
+        context=context,
+        config=hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest(),
+        shards=source.identity(),
+    )
 
 
 def _context(options: ExportOptions, model: ModelConfig) -> int:
@@ -156,7 +185,9 @@ def _save(graph: ir.Graph, path: Path) -> None:
     ir.save(model, path)
 
 
-def _entry(path: Path) -> FileEntry:
+def _entry(path: Path, weights: WeightsFile) -> FileEntry:
+    if path.name == WEIGHTS_NAME:
+        return FileEntry(path.stat().st_size, weights.sha256)
     with path.open("rb") as file:
         return FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
@@ -190,9 +221,15 @@ def _facts(model: ModelConfig, groups: tuple[TensorGroup, ...], context: int, ta
 
 
 def _write_report(
-    folder: Path, options: ExportOptions, plan: str, notes: list[str], groups: tuple[TensorGroup, ...], started: float
+    folder: Path,
+    options: ExportOptions,
+    plan: str,
+    notes: list[str],
+    groups: tuple[TensorGroup, ...],
+    resumed_after: str | None,
+    started: float,
 ) -> None:
-    """report.json: how this export went. Time is in seconds, memory in bytes."""
+    """report.json: how this export went. Time is in seconds, of the last run if there were several; memory in bytes."""
     report = {
         "scheme": options.scheme.name,
         "experts": plan,
@@ -200,6 +237,7 @@ def _write_report(
         "tensors": [
             {"group": g.name, "scheme": g.scheme, "parameters": g.parameters, "bytes": g.bytes} for g in groups
         ],
+        "resumed_after": resumed_after,
         "seconds": round(time.monotonic() - started, 1),
         "peak_resident_bytes": peak_resident_bytes(),
     }

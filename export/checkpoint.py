@@ -9,17 +9,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy, which safetensors needs)
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.shard import Header, Shard
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
-# Pages of a mapped shard count as resident until it is closed, so it is reopened every so many bytes read.
-_REOPEN_BYTES = 64 << 20
 
 
 class Checkpoint:
@@ -32,14 +29,17 @@ class Checkpoint:
         self._on_read = on_read
         self.config = self.read_json("config.json")
         self._shard_of = _index(folder)
-        self._consumed: set[str] = set()
+        self._consumed: dict[str, None] = {}  # a set in the order of reading
         self._stored_as: dict[str, str] = {}  # of renamed tensors
-        self._open: tuple[str, Any] | None = None
-        self._read_since_open = 0
-        self._headers: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._headers: dict[str, Header] = {}
         self.shards = sorted(set(self._shard_of.values())) or [SINGLE_NAME]
-        for shard in self.shards:
-            self._learn_headers(shard)
+        self._open: dict[str, Shard] = {}
+        try:
+            for shard in self.shards:
+                self._learn_headers(shard)
+        except MoedgeError:
+            self._close()
+            raise
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON object of the checkpoint; MoedgeError if it is missing or broken."""
@@ -74,11 +74,11 @@ class Checkpoint:
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor; MoedgeError if the checkpoint has none of that name."""
         self._require(name)
-        return self._headers[name][0]
+        return self._headers[name].shape
 
     def dtypes(self) -> dict[str, str]:
         """Every tensor's dtype, as safetensors spells it."""
-        return {name: dtype for name, (_, dtype) in self._headers.items()}
+        return {name: header.dtype for name, header in self._headers.items()}
 
     def expect(self, name: str, *shape: int) -> None:
         """Raise MoedgeError if the tensor is missing or has another shape."""
@@ -89,25 +89,26 @@ class Checkpoint:
 
     def nbytes(self) -> int:
         """Bytes of all shards."""
-        return sum((self.folder / shard).stat().st_size for shard in self.shards)
+        return sum(shard.nbytes for shard in self._open.values())
+
+    def identity(self) -> dict[str, str]:
+        """By file, what tells one checkpoint from another without reading all of it; see Shard.identity."""
+        return {name: shard.identity for name, shard in self._open.items()}
+
+    def consumed(self) -> list[str]:
+        """The tensors that were read, in that order."""
+        return list(self._consumed)
+
+    def consume(self, names: Iterable[str]) -> None:
+        """Mark tensors as consumed that an earlier run has read."""
+        self._consumed |= dict.fromkeys(names)
+        self._on_read(sum(self._headers[name].nbytes for name in self._consumed))
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Rows start:stop of a tensor in its own dtype, copied out of the file; marks the tensor as consumed."""
         self._require(name)
-        self._consumed.add(name)
-        shape = self._headers[name][0]
-        stored = self._stored_as.get(name, name)
-        reader = self._shard(self._shard_of[name])
-        try:
-            if not shape:
-                return np.asarray(reader.get_tensor(stored))
-            stop = shape[0] if stop is None else stop
-            array = np.array(reader.get_slice(stored)[start:stop])
-        except SafetensorError as error:
-            raise MoedgeError(
-                f"{name} cannot be read from {self._shard_of[name]} ({error}): download it again."
-            ) from None
-        self._read_since_open += array.nbytes
+        self._consumed[name] = None
+        array = self._open[self._shard_of[name]].read(self._stored_as.get(name, name), start, stop)
         self._on_read(array.nbytes)
         return array
 
@@ -125,7 +126,7 @@ class Checkpoint:
 
     def unconsumed(self, ignored: Iterable[str]) -> list[str]:
         """The tensors that nobody read and no pattern of `ignored` matches whole."""
-        return unmatched(set(self._shard_of) - self._consumed, ignored)
+        return unmatched(self._shard_of.keys() - self._consumed.keys(), ignored)
 
     def __enter__(self) -> "Checkpoint":
         return self
@@ -138,38 +139,20 @@ class Checkpoint:
             raise MoedgeError(f"{self.folder} has no tensor {name}, which its config calls for: it is incomplete.")
 
     def _learn_headers(self, shard: str) -> None:
-        reader = self._shard(shard)
-        for name in reader.keys():  # noqa: SIM118  (not a dict)
+        self._open[shard] = Shard(self.folder / shard)
+        for name, header in self._open[shard].headers.items():
             if self._shard_of.setdefault(name, shard) != shard:
                 raise MoedgeError(
                     f"{name} is in {shard} and in {self._shard_of[name]}: keep one, or download it again."
                 )
-            part = reader.get_slice(name)
-            self._headers[name] = (tuple(part.get_shape()), part.get_dtype())
+            self._headers[name] = header
         missing = sorted(n for n, s in self._shard_of.items() if s == shard and n not in self._headers)
         if missing:
             raise MoedgeError(f"{shard} lacks {missing[0]}, which {INDEX_NAME} says it holds: download it again.")
 
-    def _shard(self, shard: str) -> Any:
-        if self._open is None or self._open[0] != shard or self._read_since_open > _REOPEN_BYTES:
-            self._close()
-            path = self.folder / shard
-            try:
-                self._open = (shard, safe_open(path, "numpy"))
-            except FileNotFoundError:
-                raise MoedgeError(f"{path} is missing: download it again.") from None
-            except (SafetensorError, OSError) as error:
-                size = path.stat().st_size
-                raise MoedgeError(
-                    f"{path} ({size} bytes) is truncated or broken ({error}): download it again."
-                ) from None
-            self._read_since_open = 0
-        return self._open[1]
-
     def _close(self) -> None:
-        if self._open is not None:
-            self._open[1].__exit__(None, None, None)
-            self._open = None
+        for shard in self._open.values():
+            shard.close()
 
 
 def unmatched(names: Iterable[str], ignored: Iterable[str]) -> list[str]:

@@ -70,7 +70,7 @@ def store_quantized(builder: Builder, name: str, matrix: Matrix, scheme: Scheme,
     zeros = None
     if scheme.zero_point:
         zeros = file.region(f"{name}.zero_points", ir.DataType.UINT8, (rows, blocks * scheme.bits // 8))
-    for start, stop in row_chunks(matrix):
+    for start, stop in () if codes.kept else row_chunks(matrix):
         part = codes_of(matrix, scheme, start, stop)
         codes.write(part.codes, start * part.codes.shape[1])
         scales.write(part.scales, start * blocks * 4)
@@ -85,7 +85,7 @@ def store_float(builder: Builder, name: str, matrix: Matrix, group: str) -> ir.V
     """Copy a matrix as fp32 into the weights file, a few rows at a time."""
     rows, columns = matrix.shape
     region = builder.weights.region(name, ir.DataType.FLOAT, (rows, columns))
-    for start, stop in row_chunks(matrix):
+    for start, stop in () if region.kept else row_chunks(matrix):
         region.write(matrix.read(start, stop), start * columns * 4)
     builder.weights.account(group, "fp32", rows * columns, region.nbytes)
     return builder.initializer(region.tensor)

@@ -19,7 +19,8 @@ def route(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int,
     b, names, config = low.builder, model.names, model.experts
     router, experts = config.router, config.num_experts
     name = names.router.format(layer=layer)
-    weight = b.matrix(f"{name}.weight", checkpoint.read_parameter(f"{name}.weight", experts, model.hidden_size), GROUP)
+    shape, name_of_weight = (experts, model.hidden_size), f"{name}.weight"
+    weight = b.read_matrix(name_of_weight, shape, lambda: checkpoint.read_parameter(name_of_weight, *shape), GROUP)
     inputs = [x, weight]
     if router.bias:
         inputs.append(b.vector(f"{name}.bias", checkpoint.read_parameter(f"{name}.bias", experts), GROUP))
