@@ -20,7 +20,7 @@ def publish(target: Path) -> Iterator[Path]:
     """A hidden sibling folder to fill; on success it becomes `target` in one step.
 
     It comes with what an earlier process left in it, for the caller to use or to remove. On failure it disappears,
-    unless it can be resumed: it is kept for `UnfinishedError`, and for anything but a MoedgeError once a stage is finished.
+    unless it can be resumed: for `UnfinishedError`, and once a stage is finished for anything but a MoedgeError.
     MoedgeError if another process is filling it.
     """
     target = target.resolve()  # what a link stands for is replaced, not the link

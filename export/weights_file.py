@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from moedge.export.trail import Trail
 from moedge.runtime.manifest import WEIGHTS_NAME, TensorGroup
 
 ALIGNMENT = 64 * 1024
+_MOST_PENDING = 4  # writes, each of a few MB
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class WeightsFile:
         self._end = 0
         self._groups: dict[tuple[str, str], list[int]] = {}
         self._open: deque[_Open] = deque()
+        self._pending: deque[tuple[int, int, Future[None]]] = deque()  # offset, bytes, when they are written
+        self._writer = ThreadPoolExecutor(1, "weights")
         self.kept_bytes = journal.marks[-1].end if journal.marks else 0
         self._descriptor = os.open(folder / WEIGHTS_NAME, os.O_RDWR | os.O_CREAT, 0o644)
         self._trail = Trail(self._descriptor, journal)
@@ -100,15 +104,19 @@ class WeightsFile:
         )
 
     def put(self, data: NDArray[Any], offset: int) -> None:
-        """Write all bytes at an offset of the file."""
+        """Write all bytes at an offset of the file, in a thread of its own: what comes next is read meanwhile."""
+        while len(self._pending) >= _MOST_PENDING:
+            self._settle()
+        self._pending.append((offset, data.nbytes, self._writer.submit(_write, self._descriptor, data, offset)))
+
+    def _settle(self) -> None:
+        """Wait for the oldest write, and tell the trail how far the file is final now."""
+        offset, nbytes, written = self._pending.popleft()
+        written.result()
         region = next(r for r in self._open if r.begin <= offset < r.end)
-        view, at = data.reshape(-1).view(np.uint8).data, offset
-        while view:
-            written = os.pwrite(self._descriptor, view, at)
-            view, at = view[written:], at + written
-        region.written += data.nbytes
+        region.written += nbytes
         if offset == region.begin + region.contiguous:
-            region.contiguous += data.nbytes
+            region.contiguous += nbytes
         final = 0  # what lies between two regions is there only once the second has been written to
         while self._open and self._open[0].written == self._open[0].end - self._open[0].begin:
             final = self._open.popleft().end
@@ -116,11 +124,16 @@ class WeightsFile:
             final = self._open[0].begin + self._open[0].contiguous
         self._trail.advance(final)
 
+    def _settle_all(self) -> None:
+        while self._pending:
+            self._settle()
+        self._open.clear()
+        os.ftruncate(self._descriptor, max(self._end, self.kept_bytes))
+
     def finish_stage(self, name: str, tensors: Sequence[str]) -> None:
         """All regions so far are complete; a run that is killed after it goes on from here."""
-        self._open.clear()
+        self._settle_all()
         if self._end > self.kept_bytes:
-            os.ftruncate(self._descriptor, self._end)
             self._trail.finish_stage(name, self._end, list(tensors))
 
     def account(self, group: str, scheme: str, parameters: int, nbytes: int) -> None:
@@ -135,7 +148,8 @@ class WeightsFile:
 
     def close(self) -> None:
         """Make the bytes durable and learn their sha256."""
-        os.ftruncate(self._descriptor, self._end)
+        self._settle_all()
+        self._writer.shutdown()
         self._trail.advance(self._end)
         os.fsync(self._descriptor)
         self.sha256 = self._trail.end()
@@ -148,6 +162,14 @@ class WeightsFile:
         if kind is None:
             self.close()
             return
+        self._writer.shutdown(cancel_futures=True)
         with contextlib.suppress(Exception):  # what was finished is journalled; the first failure is the one to tell
             self._trail.end()
         os.close(self._descriptor)
+
+
+def _write(descriptor: int, data: NDArray[Any], offset: int) -> None:
+    view = data.reshape(-1).view(np.uint8).data
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
