@@ -37,22 +37,23 @@ MARGIN_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Run:
-    """One export: seconds, the most memory above what the process held before, seconds of each stage."""
+    """One export: seconds, of the clock and of all cores; the most memory above what the process held before."""
 
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
     stages: dict[str, float]
 
 
-def copy_shards(checkpoint: Path, target: Path) -> float:
-    """Seconds of a plain copy with fsync; the copy is removed again."""
+def copy_shards(checkpoint: Path, target: Path) -> tuple[float, float]:
+    """Seconds of a plain copy with fsync, of the clock and of all cores; the copy is removed again."""
     target.mkdir()
-    begun = time.perf_counter()
+    begun, worked = time.perf_counter(), time.process_time()
     for shard in sorted(checkpoint.glob("*.safetensors")):
         shutil.copyfile(shard, target / shard.name)
     for path in target.iterdir():
         sync(path)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - begun, time.process_time() - worked
     shutil.rmtree(target)
     return seconds
 
@@ -61,13 +62,13 @@ def export_once(checkpoint: Path, target: Path, scheme: str) -> Run:
     """The export, timed; for a fresh process, so that its peak memory is its own."""
     before = peak_resident_bytes()
     moments: list[tuple[str, float]] = []
-    begun = time.perf_counter()
+    begun, worked = time.perf_counter(), time.process_time()
     progress = Progress(on_stage=lambda stage: moments.append((stage, time.perf_counter())))
     export_bundle(checkpoint, target, ExportOptions(parse_scheme(scheme)), progress)
     ended = time.perf_counter()
     ends = [moment for _, moment in moments[1:]] + [ended]
     stages = {name: end - moment for (name, moment), end in zip(moments, ends, strict=True)}
-    return Run(ended - begun, peak_resident_bytes() - before, stages)
+    return Run(ended - begun, time.process_time() - worked, peak_resident_bytes() - before, stages)
 
 
 def in_fresh_process(checkpoint: Path, target: Path, scheme: str) -> Run:
@@ -136,8 +137,8 @@ def measure(folder: Path, checkpoint: Path, scheme: str, rounds: int) -> dict[st
         copies.append(copy_shards(checkpoint, folder / "copy"))
         cool(checkpoint)
         runs.append(in_fresh_process(checkpoint, folder / "bundle", scheme))
-        print(f"round {number + 1}: copy {copies[-1]:.1f} s, export {runs[-1].seconds:.1f} s", file=sys.stderr)
-    copy, export = statistics.median(copies), statistics.median(run.seconds for run in runs)
+        print(f"round {number + 1}: copy {copies[-1][0]:.1f} s, export {runs[-1].seconds:.1f} s", file=sys.stderr)
+    copy, export = statistics.median(seconds for seconds, _ in copies), statistics.median(run.seconds for run in runs)
     return {
         "checkpoint_bytes": nbytes,
         "cold_cache_by": cooled,
@@ -147,8 +148,15 @@ def measure(folder: Path, checkpoint: Path, scheme: str, rounds: int) -> dict[st
         "peak_bytes_above_interpreter": max(run.peak_bytes for run in runs),
         "whole_model_hours": WHOLE_BYTES / (nbytes / export) / 3600,
         "rounds": [
-            {"copy_s": c, "export_s": r.seconds, "peak_bytes": r.peak_bytes, "stages_s": r.stages}
-            for c, r in zip(copies, runs, strict=True)
+            {
+                "copy_s": c,
+                "copy_cpu_s": worked,
+                "export_s": r.seconds,
+                "export_cpu_s": r.cpu_seconds,
+                "peak_bytes": r.peak_bytes,
+                "stages_s": r.stages,
+            }
+            for (c, worked), r in zip(copies, runs, strict=True)
         ],
     }
 
@@ -156,8 +164,10 @@ def measure(folder: Path, checkpoint: Path, scheme: str, rounds: int) -> dict[st
 def show(result: dict[str, Any]) -> None:
     """The table for people."""
     print(f"checkpoint  {result['checkpoint_bytes'] / 1e9:8.2f} GB, cold by {result['cold_cache_by']}")
-    print(f"copy        {result['copy_bytes_per_s'] / 1e6:8.0f} MB/s")
-    print(f"export      {result['export_bytes_per_s'] / 1e6:8.0f} MB/s, {result['ratio']:.0%} of the copy")
+    busy = {what: statistics.median(each[f"{what}_cpu_s"] for each in result["rounds"]) for what in ("copy", "export")}
+    print(f"copy        {result['copy_bytes_per_s'] / 1e6:8.0f} MB/s, {busy['copy']:.0f} s of processor time")
+    print(f"export      {result['export_bytes_per_s'] / 1e6:8.0f} MB/s, {busy['export']:.0f} s of processor time")
+    print(f"ratio       {result['ratio']:8.0%} of the copy")
     print(f"peak memory {result['peak_bytes_above_interpreter'] / 1e6:8.0f} MB above the interpreter")
     print(f"{WHOLE_BYTES / 1e9:.0f} GB      {result['whole_model_hours']:8.2f} hours at this rate")
     for name in result["rounds"][0]["stages_s"]:
