@@ -8,6 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.chat_formats import detect
 from moedge.export.checkpoint import Checkpoint
 from moedge.runtime.manifest import ChatFormat
 
@@ -54,13 +55,14 @@ def read_talking(checkpoint: Checkpoint) -> Talking:
             f"{checkpoint.folder} names no eos_token_id, so no answer would end: add it to {GENERATION_NAME}."
         )
     bos = _first(generation.get("bos_token_id"), checkpoint.config.get("bos_token_id"))
+    template = _template(checkpoint)
     return Talking(
         tokenizer=text,
-        chat_template=_template(checkpoint),
+        chat_template=template,
         generation_config=generation,
         eos_token_ids=eos_ids,
         bos_token_id=bos if isinstance(bos, int) else None,
-        chat_format="kimi_k2" if tokenizer.token_to_id("<|tool_calls_section_begin|>") is not None else "plain",
+        chat_format=detect(tokenizer, template),
     )
 
 
