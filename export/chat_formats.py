@@ -40,6 +40,7 @@ _SIGNS = (
     _Sign("kimi_k2", template=("tool_declare",), vocabulary=("<|tool_calls_section_begin|>",)),
     _Sign("lfm2", template=("tools",), vocabulary=("<|tool_call_start|>",)),
     _Sign("granite", template=("tools",), vocabulary=("<|start_of_role|>", "<|tool_call|>")),
+    _Sign("think", template=("<think>",)),
     _Sign("think", template=("</think>",)),
     _Sign("plain"),
 )

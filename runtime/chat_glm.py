@@ -12,7 +12,7 @@ from moedge.runtime.chat_grammar import THINK, At, Body, Grammar, thinking_steps
 from moedge.runtime.chat_tagged import read_tagged
 
 CALL, END_CALL = "<tool_call>", "</tool_call>"
-_ARGUMENT = re.compile(r"<arg_key>(?P<key>.*?)</arg_key>\s*<arg_value>(?P<value>.*?)</arg_value>", re.DOTALL)
+_ARGUMENT = re.compile(r"\s*<arg_key>(?P<key>[^<>]*)</arg_key>\s*<arg_value>(?P<value>.*?)</arg_value>", re.DOTALL)
 
 
 def _body(text: str) -> Body | None:

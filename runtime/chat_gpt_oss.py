@@ -15,19 +15,19 @@ from moedge.runtime.chat_grammar import At, Grammar, WrittenCall
 START, CHANNEL, MESSAGE = "<|start|>", "<|channel|>", "<|message|>"
 ENDS = ("<|end|>", "<|call|>", "<|return|>")  # of a message
 RECIPIENT = "to="
-_TO = r"(?:to=(?:functions\.)?(?P<{}>[^\s<]+))?\s*"
-_HEADER = re.compile(
-    r"\s*(?:assistant)?\s*"
+_TO = r" ?(?:to=(?:functions\.)?(?P<{}>[^ <]+))?"
+_HEADER = re.compile(  # blanks are single here: runs of them would let it try for ever
+    r"(?:assistant)?"
     + _TO.format("before")
-    + r"(?:<\|channel\|>\s*(?P<channel>analysis|commentary|final))?\s*"
+    + r" ?(?:<\|channel\|> ?(?P<channel>analysis|commentary|final))?"
     + _TO.format("after")
-    + r"(?:<\|constrain\|>)?\s*(?:json|code|text)?\s*"
+    + r" ?(?:<\|constrain\|>)? ?(?:json|code|text)?"
 )
 
 
 def _header(text: str) -> WrittenCall | At | None:
     """What a message is. Anything unknown in its header is None: message and header are shown as they are."""
-    found = _HEADER.fullmatch(text)
+    found = _HEADER.fullmatch(" ".join(text.split()))
     if found is None or (found["before"] and found["after"]):
         return None
     recipient = found["before"] or found["after"]

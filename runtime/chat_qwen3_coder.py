@@ -17,14 +17,15 @@ from moedge.runtime.chat_grammar import THINK, At, Body, Grammar, thinking_steps
 from moedge.runtime.chat_hermes import CALL, END_CALL, ENDS
 from moedge.runtime.chat_tagged import read_tagged
 
-FUNCTION = "<function="
-_FUNCTION = re.compile(r"\s*<function=(?P<name>[^<>]+)>(?P<rest>.*?)(?:</function>)?\s*", re.DOTALL)
-_ARGUMENT = re.compile(r"<parameter=(?P<key>[^<>]+)>\n?(?P<value>.*?)\n?</parameter>", re.DOTALL)
+FUNCTION, END_FUNCTION = "<function=", "</function>"
+_ARGUMENT = re.compile(r"\s*<parameter=(?P<key>[^<>]+)>\n?(?P<value>.*?)\n?</parameter>", re.DOTALL)
 
 
 def _body(text: str) -> Body | None:
-    found = _FUNCTION.fullmatch(text)
-    return read_tagged(found["name"].strip(), found["rest"], _ARGUMENT) if found else None
+    name, end, rest = text.strip().removeprefix(FUNCTION).partition(">")
+    if not text.lstrip().startswith(FUNCTION) or not end:
+        return None
+    return read_tagged(name.strip(), rest.removesuffix(END_FUNCTION), _ARGUMENT)
 
 
 QWEN3_CODER = Grammar(

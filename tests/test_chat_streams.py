@@ -1,11 +1,12 @@
 """What holds of every chat format: cuts change nothing, nothing is lost or raised, prompts may open the thinking."""
 
 import json
+from itertools import product
 from typing import get_args
 
 import pytest
 from chat_reading import GENERATED, check, read, read_named
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moedge.runtime.chat_format import GRAMMARS, Content, Reasoning, calls_tools, chat_parser
@@ -107,6 +108,7 @@ def comparable(answer):
     return reasoning, content, [(None if GENERATED.fullmatch(i) else i, name, args) for i, name, args in calls]
 
 
+@settings(max_examples=300, deadline=None)
 @given(soups())
 def test_cuts_do_not_matter_and_nothing_is_lost(soup):
     chat_format, text, pieces, prompt_end = soup
@@ -173,6 +175,22 @@ def test_the_end_of_a_turn_may_be_delivered(chat_format):
         check(f"Hi{end[:-1]}", ("", f"Hi{end[:-1]}", []), chat_format)
         check(f"a{end}b", ("", f"a{end}b", []), chat_format)
         check(end, ("", "", []), chat_format)
+
+
+REPEATED = (" ", "\n", '"', "'", "{", '{"', "<arg_key>a</arg_key><arg_value>", "<function=f>\n", "f(from=", "to=")
+
+
+@pytest.mark.parametrize("chat_format", sorted(GRAMMARS))
+def test_a_model_that_repeats_itself_is_read_in_time(chat_format):
+    """A parser that searches the same text over and over would take hours."""
+    grammar = GRAMMARS[chat_format]
+    leads_to = [(marker, at) for steps in grammar.steps.values() for marker, at in steps.items()]
+    openers = {marker for marker, at in leads_to if at in (At.OPEN, At.BODY, At.HEADER)}
+    within = [*grammar.steps.get(At.HEADER, {}), *grammar.steps.get(At.BODY, {}), ""]
+    for repeated, opener, closer in product(REPEATED, openers, within):
+        text = [opener, "f", repeated * 3000, closer]
+        for prompt_end in ("", f"{grammar.think}\n"):
+            read(text, chat_format, prompt_end)
 
 
 @pytest.mark.parametrize("chat_format", sorted(GRAMMARS))
