@@ -53,7 +53,7 @@ def _no_body(text: str) -> Body | None:
 
 @dataclass(frozen=True)
 class Grammar:
-    """One chat format. No marker of a state may begin another one of the same state."""
+    """One chat format. A marker that holds another one of the same state must end in it."""
 
     steps: Steps  # in each state, the markers that count and where each leads; other markers are text there
     think: str = ""  # what opens thinking: a prompt that ends with it has opened it already
