@@ -50,7 +50,7 @@ def read_calls(text: str) -> Body | None:
 
 
 def _load(text: str) -> tuple[Any, str]:
-    """The JSON value that a text begins with, and the rest; ValueError if it holds NaN or names a key twice."""
+    """The JSON value that a text begins with, and the rest; ValueError if it names a key twice."""
     text = text.strip()
     try:
         value, end = _DECODER.raw_decode(text)
@@ -79,8 +79,4 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return read
 
 
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse)
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)

@@ -80,6 +80,10 @@ MISTRAL = {
     "thinking": ("[THINK]so[/THINK]Hi", ("so", "Hi", [])),
     "thinking, call": ("[THINK]so[/THINK][TOOL_CALLS]f[ARGS]{}", ("so", "", [("f", "{}")])),
     "call while thinking": ("[THINK]so[TOOL_CALLS]f[ARGS]{}", ("so", "", [("f", "{}")])),
+    "bad call after one in thinking": (
+        "[THINK]so[TOOL_CALLS]f[ARGS]{}[TOOL_CALLS] [x]",
+        ("so", "[TOOL_CALLS] [x]", [("f", "{}")]),
+    ),
     "arguments cut off": ('[TOOL_CALLS]f[ARGS]{"a": ', ("", "", [("f", '{"a": ')])),
     "bad json": ("[TOOL_CALLS]f[ARGS]oops", ("", "", [("f", "oops")])),
     "header cut off": ("[TOOL_CALLS]get_w", ("", "get_w", [])),
@@ -112,6 +116,10 @@ GPT_OSS = {
     "recipient at once": (" to=functions.f<|channel|>analysis<|message|>{}", ("", "", [("f", "{}")])),
     "no blank before the type": (
         "<|channel|>commentary to=functions.f<|constrain|>json<|message|>{}<|call|>",
+        ("", "", [("f", "{}")]),
+    ),
+    "more blanks": (
+        "<|channel|> commentary  to=functions.f \n<|constrain|> json <|message|>{}<|call|>",
         ("", "", [("f", "{}")]),
     ),
     "other namespaces": (
