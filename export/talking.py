@@ -8,6 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.chat_formats import detect
 from moedge.export.checkpoint import Checkpoint
 from moedge.export.tokenizer import TOKENIZER_NAME, read_tokenizer
 from moedge.runtime.manifest import ChatFormat
@@ -47,13 +48,14 @@ def read_talking(checkpoint: Checkpoint) -> Talking:
             f"{checkpoint.folder} names no eos_token_id, so no answer would end: add it to {GENERATION_NAME}."
         )
     bos = _token_ids("bos", generation, checkpoint, config, tokenizer)
+    template = _template(checkpoint, config)
     return Talking(
         tokenizer=text,
-        chat_template=_template(checkpoint, config),
+        chat_template=template,
         generation_config=generation,
         eos_token_ids=eos,
         bos_token_id=bos[0] if bos else None,
-        chat_format="kimi_k2" if tokenizer.token_to_id("<|tool_calls_section_begin|>") is not None else "plain",
+        chat_format=detect(tokenizer, template),
     )
 
 
