@@ -31,10 +31,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Space:
-    """Bytes that are wanted in the folder `place`, which need not exist yet."""
+    """Bytes that are wanted in the folder `place`, which need not exist yet, and what for."""
 
     place: Path
     nbytes: int
+    purpose: str
 
 
 def estimate(checkpoint: Checkpoint, model: ModelConfig, scheme: Scheme) -> Estimate:
@@ -67,17 +68,17 @@ def _tensor_bytes(name: str, dtype: str, shape: tuple[int, ...], scheme: Scheme)
     return codes + count / scheme.block * 4 + zero_points, codes + count / scheme.block * 8
 
 
-def refuse_too_large(name: str, download: Space, bundle: Space) -> None:
-    """Raise MoedgeError if the disks have less room than download and bundle take, with both numbers."""
-    spaces = [(space, _existing(space.place)) for space in (download, bundle)]
-    for _, place in spaces:
-        wanted = sum(space.nbytes for space, other in spaces if _disk(other) == _disk(place))
+def refuse_too_large(name: str, *spaces: Space) -> None:
+    """Raise MoedgeError if a disk has less room than is wanted of it, with both numbers."""
+    placed = [(space, _existing(space.place)) for space in spaces]
+    for _, place in placed:
+        wanted = sum(space.nbytes for space, other in placed if _disk(other) == _disk(place))
         free = shutil.disk_usage(place).free
         if wanted > free:
+            purposes = " and ".join(f"{_size(space.nbytes)} {space.purpose}" for space in spaces)
             raise MoedgeError(
-                f"{name} does not fit: {_size(download.nbytes)} are to be fetched and the bundle takes about "
-                f"{_size(bundle.nbytes)}, but {place} has {_size(free)} free where {_size(wanted)} are to go: free "
-                "some space, take a smaller --scheme, or set HF_HOME to a larger disk."
+                f"{name} does not fit: it takes {purposes}, but {place} has {_size(free)} free where {_size(wanted)} "
+                "are to go: free some space, take a smaller --scheme, or set HF_HOME to a larger disk."
             )
 
 

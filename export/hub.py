@@ -17,10 +17,12 @@ from moedge.devices.detect import detect
 from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import ExportOptions, Origin, refuse_target, understand
 from moedge.export.checkpoint import INDEX_NAME, SINGLE_NAME, read_index
+from moedge.export.config import Config
 from moedge.export.fit import Space, estimate, memory_note, refuse_too_large
 from moedge.export.hub_errors import explained
 from moedge.export.hub_name import HubName
 from moedge.export.preview import Header, TensorHeader, preview
+from moedge.export.published_formats import refuse_unreadable
 
 # All that is not weights: what a model is, how it is tokenized, how it talks.
 SMALL_FILES = (
@@ -55,17 +57,19 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
     small = [folder / file for file in SMALL_FILES if (folder / file).is_file()]
     # No tensor at all: what family, quantization and tokenizer are is decided without a look at the weights.
     with preview(str(name), (file for file in small if file.name != INDEX_NAME), {SINGLE_NAME: {}}) as checkpoint:
-        understand(checkpoint, options)
+        model = understand(checkpoint, options).model
 
     shards = _shards(name, folder)
     missing = [shard for shard in shards if not (folder / shard).is_file()]
-    download = Space(Path(constants.HF_HUB_CACHE), _bytes_to_fetch(api, name, folder, missing))
-    refuse_too_large(str(name), download, Space(target.parent, 0))
+    to_fetch = _bytes_to_fetch(api, name, folder, missing)
+    download = Space(Path(constants.HF_HUB_CACHE), to_fetch, "to fetch")
+    refuse_too_large(str(name), download)
     headers = _headers(api, name, revision.resolved, missing)
     here = [folder / shard for shard in shards if shard not in headers]
     with preview(str(name), (*small, *here), headers) as checkpoint:
-        size = estimate(checkpoint, understand(checkpoint, options).model, options.scheme)
-    refuse_too_large(str(name), download, Space(target.parent, size.disk))
+        refuse_unreadable(checkpoint, Config(checkpoint.config, f"{name}/config.json"), model.names.ignored)
+        size = estimate(checkpoint, model, options.scheme)
+    refuse_too_large(str(name), download, Space(target.resolve().parent, size.disk, "for the bundle"))
     if plan == "fused" or not options.scheme.quantized:  # what else ONNX Runtime unpacks is not known before it loads
         for note in memory_note(size, detect().usable_memory_bytes):
             say(note)
@@ -83,7 +87,10 @@ def _shards(name: HubName, folder: Path) -> list[str]:
 
 
 def _bytes_to_fetch(api: HfApi, name: HubName, folder: Path, missing: list[str]) -> int:
-    """Bytes of the missing shards, without those that another commit has brought into the cache already."""
+    """Bytes of the missing shards, without those that another commit has brought into the cache already.
+
+    The cache of a repository has one folder a commit, `snapshots/<commit>`, of links to `blobs/<hash of a file>`.
+    """
     if not missing:
         return 0
     with explained(str(name)):

@@ -176,14 +176,19 @@ def free(monkeypatch, count):
 def test_a_disk_too_small_for_the_download(hub, published, shards, refused, monkeypatch):
     size = sum((published / shard).stat().st_size for shard in shards)
     free(monkeypatch, 100_000)
-    refused("hf://org/tiny", f"{size / 1e6:.1f} MB are to be fetched", "has 0.1 MB free", "HF_HOME")
+    refused("hf://org/tiny", f"takes {size / 1e6:.1f} MB to fetch, but", "has 0.1 MB free", "HF_HOME")
     assert hub.weights() == []
 
 
 def test_a_disk_too_small_for_download_and_bundle(hub, published, shards, refused, monkeypatch):
     size = sum((published / shard).stat().st_size for shard in shards)
     free(monkeypatch, size + 50_000)
-    refused("hf://org/tiny", "the bundle takes about 0.1 MB", f"has {(size + 50_000) / 1e6:.1f} MB free", "--scheme")
+    refused(
+        "hf://org/tiny",
+        " MB to fetch and 0.1 MB for the bundle, but",
+        f"has {(size + 50_000) / 1e6:.1f} MB free",
+        "--scheme",
+    )
     assert {request.range for request in hub.weights() if "/cdn/" in request.path} == {"bytes=0-100000"}
 
 
@@ -195,7 +200,7 @@ def test_disks_are_counted_each(tmp_path, monkeypatch, same_disk, fits):
         folder.mkdir()
     free(monkeypatch, 100)
     monkeypatch.setattr(fit, "_disk", lambda folder: 0 if same_disk else folder.name)
-    spaces = Space(cache / "hub", 80), Space(bundles / "a" / "b", 30)
+    spaces = Space(cache / "hub", 80, "to fetch"), Space(bundles / "a" / "b", 30, "for it")
     if fits:
         refuse_too_large("it", *spaces)
         spaces = replace(spaces[0], nbytes=101), spaces[1]
