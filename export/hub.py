@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.hf_api import RepoFile
 
 from moedge.devices.detect import detect
@@ -38,7 +38,7 @@ SMALL_FILES = (
     INDEX_NAME,
 )
 _SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
-_AT_ONCE = 8  # headers that are asked for at the same time, as many as huggingface_hub fetches files
+_AT_ONCE = 8  # headers that are asked for at the same time
 
 
 def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[str], None]) -> tuple[Path, Origin]:
@@ -74,7 +74,9 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
         for note in memory_note(size, detect().usable_memory_bytes):
             say(note)
     with explained(str(name)):
-        snapshot_download(name.repo, revision=revision, allow_patterns=shards)
+        # One after the other: Ctrl-C stops at once and costs one shard; the library's threads would run to their end.
+        for shard in missing:
+            hf_hub_download(name.repo, shard, revision=revision.resolved)
     return folder, Origin(name.repo, revision.resolved)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tiny_models as tiny
 from hub_server import Hub, running_hub
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, file_download
 
 from moedge.export.bundle import ExportOptions, export_bundle
 from moedge.quant.scheme import parse_scheme
@@ -53,12 +53,23 @@ def run(target: Path, name: str = "hf://org/tiny") -> int:
     return main(["export", name, "-o", str(target / "bundle"), "--force"])
 
 
-def test_only_what_is_missing_is_fetched(hub, shards, tmp_path):
-    """What an interrupted run has left complete is not asked for again."""
-    hf_hub_download("org/tiny", shards[0])
+def test_a_stopped_run_goes_on_with_the_shards_that_are_missing(hub, shards, tmp_path, monkeypatch, capfd):
+    """Ctrl-C in the third shard: the two before it are kept, and nothing of them is asked for again."""
+    whole = file_download.http_get
+
+    def stopped(url, *given, **named):
+        if url.endswith(shards[2]):
+            raise KeyboardInterrupt
+        whole(url, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(file_download, "http_get", stopped)
+        assert run(tmp_path) == 130
+    assert "Traceback" not in capfd.readouterr().err
+    assert not (tmp_path / "bundle").exists()
     hub.log.clear()
     assert run(tmp_path) == 0
-    assert {request.path.rpartition("/")[2] for request in hub.weights()} == set(shards[1:])
+    assert {request.path.rpartition("/")[2] for request in hub.weights()} == set(shards[2:])
 
 
 def test_a_transfer_that_breaks_off_goes_on_where_it_was(hub, shards, published, tmp_path, monkeypatch):
