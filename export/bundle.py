@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -73,6 +73,23 @@ class ExportOptions:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a checkpoint was published: the repository, and the commit that was taken of it."""
+
+    repo: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What config and small files say, once everything is known to be supported."""
+
+    model: ModelConfig
+    context: int
+    talking: Talking
+
+
+@dataclass(frozen=True)
 class Progress:
     """What an export tells while it works."""
 
@@ -81,23 +98,22 @@ class Progress:
     on_stage: Callable[[str], None] = lambda _: None  # what is being worked on
 
 
-def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progress: Progress | None = None) -> Manifest:
+def export_bundle(
+    checkpoint: Path,
+    target: Path,
+    options: ExportOptions,
+    progress: Progress | None = None,
+    origin: Origin | None = None,
+) -> Manifest:
     """Convert the checkpoint folder into a bundle at `target`; MoedgeError leaves `target` untouched."""
     progress = progress or Progress()
     plan = options.plan
-    if target.exists() and not options.force:
-        raise MoedgeError(f"{target} exists: choose another name, or replace it with --force.")
-    if target.exists() and not (target / MANIFEST_NAME).is_file():
-        raise MoedgeError(f"{target} is no bundle, and --force replaces nothing else: choose another name.")
+    refuse_target(target, options)
     started = time.monotonic()
     with Checkpoint(checkpoint, progress.on_read) as source, publish(target) as folder:
         progress.on_total(source.nbytes())
-        config = Config(source.config, str(checkpoint / "config.json"))
-        model = read_model_config(config)
-        source.rename(model.names.renamed)
-        refuse_unreadable(source, config, model.names.ignored)
-        context = _context(options, model)
-        talking = read_talking(source)
+        understood = understand(source, options)
+        model, context, talking = understood.model, understood.context, understood.talking
         notes: list[str] = []
         model = with_stored_head(source, model, notes)
         with WeightsFile(folder) as weights:
@@ -122,7 +138,7 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
         chosen = lowering.expert_scheme
         if plan == "fused" and chosen is not None:
             _save(build_probe(chosen, model.experts), folder / PROBE_NAME)
-        _write_report(folder, options, plan, notes, groups, started)
+        _write_report(folder, options, plan, origin, notes, groups, started)
         progress.on_stage("hashes")
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
@@ -137,6 +153,23 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
         )
         write_manifest(manifest, folder)
     return manifest
+
+
+def refuse_target(target: Path, options: ExportOptions) -> None:
+    """Raise MoedgeError if something stands at `target` that may not be replaced."""
+    if target.exists() and not options.force:
+        raise MoedgeError(f"{target} exists: choose another name, or replace it with --force.")
+    if target.exists() and not (target / MANIFEST_NAME).is_file():
+        raise MoedgeError(f"{target} is no bundle, and --force replaces nothing else: choose another name.")
+
+
+def understand(source: Checkpoint, options: ExportOptions) -> Understood:
+    """Read all but the weights; MoedgeError for a family, a number format or a tokenizer that is not supported."""
+    config = Config(source.config, str(source.folder / "config.json"))
+    model = read_model_config(config)
+    source.rename(model.names.renamed)
+    refuse_unreadable(source, config, model.names.ignored)
+    return Understood(model, _context(options, model), read_talking(source))
 
 
 def _context(options: ExportOptions, model: ModelConfig) -> int:
@@ -190,10 +223,17 @@ def _facts(model: ModelConfig, groups: tuple[TensorGroup, ...], context: int, ta
 
 
 def _write_report(
-    folder: Path, options: ExportOptions, plan: str, notes: list[str], groups: tuple[TensorGroup, ...], started: float
+    folder: Path,
+    options: ExportOptions,
+    plan: str,
+    origin: Origin | None,
+    notes: list[str],
+    groups: tuple[TensorGroup, ...],
+    started: float,
 ) -> None:
-    """report.json: how this export went. Time is in seconds, memory in bytes."""
+    """report.json: how this export went. Time is in seconds, memory in bytes; a folder's checkpoint has no origin."""
     report = {
+        "origin": asdict(origin) if origin else None,
         "scheme": options.scheme.name,
         "experts": plan,
         "notes": sorted(set(notes)),

@@ -31,7 +31,7 @@ class Checkpoint:
         self.folder = folder
         self._on_read = on_read
         self.config = self.read_json("config.json")
-        self._shard_of = _index(folder)
+        self._shard_of = read_index(folder)
         self._consumed: set[str] = set()
         self._stored_as: dict[str, str] = {}  # of renamed tensors
         self._open: tuple[str, Any] | None = None
@@ -178,7 +178,7 @@ def unmatched(names: Iterable[str], ignored: Iterable[str]) -> list[str]:
     return sorted(name for name in names if not pattern.fullmatch(name))
 
 
-def _index(folder: Path) -> dict[str, str]:
+def read_index(folder: Path) -> dict[str, str]:
     """Tensor name to shard, from the index if there is one; empty for a single file, learnt when it is opened."""
     index = folder / INDEX_NAME
     if index.exists():
