@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,9 +26,10 @@ from moedge.export.families import read_model_config
 from moedge.export.fused import FusedLowering
 from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
 from moedge.export.model_config import ModelConfig
+from moedge.export.origins import Origin
 from moedge.export.probe import build_probe
 from moedge.export.publish import publish
-from moedge.export.published_formats import refuse_unreadable
+from moedge.export.published_formats import ACTIVATION_SCALES, is_zero_bias, refuse_unreadable
 from moedge.export.standard import StandardLowering
 from moedge.export.talking import Talking, read_talking
 from moedge.export.weights_file import WeightsFile
@@ -102,13 +103,14 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
             builder = Builder(weights)
             lowering = (FusedLowering if plan == "fused" else StandardLowering)(builder, options.scheme, notes)
             graph = build_decoder(lowering, source, model, context, lambda n: progress.on_stage(f"layer {n}"))
-            left = source.unconsumed((*model.names.ignored, *(_tied(model))))
+            left = source.unconsumed((*model.names.ignored, *ACTIVATION_SCALES, *_tied(model)))
+            left = [name for name in left if not is_zero_bias(source, name)]
             if left:
                 rest = f" and {len(left) - 1} more" if len(left) > 1 else ""
                 raise MoedgeError(
                     f"{left[0]}{rest} of {checkpoint} has no place in {model.model_type}: nothing was exported."
                 )
-            groups = weights.groups()
+            groups, origins = weights.groups(), weights.origins
         progress.on_stage("graph")
         cache = tuple(port.tensor for port in lowering.cache)
         genai = genai_config(model, cache, talking, context)
@@ -120,7 +122,7 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
         chosen = lowering.expert_scheme
         if plan == "fused" and chosen is not None:
             _save(build_probe(chosen, model.experts), folder / PROBE_NAME)
-        _write_report(folder, options, plan, notes, groups, started)
+        _write_report(folder, options, plan, [*notes, *origins.notes()], groups, origins.lines(), started)
         progress.on_stage("hashes")
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
@@ -193,7 +195,13 @@ def _facts(model: ModelConfig, groups: tuple[TensorGroup, ...], context: int, ta
 
 
 def _write_report(
-    folder: Path, options: ExportOptions, plan: str, notes: list[str], groups: tuple[TensorGroup, ...], started: float
+    folder: Path,
+    options: ExportOptions,
+    plan: str,
+    notes: list[str],
+    groups: tuple[TensorGroup, ...],
+    origins: tuple[Origin, ...],
+    started: float,
 ) -> None:
     """report.json: how this export went. Time is in seconds, memory in bytes."""
     report = {
@@ -203,6 +211,7 @@ def _write_report(
         "tensors": [
             {"group": g.name, "scheme": g.scheme, "parameters": g.parameters, "bytes": g.bytes} for g in groups
         ],
+        "origins": [asdict(origin) for origin in origins],
         "seconds": round(time.monotonic() - started, 1),
         "peak_resident_bytes": peak_resident_bytes(),
     }
