@@ -32,6 +32,7 @@ from moedge.export.publish import publish
 from moedge.export.published_formats import ACTIVATION_SCALES, is_zero_bias, refuse_unreadable
 from moedge.export.standard import StandardLowering
 from moedge.export.talking import Talking, read_talking
+from moedge.export.tied_head import with_stored_head
 from moedge.export.weights_file import WeightsFile
 from moedge.quant.scheme import FP32, Scheme
 from moedge.runtime.manifest import (
@@ -99,11 +100,12 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
         context = _context(options, model)
         talking = read_talking(source)
         notes: list[str] = []
+        model = with_stored_head(source, model, notes)
         with WeightsFile(folder) as weights:
             builder = Builder(weights)
             lowering = (FusedLowering if plan == "fused" else StandardLowering)(builder, options.scheme, notes)
             graph = build_decoder(lowering, source, model, context, lambda n: progress.on_stage(f"layer {n}"))
-            left = source.unconsumed((*model.names.ignored, *ACTIVATION_SCALES, *_tied(model)))
+            left = source.unconsumed((*model.names.ignored, *ACTIVATION_SCALES))
             left = [name for name in left if not is_zero_bias(source, name)]
             if left:
                 rest = f" and {len(left) - 1} more" if len(left) > 1 else ""
@@ -146,11 +148,6 @@ def _context(options: ExportOptions, model: ModelConfig) -> int:
             f"--context {options.context} is not within 1 to {longest}, the positions this model was made for."
         )
     return options.context or min(DEFAULT_CONTEXT, longest)
-
-
-def _tied(model: ModelConfig) -> tuple[str, ...]:
-    # some checkpoints store the tied head a second time
-    return (rf"{model.names.lm_head}\.weight",) if model.tie_word_embeddings else ()
 
 
 def _save(graph: ir.Graph, path: Path) -> None:

@@ -47,6 +47,25 @@ def export(
     _say(output, manifest, as_json)
 
 
+def families(as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False) -> None:
+    """List the model families that can be exported."""
+    from dataclasses import asdict
+
+    from moedge.export.families import known_families
+
+    known = known_families()
+    if as_json:
+        print(json.dumps([asdict(family) for family in known], indent=1))
+        return
+    rows = [("model type", "attention", "left out", "models")]
+    rows += [(f.model_type, f.attention, f.left_out or "-", f.models) for f in known]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        print("  ".join([*cells, row[-1]]))
+    print(f"\nPlans: fused, if. Schemes: {', '.join(SCHEME_NAMES)}. Number formats of checkpoints: docs/formats.md.")
+
+
 @contextmanager
 def _bar() -> Iterator["Progress"]:
     """A bar of the checkpoint's bytes on a terminal's stderr, silent elsewhere."""

@@ -14,7 +14,7 @@ from moedge.export.stored_codes import awq_matrix, gptq_matrix, int8_matrix, mxf
 from moedge.export.stored_floats import fp8_matrix
 from moedge.quant.blocks import F32
 
-__all__ = ["picked", "plane", "stored"]
+__all__ = ["is_stored", "picked", "plane", "stored"]
 
 
 def stored(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
@@ -36,6 +36,11 @@ def stored(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
     checkpoint.expect(weight, *shape)
     rows = _Rows(checkpoint, weight)
     return Rounded(name, shape, checkpoint.dtype(weight).lower(), False, rows)
+
+
+def is_stored(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether module `name` has a matrix, in any format."""
+    return any(f"{name}.{part}" in checkpoint for part in ("weight", "weight_packed", "qweight"))
 
 
 def plane(checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int, int], transposed: bool = False) -> Matrix:

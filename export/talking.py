@@ -8,10 +8,11 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.chat_formats import detect
 from moedge.export.checkpoint import Checkpoint
+from moedge.export.tokenizer import TOKENIZER_NAME, read_tokenizer
 from moedge.runtime.manifest import ChatFormat
 
-TOKENIZER_NAME = "tokenizer.json"
 TEMPLATE_NAME = "chat_template.jinja"
 GENERATION_NAME = "generation_config.json"
 
@@ -38,46 +39,51 @@ class Talking:
 
 def read_talking(checkpoint: Checkpoint) -> Talking:
     """Read and check what the checkpoint brings; MoedgeError if the tokenizer or the end of text is missing."""
-    path = checkpoint.folder / TOKENIZER_NAME
-    if not path.exists():
-        raise MoedgeError(f"{checkpoint.folder} has no {TOKENIZER_NAME}: add the model's tokenizer to the checkpoint.")
-    try:
-        text = path.read_text(encoding="utf-8")
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # the library raises plain Exception
-        raise MoedgeError(f"{path} is not a tokenizer that can be read ({error}): download it again.") from None
+    config = _optional_json(checkpoint, "tokenizer_config.json")
+    tokenizer, text = read_tokenizer(checkpoint.folder, config, _optional_json(checkpoint, "added_tokens.json"))
     generation = _optional_json(checkpoint, GENERATION_NAME)
-    eos = _first(generation.get("eos_token_id"), checkpoint.config.get("eos_token_id"))
-    eos_ids = tuple(eos) if isinstance(eos, list) else (eos,)
-    if not eos_ids or not all(type(i) is int for i in eos_ids):
+    eos = _token_ids("eos", generation, checkpoint, config, tokenizer)
+    if not eos:
         raise MoedgeError(
             f"{checkpoint.folder} names no eos_token_id, so no answer would end: add it to {GENERATION_NAME}."
         )
-    bos = _first(generation.get("bos_token_id"), checkpoint.config.get("bos_token_id"))
+    bos = _token_ids("bos", generation, checkpoint, config, tokenizer)
+    template = _template(checkpoint, config)
     return Talking(
         tokenizer=text,
-        chat_template=_template(checkpoint),
+        chat_template=template,
         generation_config=generation,
-        eos_token_ids=eos_ids,
-        bos_token_id=bos if isinstance(bos, int) else None,
-        chat_format="kimi_k2" if tokenizer.token_to_id("<|tool_calls_section_begin|>") is not None else "plain",
+        eos_token_ids=eos,
+        bos_token_id=bos[0] if bos else None,
+        chat_format=detect(tokenizer, template),
     )
 
 
-def _first(value: Any, otherwise: Any) -> Any:
-    return otherwise if value is None else value
+def _token_ids(
+    name: str, generation: dict[str, Any], checkpoint: Checkpoint, config: dict[str, Any], tokenizer: Tokenizer
+) -> tuple[int, ...]:
+    """Ids of the end (eos) or beginning (bos) of text: of the first file that states any, else of the token's text."""
+    text = checkpoint.config.get("text_config") or {}
+    for stated in (generation, checkpoint.config, text if isinstance(text, dict) else {}):
+        value = stated.get(f"{name}_token_id")
+        ids = tuple(value) if isinstance(value, list) else (value,)
+        if value is not None and ids and all(type(i) is int for i in ids):
+            return ids
+    token = config.get(f"{name}_token")
+    found = tokenizer.token_to_id(token["content"] if isinstance(token, dict) else token) if token else None
+    return () if found is None else (found,)
 
 
 def _optional_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
     return checkpoint.read_json(name) if (checkpoint.folder / name).exists() else {}
 
 
-def _template(checkpoint: Checkpoint) -> str | None:
+def _template(checkpoint: Checkpoint, config: dict[str, Any]) -> str | None:
     """The template file, or the `chat_template` key of tokenizer_config.json where older checkpoints keep it."""
     path = checkpoint.folder / TEMPLATE_NAME
     if path.exists():
         return path.read_text(encoding="utf-8")
-    template = _optional_json(checkpoint, "tokenizer_config.json").get("chat_template")
+    template = config.get("chat_template")
     if isinstance(template, list):  # several, by name
         template = next((t.get("template") for t in template if t.get("name") == "default"), None)
     return template if isinstance(template, str) else None

@@ -1,9 +1,12 @@
 """Every family against transformers, in fp32, on tiny random models: logits at every position, greedy continuation."""
 
+import json
+
 import numpy as np
 import pytest
 import tiny_families
 import tiny_models as tiny
+from safetensors.torch import load_file, save_file
 
 from moedge.export.bundle import ExportOptions, export_bundle
 from moedge.quant.scheme import FP32
@@ -64,6 +67,22 @@ def test_sharded_checkpoint_exports_the_same_bytes(tmp_path):
     assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 3
     whole, sharded = (tmp_path / f"{n}-bundle" / "weights.bin" for n in ("whole", "sharded"))
     assert whole.read_bytes() == sharded.read_bytes()
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_a_tied_head_that_is_stored_counts_if_it_differs(factor, tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    tiny.save_checkpoint(tiny.qwen3_moe(tie_word_embeddings=True), checkpoint, 0)
+    tensors = load_file(checkpoint / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] * factor
+    save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(FP32))
+    notes = json.loads((tmp_path / "bundle" / "report.json").read_text())["notes"]
+    assert any("lm_head differs" in note for note in notes) == (factor != 1)
+    ids = np.random.default_rng(0).integers(2, 211, 30)
+    reference = tiny.reference_logits(tiny.load_checkpoint(checkpoint), ids)
+    ours = Engine.load(tmp_path / "bundle").score(ids.tolist())
+    assert np.abs(ours - reference).max() <= 1e-3 * np.abs(reference).max()
 
 
 def test_half_precision_checkpoints_are_read_exactly(tmp_path):

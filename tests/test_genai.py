@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime_genai as og
 import pytest
+import tiny_families
 import tiny_models as tiny
 from safetensors.torch import load_file, save_file
 
@@ -30,6 +31,10 @@ QWEN3 = {
     "all-key-heads": tiny.qwen3_moe(num_attention_heads=6, num_key_value_heads=6, head_dim=48),
     "wide": tiny.qwen3_moe(**BLOCKS_OF_128, num_experts=12, num_experts_per_tok=4, norm_topk_prob=False),
 }
+OTHERS = (
+    "mixtral", "olmoe", "granitemoe", "granitemoeshared", "qwen2_moe", "gpt_oss", "ernie4_5_moe", "glm4_moe", "dots1",
+    "phimoe",
+)  # fmt: skip
 # Every family whose cache genai_config.json can express: (name, configuration, scheme).
 CASES = [
     *((f"qwen3_moe-{shape}", config, "int4-block32") for shape, config in QWEN3.items()),
@@ -37,6 +42,8 @@ CASES = [
         (f"qwen3_moe-{scheme}", QWEN3["wide"], scheme)
         for scheme in ("int4", "int4-block128", "int4-block32-zp", "int8", "int8-block64-zp")
     ),
+    *((name, tiny_families.quantizable(name), "int4-block32") for name in OTHERS),
+    ("mixtral-window", tiny_families.quantizable("mixtral", sliding_window=9), "int4"),
 ]
 
 

@@ -1,11 +1,13 @@
 """One file a family, named after its `model_type`: data and names, no mathematics.
 
-A family file holds `MODEL_TYPES` and `read(Config) -> ModelConfig`; the file is the registry.
+A family file holds `MODEL_TYPES` (with models that have each), `read(Config) -> ModelConfig`, and what else
+`moedge families` says of it (`ATTENTION`, `LEFT_OUT`); the file is the registry.
 """
 
 import difflib
 import pkgutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import import_module
 
 from moedge.devices.errors import MoedgeError
@@ -13,21 +15,35 @@ from moedge.export.config import Config
 from moedge.export.model_config import GroupedQuery, ModelConfig
 
 
-def known_model_types() -> dict[str, str]:
-    """Every supported `model_type`, with the module that reads it."""
-    modules = [f"{__name__}.{m.name}" for m in pkgutil.iter_modules(__path__)]
-    return {t: module for module in modules for t in import_module(module).MODEL_TYPES}
+@dataclass(frozen=True)
+class Family:
+    """A supported `model_type`: models that have it, how their tokens attend, what of a checkpoint is left out."""
+
+    model_type: str
+    models: str
+    attention: str
+    left_out: str  # empty: nothing
+    module: str
+
+
+def known_families() -> tuple[Family, ...]:
+    """Every supported `model_type`, by name."""
+    found = []
+    for entry in pkgutil.iter_modules(__path__):
+        module = import_module(f"{__name__}.{entry.name}")
+        about = (module.ATTENTION, module.LEFT_OUT, module.__name__)
+        found += [Family(model_type, models, *about) for model_type, models in module.MODEL_TYPES.items()]
+    return tuple(sorted(found, key=lambda family: family.model_type))
 
 
 def read_model_config(config: Config) -> ModelConfig:
     """The model that a config.json describes; MoedgeError for an unknown family, with the nearest known names."""
     model_type = config.text("model_type")
-    known = known_model_types()
+    known = {family.model_type: family.module for family in known_families()}
     if model_type not in known:
-        near = difflib.get_close_matches(model_type, known, 3, 0.5) or sorted(known)
-        raise MoedgeError(
-            f"moedge does not know the model type {model_type!r}: the nearest it knows are {', '.join(near)}."
-        )
+        near = difflib.get_close_matches(model_type, known, 3, 0.5)
+        hint = f"the nearest it knows are {', '.join(near)}" if near else "`moedge families` lists those it knows"
+        raise MoedgeError(f"moedge does not know the model type {model_type!r}: {hint}.")
     model: ModelConfig = import_module(known[model_type]).read(config)
     if wrong := next(_contradictions(model), None):
         raise MoedgeError(f"the config of this {model_type} asks for {wrong}: correct it.")

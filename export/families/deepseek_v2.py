@@ -7,8 +7,9 @@ from moedge.export.config import Config
 from moedge.export.config_parts import read_latent, read_rope
 from moedge.export.model_config import Experts, ModelConfig, Router
 
-MODEL_TYPES = ("deepseek_v2",)
-EXAMPLES = "DeepSeek V2, V2-Lite and Coder-V2"
+MODEL_TYPES = {"deepseek_v2": "DeepSeek V2, V2-Lite and Coder-V2"}
+ATTENTION = "latent"
+LEFT_OUT = ""
 
 
 def read(config: Config) -> ModelConfig:

@@ -8,8 +8,9 @@ from moedge.export.config_parts import after_last, read_latent, read_rope
 from moedge.export.model_config import Experts, ModelConfig, Router
 from moedge.export.tensor_names import TensorNames
 
-MODEL_TYPES = ("deepseek_v3", "kimi_k2")
-EXAMPLES = "DeepSeek V3, V3.1 and R1, Kimi K2 and K2 Thinking, Moonlight"
+MODEL_TYPES = {"deepseek_v3": "DeepSeek V3, V3.1 and R1, Moonlight", "kimi_k2": "Kimi K2 and K2 Thinking"}
+ATTENTION = "latent"
+LEFT_OUT = "multi-token prediction"
 
 
 def read(config: Config) -> ModelConfig:

@@ -9,8 +9,9 @@ from moedge.export.config import Config
 from moedge.export.config_parts import read_grouped_query, read_rope, sliding_layers
 from moedge.export.model_config import Experts, ModelConfig, Router
 
-MODEL_TYPES = ("dots1",)
-EXAMPLES = "dots.llm1"
+MODEL_TYPES = {"dots1": "dots.llm1"}
+ATTENTION = "grouped-query"
+LEFT_OUT = ""
 
 
 def read(config: Config) -> ModelConfig:

@@ -10,8 +10,9 @@ from moedge.export.config_parts import read_grouped_query, read_rope
 from moedge.export.model_config import Experts, ModelConfig, Router
 from moedge.export.tensor_names import TensorNames
 
-MODEL_TYPES = ("ernie4_5_moe",)
-EXAMPLES = "ERNIE-4.5-21B-A3B, ERNIE-4.5-300B-A47B"
+MODEL_TYPES = {"ernie4_5_moe": "ERNIE-4.5-21B-A3B, ERNIE-4.5-300B-A47B"}
+ATTENTION = "grouped-query"
+LEFT_OUT = "multi-token prediction"
 
 
 def read(config: Config) -> ModelConfig:

@@ -10,8 +10,9 @@ from moedge.export.config_parts import after_last, read_grouped_query, read_rope
 from moedge.export.model_config import Experts, ModelConfig, Router
 from moedge.export.tensor_names import TensorNames
 
-MODEL_TYPES = ("glm4_moe",)
-EXAMPLES = "GLM-4.5, GLM-4.5-Air, GLM-4.6"
+MODEL_TYPES = {"glm4_moe": "GLM-4.5, GLM-4.5-Air, GLM-4.6"}
+ATTENTION = "grouped-query"
+LEFT_OUT = "multi-token prediction"
 
 
 def read(config: Config) -> ModelConfig:

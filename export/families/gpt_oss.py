@@ -16,8 +16,9 @@ YARN = {
     "original_max_position_embeddings": 4096,
 }  # fmt: skip
 
-MODEL_TYPES = ("gpt_oss",)
-EXAMPLES = "gpt-oss-20b, gpt-oss-120b"
+MODEL_TYPES = {"gpt_oss": "gpt-oss-20b, gpt-oss-120b"}
+ATTENTION = "grouped-query"
+LEFT_OUT = ""
 
 
 def read(config: Config) -> ModelConfig:

@@ -10,8 +10,12 @@ from moedge.export.config_parts import read_grouped_query, read_rope
 from moedge.export.model_config import Experts, ModelConfig, Multipliers, Router
 from moedge.export.tensor_names import TensorNames
 
-MODEL_TYPES = ("granitemoe", "granitemoeshared")
-EXAMPLES = "Granite 3.0 and 3.1 1B-A400M and 3B-A800M"
+MODEL_TYPES = {
+    "granitemoe": "Granite 3.0 and 3.1 1B-A400M and 3B-A800M",
+    "granitemoeshared": "Granite with shared experts",
+}
+ATTENTION = "grouped-query"
+LEFT_OUT = ""
 
 MOE = "model.layers.{layer}.block_sparse_moe"
 SHARED = "model.layers.{layer}.shared_mlp"

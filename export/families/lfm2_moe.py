@@ -10,8 +10,9 @@ from moedge.export.config_parts import read_grouped_query, read_rope
 from moedge.export.model_config import Experts, ModelConfig, Router, ShortConvolution
 from moedge.export.tensor_names import TensorNames
 
-MODEL_TYPES = ("lfm2_moe",)
-EXAMPLES = "LFM2-8B-A1B, LFM2.5-8B-A1B"
+MODEL_TYPES = {"lfm2_moe": "LFM2-8B-A1B, LFM2.5-8B-A1B"}
+ATTENTION = "grouped-query, convolution"
+LEFT_OUT = ""
 
 
 def read(config: Config) -> ModelConfig:

@@ -8,8 +8,9 @@ from moedge.export.config_parts import read_grouped_query, read_rope, windowed
 from moedge.export.model_config import Experts, ModelConfig, Router
 from moedge.export.tensor_names import TensorNames
 
-MODEL_TYPES = ("mixtral",)
-EXAMPLES = "Mixtral 8x7B and 8x22B"
+MODEL_TYPES = {"mixtral": "Mixtral 8x7B and 8x22B"}
+ATTENTION = "grouped-query"
+LEFT_OUT = ""
 
 
 def read(config: Config) -> ModelConfig:

@@ -9,8 +9,9 @@ from moedge.export.config import Config
 from moedge.export.config_parts import read_grouped_query, read_rope
 from moedge.export.model_config import Experts, ModelConfig, Router
 
-MODEL_TYPES = ("olmoe",)
-EXAMPLES = "OLMoE-1B-7B"
+MODEL_TYPES = {"olmoe": "OLMoE-1B-7B"}
+ATTENTION = "grouped-query"
+LEFT_OUT = ""
 
 
 def read(config: Config) -> ModelConfig:

@@ -10,8 +10,9 @@ from moedge.export.config_parts import read_grouped_query, read_rope, windowed
 from moedge.export.model_config import Experts, ModelConfig, Router
 from moedge.export.tensor_names import TensorNames
 
-MODEL_TYPES = ("phimoe",)
-EXAMPLES = "Phi-3.5-MoE-instruct, Phi-mini-MoE, GRIN-MoE"
+MODEL_TYPES = {"phimoe": "Phi-3.5-MoE-instruct, Phi-mini-MoE, GRIN-MoE"}
+ATTENTION = "grouped-query"
+LEFT_OUT = ""
 
 
 def read(config: Config) -> ModelConfig:

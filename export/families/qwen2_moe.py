@@ -10,8 +10,9 @@ from moedge.export.config_parts import read_grouped_query, read_rope, sliding_la
 from moedge.export.model_config import Experts, ModelConfig, Router
 from moedge.export.tensor_names import TensorNames
 
-MODEL_TYPES = ("qwen2_moe",)
-EXAMPLES = "Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B"
+MODEL_TYPES = {"qwen2_moe": "Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B"}
+ATTENTION = "grouped-query"
+LEFT_OUT = ""
 
 
 def read(config: Config) -> ModelConfig:

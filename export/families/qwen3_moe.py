@@ -9,8 +9,9 @@ from moedge.export.config import Config
 from moedge.export.config_parts import read_grouped_query, read_rope
 from moedge.export.model_config import Experts, ModelConfig, Router
 
-MODEL_TYPES = ("qwen3_moe",)
-EXAMPLES = "Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder"
+MODEL_TYPES = {"qwen3_moe": "Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder"}
+ATTENTION = "grouped-query"
+LEFT_OUT = ""
 
 
 def read(config: Config) -> ModelConfig:
