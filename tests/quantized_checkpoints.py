@@ -51,17 +51,19 @@ def edit_config(folder: Path, **changes: Any) -> None:
 def dense_model(folder: Path, dense: dict[str, torch.Tensor]) -> PreTrainedModel:
     """The converted checkpoint with plain fp32 weights in the place of what was converted, as transformers computes."""
     modules = {name.removesuffix(".weight") for name in dense}
-    plain = {
-        name: tensor
-        for name, tensor in load_file(folder / "model.safetensors").items()
-        if name.rpartition(".")[0] not in modules or name.endswith(".bias")
-    }
+    plain = {}
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        module, _, part = name.rpartition(".")
+        joint = name.removesuffix("_blocks").removesuffix("_scales")
+        if joint not in modules and (module not in modules or part in ("bias", "e_score_correction_bias")):
+            plain[name] = tensor
     twin = folder.with_name(f"{folder.name}-plain")
     twin.mkdir()
     config = json.loads((folder / "config.json").read_text())
     del config["quantization_config"]
     (twin / "config.json").write_text(json.dumps(config))
-    save_file({**plain, **{n: t.contiguous() for n, t in dense.items()}}, twin / "model.safetensors", {"format": "pt"})
+    weights = {name: tensor.contiguous() for name, tensor in dense.items()}
+    save_file(plain | weights, twin / "model.safetensors", {"format": "pt"})
     return tiny.load_checkpoint(twin)
 
 
