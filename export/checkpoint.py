@@ -19,6 +19,7 @@ from moedge.devices.errors import MoedgeError
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 FLOATS = ("F32", "F16", "BF16")
+POWERS = ("U8", "F8_E8M0")  # bytes that are exponents of two, where they are scales
 EIGHT_BIT_FLOATS = ("F8_E4M3", "F8_E8M0")  # numpy has none, so they come as their bytes
 # Pages of a mapped shard count as resident until it is closed, so it is reopened every so many bytes read.
 _REOPEN_BYTES = 64 << 20
@@ -39,6 +40,7 @@ class Checkpoint:
         self._open: tuple[str, Any] | None = None
         self._read_since_open = 0
         self._headers: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._offsets: dict[str, int] = {}  # in their shard, of the tensors that numpy has no dtype for
         self.shards = sorted(set(self._shard_of.values())) or [SINGLE_NAME]
         for shard in self.shards:
             self._learn_headers(shard)
@@ -110,7 +112,8 @@ class Checkpoint:
         reader = self._shard(shard)
         try:
             if self._headers[name][1] in EIGHT_BIT_FLOATS:
-                array = np.array(_bytes_of(self.folder / shard, stored)[part])
+                shape = self._headers[name][0] or (1,)
+                array = np.array(np.memmap(self.folder / shard, np.uint8, "r", self._offsets[stored], shape)[part])
             elif part:
                 array = np.array(reader.get_slice(stored)[part])
             else:
@@ -162,6 +165,8 @@ class Checkpoint:
                 )
             part = reader.get_slice(name)
             self._headers[name] = (tuple(part.get_shape()), part.get_dtype())
+            if part.get_dtype() in EIGHT_BIT_FLOATS and name not in self._offsets:
+                self._offsets |= _offsets(self.folder / shard)
         missing = sorted(n for n, s in self._shard_of.items() if s == shard and n not in self._headers)
         if missing:
             raise MoedgeError(f"{shard} lacks {missing[0]}, which {INDEX_NAME} says it holds: download it again.")
@@ -194,13 +199,12 @@ def unmatched(names: Iterable[str], ignored: Iterable[str]) -> list[str]:
     return sorted(name for name in names if not pattern.fullmatch(name))
 
 
-def _bytes_of(path: Path, name: str) -> NDArray[np.uint8]:
-    """A tensor of one-byte values, mapped: a safetensors file is the header's length, the header in JSON, the data."""
+def _offsets(path: Path) -> dict[str, int]:
+    """Where tensors begin: a safetensors file is the header's length in eight bytes, the header in JSON, the data."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        entry = json.loads(file.read(length))[name]
-    offset = 8 + length + entry["data_offsets"][0]
-    return np.memmap(path, np.uint8, "r", offset, tuple(entry["shape"]) or (1,))
+        header = json.loads(file.read(length))
+    return {n: 8 + length + entry["data_offsets"][0] for n, entry in header.items() if n != "__metadata__"}
 
 
 def _index(folder: Path) -> dict[str, str]:

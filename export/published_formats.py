@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint import FLOATS, Checkpoint, unmatched
+from moedge.export.checkpoint import FLOATS, POWERS, Checkpoint, unmatched
 from moedge.export.config import Config
 
 # Scales of activations and of a quantized cache: moedge computes both more finely than they ask, without these.
@@ -19,7 +19,6 @@ ACTIVATION_SCALES = (
     r".*\.(q|k|v)_scale",
     r".*\.[kv]_proj\.output_scale",
 )
-_POWERS = ("F8_E8M0", "U8")  # exponents of two
 _INTEGERS = ("I32",)
 _SUFFIXES = {
     "weight": (*FLOATS, "F8_E4M3", "I8"),
@@ -27,8 +26,8 @@ _SUFFIXES = {
     "weight_shape": ("I64", "I32"),
     "weight_zero_point": ("I32", "I8"),
     "weight_g_idx": _INTEGERS,
-    "weight_scale": (*FLOATS, *_POWERS),
-    "weight_scale_inv": (*FLOATS, *_POWERS),
+    "weight_scale": (*FLOATS, *POWERS),
+    "weight_scale_inv": (*FLOATS, *POWERS),
     "qweight": _INTEGERS,
     "qzeros": _INTEGERS,
     "g_idx": ("I32", "I64"),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint import Checkpoint
+from moedge.export.checkpoint import POWERS, Checkpoint
 from moedge.export.matrices import Coded, Matrix
 from moedge.quant.awq import grid_from_awq
 from moedge.quant.blocks import F32, U8
@@ -27,8 +27,11 @@ def packed_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> 
     if checkpoint.dtype(packed) == "U8":
         checkpoint.expect(packed, rows, columns // 2)
         checkpoint.expect(f"{name}.weight_scale", rows, columns // BLOCK)
+        scale = f"{name}.weight_scale"
+        if checkpoint.dtype(scale) not in POWERS:
+            raise MoedgeError(f"{scale} is stored as {checkpoint.dtype(scale)} where MXFP4 has bytes: take another.")
         native = native_scheme(8, columns, columns // BLOCK, False)
-        grid = _Mxfp4(checkpoint, packed, f"{name}.weight_scale")
+        grid = _Mxfp4(checkpoint, packed, scale)
         return Coded(name, shape, "compressed-tensors mxfp4", native, grid)
     said = checkpoint.read(f"{name}.weight_shape").reshape(-1).tolist()
     bits = next((b for b in (4, 8) if checkpoint.shape(packed) == (rows, columns * b // 32)), None)

@@ -10,8 +10,8 @@ Source: AutoAWQ 0.2.9 (modules/linear/gemm.py: from_linear).
 import numpy as np
 from numpy.typing import NDArray
 
-from moedge.quant.blocks import F32, U8, pack, unpack
-from moedge.quant.grids import Grid, words_to_bytes
+from moedge.quant.blocks import F32, U8, pack
+from moedge.quant.grids import Grid
 
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 # the nibble that holds column 8 w + j
@@ -20,8 +20,9 @@ _NIBBLE = np.argsort(ORDER)
 
 def columns_from_awq(words: NDArray[np.int32]) -> U8:
     """Words [m, w] as one value a byte and column [8 w, m]."""
-    nibbles = unpack(words_to_bytes(words), 4).reshape(words.shape[0], -1, 8)  # [m, w, 8]
-    return np.ascontiguousarray(nibbles[..., _NIBBLE].reshape(words.shape[0], -1).T)
+    turned = np.ascontiguousarray(words.T).view(np.uint32)  # [w, m]
+    columns = [(turned >> np.uint32(4 * nibble)).astype(np.uint8) & 15 for nibble in _NIBBLE]
+    return np.stack(columns, axis=1).reshape(8 * words.shape[1], words.shape[0])
 
 
 def grid_from_awq(qweight: NDArray[np.int32], scales: F32, qzeros: NDArray[np.int32] | None) -> Grid:

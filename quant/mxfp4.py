@@ -9,12 +9,14 @@ gpt-oss keeps bytes [N, K / 32, 16], compressed-tensors (`mxfp4-pack-quantized`)
 
 import numpy as np
 
-from moedge.quant.blocks import U8, unpack
+from moedge.quant.blocks import U8
 from moedge.quant.grids import Grid
 
 BLOCK = 32
 _TWICE = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.int16)
 _CODE = (_TWICE + 128).astype(np.uint8)
+# [256]: the codes of both nibbles of a byte, as one value so that a lookup moves both
+_PAIRS = _CODE[np.stack([np.arange(256) & 15, np.arange(256) >> 4], axis=1)].view(np.uint16)[:, 0]
 
 
 def grid_from_mxfp4(packed: U8, scales: U8) -> Grid:
@@ -22,4 +24,4 @@ def grid_from_mxfp4(packed: U8, scales: U8) -> Grid:
     if (scales == 255).any():
         raise ValueError("its scales hold NaN")
     halves = np.ldexp(np.float32(1), scales.astype(np.int32) - 128).astype(np.float32)
-    return Grid(_CODE[unpack(packed, 4)], halves, None, 8)
+    return Grid(_PAIRS[packed].view(np.uint8), halves, None, 8)

@@ -120,6 +120,8 @@ def test_both_plans_read_native_codes_alike(name, tmp_path, monkeypatch):
     quantized.convert(tmp_path / "checkpoint", quantized.LINEAR, encode, config)
     exact = Engine.load(export(tmp_path, "int4", "if")).score(IDS.tolist())
     fused = export(tmp_path, "int4", "fused")
+    error = np.abs(Engine.load(fused).score(IDS.tolist()) - exact).max(axis=1) / np.abs(exact).max()
+    assert np.median(error) < 0.03  # int8 activations, on the fast kernel: the engine proves it when it loads
     model = onnx.load(fused / "model.onnx", load_external_data=False)
     for node in model.graph.node:
         for attribute in node.attribute:
