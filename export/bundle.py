@@ -26,9 +26,10 @@ from moedge.export.families import read_model_config
 from moedge.export.fused import FusedLowering
 from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
 from moedge.export.model_config import ModelConfig
+from moedge.export.origins import Origin
 from moedge.export.probe import build_probe
 from moedge.export.publish import publish
-from moedge.export.published_formats import refuse_unreadable
+from moedge.export.published_formats import ACTIVATION_SCALES, is_zero_bias, refuse_unreadable
 from moedge.export.standard import StandardLowering
 from moedge.export.talking import Talking, read_talking
 from moedge.export.tied_head import with_stored_head
@@ -73,7 +74,7 @@ class ExportOptions:
 
 
 @dataclass(frozen=True)
-class Origin:
+class HubCommit:
     """Where a checkpoint was published: the repository, and the commit that was taken of it."""
 
     repo: str
@@ -103,7 +104,7 @@ def export_bundle(
     target: Path,
     options: ExportOptions,
     progress: Progress | None = None,
-    origin: Origin | None = None,
+    hub: HubCommit | None = None,
 ) -> Manifest:
     """Convert the checkpoint folder into a bundle at `target`; MoedgeError leaves `target` untouched."""
     progress = progress or Progress()
@@ -120,13 +121,14 @@ def export_bundle(
             builder = Builder(weights)
             lowering = (FusedLowering if plan == "fused" else StandardLowering)(builder, options.scheme, notes)
             graph = build_decoder(lowering, source, model, context, lambda n: progress.on_stage(f"layer {n}"))
-            left = source.unconsumed(model.names.ignored)
+            left = source.unconsumed((*model.names.ignored, *ACTIVATION_SCALES))
+            left = [name for name in left if not is_zero_bias(source, name)]
             if left:
                 rest = f" and {len(left) - 1} more" if len(left) > 1 else ""
                 raise MoedgeError(
                     f"{left[0]}{rest} of {checkpoint} has no place in {model.model_type}: nothing was exported."
                 )
-            groups = weights.groups()
+            groups, origins = weights.groups(), weights.origins
         progress.on_stage("graph")
         cache = tuple(port.tensor for port in lowering.cache)
         genai = genai_config(model, cache, talking, context)
@@ -138,7 +140,8 @@ def export_bundle(
         chosen = lowering.expert_scheme
         if plan == "fused" and chosen is not None:
             _save(build_probe(chosen, model.experts), folder / PROBE_NAME)
-        _write_report(folder, options, plan, origin, notes, groups, started)
+        remarks = [*notes, *origins.notes()]
+        _write_report(folder, options, plan, hub, remarks, groups, origins.lines(), started)
         progress.on_stage("hashes")
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
@@ -226,20 +229,22 @@ def _write_report(
     folder: Path,
     options: ExportOptions,
     plan: str,
-    origin: Origin | None,
+    hub: HubCommit | None,
     notes: list[str],
     groups: tuple[TensorGroup, ...],
+    origins: tuple[Origin, ...],
     started: float,
 ) -> None:
-    """report.json: how this export went. Time is in seconds, memory in bytes; a folder's checkpoint has no origin."""
+    """report.json: how this export went. Seconds and bytes; `hub` is null for a checkpoint in a folder."""
     report = {
-        "origin": asdict(origin) if origin else None,
+        "hub": asdict(hub) if hub else None,
         "scheme": options.scheme.name,
         "experts": plan,
         "notes": sorted(set(notes)),
         "tensors": [
             {"group": g.name, "scheme": g.scheme, "parameters": g.parameters, "bytes": g.bytes} for g in groups
         ],
+        "origins": [asdict(origin) for origin in origins],
         "seconds": round(time.monotonic() - started, 1),
         "peak_resident_bytes": peak_resident_bytes(),
     }

@@ -18,6 +18,9 @@ from moedge.devices.errors import MoedgeError
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
+FLOATS = ("F32", "F16", "BF16")
+POWERS = ("U8", "F8_E8M0")  # bytes that are exponents of two, where they are scales
+EIGHT_BIT_FLOATS = ("F8_E4M3", "F8_E8M0")  # numpy has none, so they come as their bytes
 # Pages of a mapped shard count as resident until it is closed, so it is reopened every so many bytes read.
 _REOPEN_BYTES = 64 << 20
 
@@ -37,6 +40,7 @@ class Checkpoint:
         self._open: tuple[str, Any] | None = None
         self._read_since_open = 0
         self._headers: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._offsets: dict[str, int] = {}  # in their shard, of the tensors that numpy has no dtype for
         self.shards = sorted(set(self._shard_of.values())) or [SINGLE_NAME]
         for shard in self.shards:
             self._learn_headers(shard)
@@ -76,6 +80,11 @@ class Checkpoint:
         self._require(name)
         return self._headers[name][0]
 
+    def dtype(self, name: str) -> str:
+        """The dtype of a tensor, as safetensors spells it; MoedgeError if the checkpoint has none of that name."""
+        self._require(name)
+        return self._headers[name][1]
+
     def dtypes(self) -> dict[str, str]:
         """Every tensor's dtype, as safetensors spells it."""
         return {name: dtype for name, (_, dtype) in self._headers.items()}
@@ -93,27 +102,37 @@ class Checkpoint:
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Rows start:stop of a tensor in its own dtype, copied out of the file; marks the tensor as consumed."""
+        return self.read_part(name, *([slice(start, stop)] if self.shape(name) else []))
+
+    def read_part(self, name: str, *part: slice) -> NDArray[Any]:
+        """The part of a tensor that slices of its leading axes cut out; see `read`."""
         self._require(name)
         self._consumed.add(name)
-        shape = self._headers[name][0]
-        stored = self._stored_as.get(name, name)
-        reader = self._shard(self._shard_of[name])
+        stored, shard = self._stored_as.get(name, name), self._shard_of[name]
+        reader = self._shard(shard)
         try:
-            if not shape:
-                return np.asarray(reader.get_tensor(stored))
-            stop = shape[0] if stop is None else stop
-            array = np.array(reader.get_slice(stored)[start:stop])
+            if self._headers[name][1] in EIGHT_BIT_FLOATS:
+                shape = self._headers[name][0] or (1,)
+                array = np.array(np.memmap(self.folder / shard, np.uint8, "r", self._offsets[stored], shape)[part])
+            elif part:
+                array = np.array(reader.get_slice(stored)[part])
+            else:
+                array = np.asarray(reader.get_tensor(stored))
         except SafetensorError as error:
-            raise MoedgeError(
-                f"{name} cannot be read from {self._shard_of[name]} ({error}): download it again."
-            ) from None
+            raise MoedgeError(f"{name} cannot be read from {shard} ({error}): download it again.") from None
         self._read_since_open += array.nbytes
         self._on_read(array.nbytes)
         return array
 
     def read_float(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
-        """Rows of a floating-point tensor as fp32."""
-        return self.read(name, start, stop).astype(np.float32)
+        """Rows of a tensor of plain numbers as fp32; MoedgeError if it holds anything else."""
+        return self.read_float_part(name, *([slice(start, stop)] if self.shape(name) else []))
+
+    def read_float_part(self, name: str, *part: slice) -> NDArray[np.float32]:
+        """The part of a tensor of plain numbers that slices of its leading axes cut out, as fp32."""
+        if self.dtype(name) not in FLOATS:
+            raise MoedgeError(f"{name} is stored as {self.dtype(name)} where moedge reads {', '.join(FLOATS)}.")
+        return self.read_part(name, *part).astype(np.float32)
 
     def read_parameter(self, name: str, *shape: int) -> NDArray[np.float32]:
         """A whole tensor of that shape as fp32, for what no scheme rounds; MoedgeError if it holds NaN or infinity."""
@@ -146,6 +165,8 @@ class Checkpoint:
                 )
             part = reader.get_slice(name)
             self._headers[name] = (tuple(part.get_shape()), part.get_dtype())
+            if part.get_dtype() in EIGHT_BIT_FLOATS and name not in self._offsets:
+                self._offsets |= _offsets(self.folder / shard)
         missing = sorted(n for n, s in self._shard_of.items() if s == shard and n not in self._headers)
         if missing:
             raise MoedgeError(f"{shard} lacks {missing[0]}, which {INDEX_NAME} says it holds: download it again.")
@@ -176,6 +197,14 @@ def unmatched(names: Iterable[str], ignored: Iterable[str]) -> list[str]:
     """The names, sorted, that no pattern of `ignored` matches whole."""
     pattern = re.compile("|".join(f"(?:{p})" for p in ignored) or r"(?!)")
     return sorted(name for name in names if not pattern.fullmatch(name))
+
+
+def _offsets(path: Path) -> dict[str, int]:
+    """Where tensors begin: a safetensors file is the header's length in eight bytes, the header in JSON, the data."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    return {n: 8 + length + entry["data_offsets"][0] for n, entry in header.items() if n != "__metadata__"}
 
 
 def read_index(folder: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from moedge.quant.scheme import SCHEME_NAMES, parse_scheme
 from moedge.runtime.manifest import Manifest
 
 if TYPE_CHECKING:
-    from moedge.export.bundle import ExportOptions, Origin, Progress
+    from moedge.export.bundle import ExportOptions, HubCommit, Progress
 
 
 def export(
@@ -45,9 +45,9 @@ def export(
     except ValueError as error:
         raise MoedgeError(f"{error}.") from None
     options = ExportOptions(chosen, experts, context, force)
-    folder, origin = _folder(checkpoint, output, options)
+    folder, hub = _folder(checkpoint, output, options)
     with _bar() as progress:
-        manifest = export_bundle(folder, output, options, progress, origin)
+        manifest = export_bundle(folder, output, options, progress, hub)
     _say(output, manifest, as_json)
 
 
@@ -70,7 +70,7 @@ def families(as_json: Annotated[bool, typer.Option("--json", help="Print the lis
     print(f"\nPlans: fused, if. Schemes: {', '.join(SCHEME_NAMES)}. Number formats of checkpoints: docs/formats.md.")
 
 
-def _folder(checkpoint: str, output: Path, options: "ExportOptions") -> "tuple[Path, Origin | None]":
+def _folder(checkpoint: str, output: Path, options: "ExportOptions") -> "tuple[Path, HubCommit | None]":
     """The checkpoint as a folder, fetched from the hub if that is meant."""
     from moedge.export.hub_name import parse_name
 

@@ -15,7 +15,7 @@ from huggingface_hub.hf_api import RepoFile
 
 from moedge.devices.detect import detect
 from moedge.devices.errors import MoedgeError
-from moedge.export.bundle import ExportOptions, Origin, refuse_target, understand
+from moedge.export.bundle import ExportOptions, HubCommit, refuse_target, understand
 from moedge.export.checkpoint import INDEX_NAME, SINGLE_NAME, read_index
 from moedge.export.config import Config
 from moedge.export.fit import Space, estimate, memory_note, refuse_too_large
@@ -41,7 +41,7 @@ _SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
 _AT_ONCE = 8  # headers that are asked for at the same time
 
 
-def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[str], None]) -> tuple[Path, Origin]:
+def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[str], None]) -> tuple[Path, HubCommit]:
     """The folder of the checkpoint with all that an export to `target` reads, and where it came from.
 
     MoedgeError before any weight is fetched if the export could not succeed, as far as that can be told: an unknown
@@ -77,7 +77,7 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
         # One after the other: Ctrl-C stops at once and costs one shard; the library's threads would run to their end.
         for shard in missing:
             hf_hub_download(name.repo, shard, revision=revision.resolved)
-    return folder, Origin(name.repo, revision.resolved)
+    return folder, HubCommit(name.repo, revision.resolved)
 
 
 def _shards(name: HubName, folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from moedge.export.arithmetic import attend, present, rows_port
 from moedge.export.checkpoint import Checkpoint
+from moedge.export.linear import read_whole
 from moedge.export.lowering import Lowering, Positions
 from moedge.export.matrices import Matrix, Reordered, halves_order, stack
 from moedge.export.model_config import ModelConfig, MultiHeadLatent
@@ -72,7 +73,7 @@ def _absorbed(low: Lowering, ckpt: Checkpoint, name: str, config: MultiHeadLaten
     """W_uk [heads, nope, rank] and W_uv [heads, rank, v] out of kv_b_proj [heads * (nope + v), rank], kept in fp32."""
     nope, rank = config.qk_nope_head_dim, config.kv_lora_rank
     rows = config.num_heads * (nope + config.v_head_dim)
-    weight = stored(ckpt, f"{name}.kv_b_proj", (rows, rank)).read(0, rows)
+    weight = read_whole(low.builder, stored(ckpt, f"{name}.kv_b_proj", (rows, rank)), GROUP)
     weight = weight.reshape(config.num_heads, nope + config.v_head_dim, rank)
     keys = low.builder.matrix(f"{name}.kv_b_proj.keys", np.ascontiguousarray(weight[:, :nope]), GROUP)
     values = np.ascontiguousarray(weight[:, nope:].transpose(0, 2, 1))

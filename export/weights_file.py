@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from moedge.export.origins import Origins
 from moedge.runtime.manifest import WEIGHTS_NAME, TensorGroup
 
 ALIGNMENT = 64 * 1024
@@ -42,6 +43,7 @@ class WeightsFile:
         self._folder = folder
         self._end = 0
         self._groups: dict[tuple[str, str], list[int]] = {}
+        self.origins = Origins()
         self._descriptor = os.open(folder / WEIGHTS_NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
 
     def region(self, name: str, dtype: ir.DataType, shape: tuple[int, ...]) -> Region:

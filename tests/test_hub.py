@@ -36,7 +36,7 @@ def test_a_model_from_the_hub_is_the_model_from_its_folder(published, shards, tm
         hub.publish("org/tiny", published, commit="c" * 40, ref="v1.0")
         done = command(hub, home, "hf://org/tiny@v1.0", "-o", str(tmp_path / "first"), "--json")
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        assert json.loads(done.stdout)["origin"] == {"repo": "org/tiny", "commit": "c" * 40}
+        assert json.loads(done.stdout)["hub"] == {"repo": "org/tiny", "commit": "c" * 40}
         assert set(hub.asked()) == NEEDED | set(shards)
         assert {request.token for request in hub.log} == {None}
     done = command(hub, home, "hf://org/tiny@v1.0", "-o", str(tmp_path / "second"), HF_HUB_OFFLINE="1")
@@ -45,8 +45,8 @@ def test_a_model_from_the_hub_is_the_model_from_its_folder(published, shards, tm
     assert len(done.stderr.splitlines()) == 1
     for bundle in (tmp_path / "first", tmp_path / "second"):
         assert {name: (bundle / name).read_bytes() for name in wanted} == wanted
-        assert json.loads((bundle / "report.json").read_text())["origin"] == {"repo": "org/tiny", "commit": "c" * 40}
-    assert json.loads((tmp_path / "local" / "report.json").read_text())["origin"] is None
+        assert json.loads((bundle / "report.json").read_text())["hub"] == {"repo": "org/tiny", "commit": "c" * 40}
+    assert json.loads((tmp_path / "local" / "report.json").read_text())["hub"] is None
 
 
 def run(target: Path, name: str = "hf://org/tiny") -> int:
@@ -96,7 +96,7 @@ def test_a_commit_that_changes_no_weights_fetches_none(hub, shards, published, t
     hub.log.clear()
     room_for_the_bundle(monkeypatch)
     assert run(tmp_path) == 0
-    assert json.loads((tmp_path / "bundle" / "report.json").read_text())["origin"]["commit"] == "b" * 40
+    assert json.loads((tmp_path / "bundle" / "report.json").read_text())["hub"]["commit"] == "b" * 40
     assert not [request for request in hub.weights() if request.method == "GET" and request.range is None]
 
 
@@ -111,7 +111,7 @@ def test_main_moves_on_and_a_commit_stays(hub, published, tmp_path):
     hub.publish("org/tiny", other, commit="b" * 40)
     for name, commit in (("hf://org/tiny", "b" * 40), (f"hf://org/tiny@{'a' * 40}", "a" * 40)):
         assert run(tmp_path, name) == 0
-        assert json.loads((tmp_path / "bundle" / "report.json").read_text())["origin"]["commit"] == commit
+        assert json.loads((tmp_path / "bundle" / "report.json").read_text())["hub"]["commit"] == commit
 
 
 def test_the_token_is_sent(hub, tmp_path, monkeypatch):
