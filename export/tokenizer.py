@@ -76,11 +76,14 @@ def _sentencepiece(folder: Path, config: Mapping[str, Any], named: Mapping[int, 
 
     tokenizer = convert_sentencepiece(folder / SENTENCEPIECE_NAME, config, named)
     _check_ids(tokenizer, named, folder)
-    known = [t for t in sorted(_special_spellings(folder, config)) if tokenizer.token_to_id(t) is not None]
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in known])
-    # Absent, it is true for the class that Llama's relatives name.
-    begins = config.get("add_bos_token", str(config.get("tokenizer_class")).startswith("LlamaTokenizer"))
-    single, around = "$A", []
+    done = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+    # A role may be given to a spelling that has no id, which the model then never sees: that one is left out.
+    more = [t for t in sorted(_special_spellings(folder, config) - done) if tokenizer.token_to_id(t) is not None]
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in more])
+    begins = config.get("add_bos_token")
+    if begins is None:  # Llama's class, which its relatives name too, adds one unless told otherwise
+        begins = str(config.get("tokenizer_class")).startswith("LlamaTokenizer")
+    single, around = ["$A"], []
     for wanted, role, default in ((begins, "bos_token", "<s>"), (config.get("add_eos_token"), "eos_token", "</s>")):
         if not wanted:
             continue
@@ -91,14 +94,14 @@ def _sentencepiece(folder: Path, config: Mapping[str, Any], named: Mapping[int, 
                 f"{CONFIG_NAME} adds the {role} {spelled!r}, which {SENTENCEPIECE_NAME} lacks: correct it."
             )
         around.append((spelled, token_id))
-        single = f"{spelled} {single}" if role == "bos_token" else f"{single} {spelled}"
+        single = [spelled, *single] if role == "bos_token" else [*single, spelled]
     if around:
         tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=around)
     return tokenizer
 
 
 def _named_tokens(folder: Path, config: Mapping[str, Any]) -> dict[int, AddedToken]:
-    """Added tokens by id: `added_tokens_decoder` of the config, else added_tokens.json of older checkpoints."""
+    """Added tokens by id: added_tokens.json of older checkpoints, and the config's `added_tokens_decoder` over it."""
     special = _special_spellings(folder, config)
     found: dict[int, AddedToken] = {}
     for content, token_id in _read_object(folder / _ADDED_NAME).items():
@@ -106,8 +109,10 @@ def _named_tokens(folder: Path, config: Mapping[str, Any]) -> dict[int, AddedTok
             raise MoedgeError(f"{folder / _ADDED_NAME} gives {content!r} no whole number as id: download it again.")
         found[token_id] = AddedToken(content, special=content in special, normalized=False)
     decoder = config.get("added_tokens_decoder") or {}
+    if not isinstance(decoder, dict):
+        raise MoedgeError(f"added_tokens_decoder of {folder / CONFIG_NAME} is no object: correct it.")
     for key, entry in decoder.items():
-        if not key.isdecimal() or _content(entry) is None:
+        if not key.isdecimal() or not isinstance(entry, dict) or _content(entry) is None:
             raise MoedgeError(f"added_tokens_decoder of {folder / CONFIG_NAME} has a broken entry {key}: correct it.")
         flags = {
             flag: bool(entry.get(flag, False)) for flag in ("lstrip", "rstrip", "single_word", "normalized", "special")

@@ -28,7 +28,8 @@ def convert_sentencepiece(path: Path, config: Mapping[str, Any], named: Mapping[
     symbols, which become added tokens too.
     """
     try:
-        proto = sentencepiece_model_pb2.ModelProto.FromString(path.read_bytes())
+        # The class is made when its module is imported, from a description of the format.
+        proto = sentencepiece_model_pb2.ModelProto.FromString(path.read_bytes())  # type: ignore[attr-defined]
     except DecodeError:
         raise MoedgeError(f"{path} is not a SentencePiece model: download it again.") from None
     spec = proto.normalizer_spec
@@ -66,8 +67,15 @@ def convert_sentencepiece(path: Path, config: Mapping[str, Any], named: Mapping[
     # Not normalized: a spelling is looked for in the text as it came, before blanks become ▁.
     tokenizer.add_tokens(
         [
-            AddedToken(t.content, special=t.special, lstrip=t.lstrip, rstrip=t.rstrip, normalized=False)
-            for _, t in sorted((added | dict(named)).items())
+            AddedToken(
+                token.content,
+                special=token.special,
+                single_word=token.single_word,
+                lstrip=token.lstrip,
+                rstrip=token.rstrip,
+                normalized=False,
+            )
+            for _, token in sorted((added | dict(named)).items())
         ]
     )
     return tokenizer

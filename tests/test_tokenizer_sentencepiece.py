@@ -20,7 +20,7 @@ def trained(**changes) -> bytes:
     written = io.BytesIO()
     settings = {
         "model_type": "bpe",
-        "vocab_size": 1600,
+        "vocab_size": 3000,
         "byte_fallback": True,
         "character_coverage": 0.98,
         "normalization_rule_name": "identity",
@@ -70,9 +70,9 @@ def test_ids_of_mixed_texts_and_random_strings(tmp_path, settings):
         ids = theirs.encode(text)
         assert ours.encode(text) == ids, text
         if known and not settings:  # blanks squeezed and unknown characters do not come back
-            assert ours.decode(ids) == text
+            assert ours.decode(ids) == text.replace("▁", " ")
             stream = ours.stream()
-            assert "".join([*map(stream.push, ids), stream.flush()]) == text
+            assert "".join([*map(stream.push, ids), stream.flush()]) == text.replace("▁", " ")
 
 
 def test_10000_random_strings(tmp_path, llama):
@@ -87,7 +87,7 @@ def test_decoding_agrees_and_the_first_blank_goes(tmp_path, llama):
         assert ours.decode(theirs.encode(text)) == theirs.decode(theirs.encode(text))
     ids = theirs.encode("we see the text")
     stream = ours.stream()
-    assert [stream.push(token_id) for token_id in ids][0][:1] == "w"
+    assert stream.push(ids[0])[:1] == "w"
 
 
 def test_control_symbols_stay_text_unless_they_are_allowed(tmp_path):
@@ -237,7 +237,7 @@ def test_broken_and_contradicting_files(tmp_path, llama):
         (
             llama,
             {"added_tokens_decoder": {"5000": {"content": "<x>"}}},
-            "'<x>' the id 5000, the tokenizer gives it 1600",
+            "'<x>' the id 5000, the tokenizer gives it 3000",
         ),
         (llama, {"added_tokens_decoder": {"x": {"content": "<x>"}}}, "broken entry x"),
         (llama, {"bos_token": "<none>"}, "adds the bos_token '<none>'"),
