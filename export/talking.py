@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from moedge.devices.errors import MoedgeError
 from moedge.export.chat_formats import detect
 from moedge.export.checkpoint import Checkpoint
-from moedge.export.tokenizer import TOKENIZER_NAME, read_tokenizer
+from moedge.export.tokenizer import TOKENIZER_NAME, named_token, read_tokenizer
 from moedge.runtime.manifest import ChatFormat
 
 TEMPLATE_NAME = "chat_template.jinja"
@@ -39,51 +39,48 @@ class Talking:
 
 def read_talking(checkpoint: Checkpoint) -> Talking:
     """Read and check what the checkpoint brings; MoedgeError if the tokenizer or the end of text is missing."""
-    config = _optional_json(checkpoint, "tokenizer_config.json")
-    tokenizer, text = read_tokenizer(checkpoint.folder, config, _optional_json(checkpoint, "added_tokens.json"))
+    text = read_tokenizer(checkpoint.folder)
+    tokenizer = Tokenizer.from_str(text)
     generation = _optional_json(checkpoint, GENERATION_NAME)
-    eos = _token_ids("eos", generation, checkpoint, config, tokenizer)
-    if not eos:
+    eos = _role(checkpoint, generation, tokenizer, "eos_token")
+    eos_ids = tuple(eos) if isinstance(eos, list) else (eos,)
+    if not eos_ids or not all(type(i) is int for i in eos_ids):
         raise MoedgeError(
             f"{checkpoint.folder} names no eos_token_id, so no answer would end: add it to {GENERATION_NAME}."
         )
-    bos = _token_ids("bos", generation, checkpoint, config, tokenizer)
-    template = _template(checkpoint, config)
+    bos = _role(checkpoint, generation, tokenizer, "bos_token")
+    template = _template(checkpoint)
     return Talking(
         tokenizer=text,
         chat_template=template,
         generation_config=generation,
-        eos_token_ids=eos,
-        bos_token_id=bos[0] if bos else None,
+        eos_token_ids=eos_ids,
+        bos_token_id=bos if isinstance(bos, int) else None,
         chat_format=detect(tokenizer, template),
     )
 
 
-def _token_ids(
-    name: str, generation: dict[str, Any], checkpoint: Checkpoint, config: dict[str, Any], tokenizer: Tokenizer
-) -> tuple[int, ...]:
-    """Ids of the end (eos) or beginning (bos) of text: of the first file that states any, else of the token's text."""
-    text = checkpoint.config.get("text_config") or {}
-    for stated in (generation, checkpoint.config, text if isinstance(text, dict) else {}):
-        value = stated.get(f"{name}_token_id")
-        ids = tuple(value) if isinstance(value, list) else (value,)
-        if value is not None and ids and all(type(i) is int for i in ids):
-            return ids
-    token = config.get(f"{name}_token")
-    found = tokenizer.token_to_id(token["content"] if isinstance(token, dict) else token) if token else None
-    return () if found is None else (found,)
+def _role(checkpoint: Checkpoint, generation: dict[str, Any], tokenizer: Tokenizer, role: str) -> Any:
+    """The id, or ids, of a token by its role, from the first that names it: generation, config, tokenizer_config."""
+    nested = checkpoint.config.get("text_config")
+    for source in (generation, checkpoint.config, nested if isinstance(nested, dict) else {}):
+        found = source.get(f"{role}_id")
+        if found is not None:
+            return found
+    spelled = named_token(checkpoint.folder, role)
+    return None if spelled is None else tokenizer.token_to_id(spelled)
 
 
 def _optional_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
     return checkpoint.read_json(name) if (checkpoint.folder / name).exists() else {}
 
 
-def _template(checkpoint: Checkpoint, config: dict[str, Any]) -> str | None:
+def _template(checkpoint: Checkpoint) -> str | None:
     """The template file, or the `chat_template` key of tokenizer_config.json where older checkpoints keep it."""
     path = checkpoint.folder / TEMPLATE_NAME
     if path.exists():
         return path.read_text(encoding="utf-8")
-    template = config.get("chat_template")
+    template = _optional_json(checkpoint, "tokenizer_config.json").get("chat_template")
     if isinstance(template, list):  # several, by name
         template = next((t.get("template") for t in template if t.get("name") == "default"), None)
     return template if isinstance(template, str) else None
