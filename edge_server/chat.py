@@ -22,13 +22,14 @@ def create_chat_completion(service: Service) -> Response:
     chat = read_chat(read_json(request), engine.defaults, service.limits())
     service.check_model(chat.model)
     token_ids = engine.encode_chat(chat.messages, chat.tools or None)
+    parser = engine.chat_parser(token_ids)
     ticket = service.submit(token_ids, chat.params, "messages")
     kind = "chat.completion.chunk" if chat.stream else "chat.completion"
     reply = Reply(kind, engine.manifest.name, replies.new_id("chatcmpl"))
     left = client_left(request)
     if chat.stream:
-        return stream_response(_chunks(ticket, chat, reply, engine.chat_parser(), left), ticket)
-    return replies.json_response(_whole(ticket, reply, engine.chat_parser(), left))
+        return stream_response(_chunks(ticket, chat, reply, parser, left), ticket)
+    return replies.json_response(_whole(ticket, reply, parser, left))
 
 
 def _deltas(ticket: Ticket, parser: ChatParser, left: Callable[[], bool]) -> Iterator[Delta | str | None]:

@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,11 +25,12 @@ from moedge.export.decoder import build_decoder
 from moedge.export.families import read_model_config
 from moedge.export.fused import FusedLowering
 from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
-from moedge.export.journal import JOURNAL_NAME, Journal, Origin
+from moedge.export.journal import JOURNAL_NAME, Journal, Recipe
 from moedge.export.model_config import ModelConfig
+from moedge.export.origins import Origin
 from moedge.export.probe import build_probe
 from moedge.export.publish import publish
-from moedge.export.published_formats import refuse_unreadable
+from moedge.export.published_formats import ACTIVATION_SCALES, is_zero_bias, refuse_unreadable
 from moedge.export.stages import Stages
 from moedge.export.standard import StandardLowering
 from moedge.export.talking import Talking, read_talking
@@ -80,6 +81,23 @@ class ExportOptions:
 
 
 @dataclass(frozen=True)
+class HubCommit:
+    """Where a checkpoint was published: the repository, and the commit that was taken of it."""
+
+    repo: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What config and small files say, once everything is known to be supported."""
+
+    model: ModelConfig
+    context: int
+    talking: Talking
+
+
+@dataclass(frozen=True)
 class Progress:
     """What an export tells while it works."""
 
@@ -88,30 +106,29 @@ class Progress:
     on_stage: Callable[[str], None] = lambda _: None  # what is being worked on
 
 
-def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progress: Progress | None = None) -> Manifest:
+def export_bundle(
+    checkpoint: Path,
+    target: Path,
+    options: ExportOptions,
+    progress: Progress | None = None,
+    hub: HubCommit | None = None,
+) -> Manifest:
     """Convert the checkpoint folder into a bundle at `target`; MoedgeError leaves `target` untouched.
 
     UnfinishedError if the disk failed or is full after a stage was finished: the same call with `resume` goes on there.
     """
     progress = progress or Progress()
     plan = options.plan
-    if target.exists() and not options.force:
-        raise MoedgeError(f"{target} exists: choose another name, or replace it with --force.")
-    if target.exists() and not (target / MANIFEST_NAME).is_file():
-        raise MoedgeError(f"{target} is no bundle, and --force replaces nothing else: choose another name.")
+    refuse_target(target, options)
     started = time.monotonic()
     with Checkpoint(checkpoint, progress.on_read) as source:
         progress.on_total(source.nbytes())
-        config = Config(source.config, str(checkpoint / "config.json"))
-        model = read_model_config(config)
-        source.rename(model.names.renamed)
-        refuse_unreadable(source, config, model.names.ignored)
-        context = _context(options, model)
-        talking = read_talking(source)
+        understood = understand(source, options)
+        model, context, talking = understood.model, understood.context, understood.talking
         notes: list[str] = []
         model = with_stored_head(source, model, notes)
         with publish(target) as folder:
-            journal = Journal(folder, _origin(source, options, context), options.resume, options.force)
+            journal = Journal(folder, _recipe(source, options, context), options.resume, options.force)
             if journal.marks:
                 progress.on_stage("check")
             with WeightsFile(folder, journal) as weights:
@@ -119,14 +136,15 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
                 builder = Builder(weights)
                 lowering = (FusedLowering if plan == "fused" else StandardLowering)(builder, options.scheme, notes)
                 graph = build_decoder(lowering, source, model, context, stages.begin)
-                left = source.unconsumed(model.names.ignored)
+                left = source.unconsumed((*model.names.ignored, *ACTIVATION_SCALES))
+                left = [name for name in left if not is_zero_bias(source, name)]
                 if left:
                     rest = f" and {len(left) - 1} more" if len(left) > 1 else ""
                     raise MoedgeError(
                         f"{left[0]}{rest} of {checkpoint} has no place in {model.model_type}: nothing was exported."
                     )
                 stages.finish()
-                groups = weights.groups()
+                groups, origins = weights.groups(), weights.origins
             progress.on_stage("graph")
             cache = tuple(port.tensor for port in lowering.cache)
             genai = genai_config(model, cache, talking, context)
@@ -138,7 +156,8 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
             chosen = lowering.expert_scheme
             if plan == "fused" and chosen is not None:
                 _save(build_probe(chosen, model.experts), folder / PROBE_NAME)
-            _write_report(folder, options, plan, notes, groups, journal.resumed_after, started)
+            remarks, after = [*notes, *origins.notes()], journal.resumed_after
+            _write_report(folder, options, plan, hub, remarks, groups, origins.lines(), after, started)
             progress.on_stage("hashes")
             manifest = Manifest(
                 schema_version=SCHEMA_VERSION,
@@ -156,8 +175,8 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
     return manifest
 
 
-def _origin(source: Checkpoint, options: ExportOptions, context: int) -> Origin:
-    return Origin(
+def _recipe(source: Checkpoint, options: ExportOptions, context: int) -> Recipe:
+    return Recipe(
         moedge=version("moedge"),
         numpy=version("numpy"),
         scheme=options.scheme.name,
@@ -166,6 +185,23 @@ def _origin(source: Checkpoint, options: ExportOptions, context: int) -> Origin:
         config=hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest(),
         shards=source.identity(),
     )
+
+
+def refuse_target(target: Path, options: ExportOptions) -> None:
+    """Raise MoedgeError if something stands at `target` that may not be replaced."""
+    if target.exists() and not options.force:
+        raise MoedgeError(f"{target} exists: choose another name, or replace it with --force.")
+    if target.exists() and not (target / MANIFEST_NAME).is_file():
+        raise MoedgeError(f"{target} is no bundle, and --force replaces nothing else: choose another name.")
+
+
+def understand(source: Checkpoint, options: ExportOptions) -> Understood:
+    """Read all but the weights; MoedgeError for a family, a number format or a tokenizer that is not supported."""
+    config = Config(source.config, str(source.folder / "config.json"))
+    model = read_model_config(config)
+    source.rename(model.names.renamed)
+    refuse_unreadable(source, config, model.names.ignored)
+    return Understood(model, _context(options, model), read_talking(source))
 
 
 def _context(options: ExportOptions, model: ModelConfig) -> int:
@@ -224,19 +260,26 @@ def _write_report(
     folder: Path,
     options: ExportOptions,
     plan: str,
+    hub: HubCommit | None,
     notes: list[str],
     groups: tuple[TensorGroup, ...],
+    origins: tuple[Origin, ...],
     resumed_after: str | None,
     started: float,
 ) -> None:
-    """report.json: how this export went. Time is in seconds, of the last run if there were several; memory in bytes."""
+    """report.json: how this export went. Seconds, of the last run if there were several, and bytes.
+
+    `hub` is null for a checkpoint in a folder, `resumed_after` for an export in one run.
+    """
     report = {
+        "hub": asdict(hub) if hub else None,
         "scheme": options.scheme.name,
         "experts": plan,
         "notes": sorted(set(notes)),
         "tensors": [
             {"group": g.name, "scheme": g.scheme, "parameters": g.parameters, "bytes": g.bytes} for g in groups
         ],
+        "origins": [asdict(origin) for origin in origins],
         "resumed_after": resumed_after,
         "seconds": round(time.monotonic() - started, 1),
         "peak_resident_bytes": peak_resident_bytes(),

@@ -17,6 +17,8 @@ from moedge.export.shard import Header, Shard
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
+FLOATS = ("F32", "F16", "BF16")
+POWERS = ("U8", "F8_E8M0")  # bytes that are exponents of two, where they are scales
 
 
 class Checkpoint:
@@ -28,7 +30,7 @@ class Checkpoint:
         self.folder = folder
         self._on_read = on_read
         self.config = self.read_json("config.json")
-        self._shard_of = _index(folder)
+        self._shard_of = read_index(folder)
         self._consumed: dict[str, None] = {}  # a set in the order of reading
         self._stored_as: dict[str, str] = {}  # of renamed tensors
         self._headers: dict[str, Header] = {}
@@ -76,6 +78,11 @@ class Checkpoint:
         self._require(name)
         return self._headers[name].shape
 
+    def dtype(self, name: str) -> str:
+        """The dtype of a tensor, as safetensors spells it; MoedgeError if the checkpoint has none of that name."""
+        self._require(name)
+        return self._headers[name].dtype
+
     def dtypes(self) -> dict[str, str]:
         """Every tensor's dtype, as safetensors spells it."""
         return {name: header.dtype for name, header in self._headers.items()}
@@ -106,15 +113,25 @@ class Checkpoint:
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Rows start:stop of a tensor in its own dtype, copied out of the file; marks the tensor as consumed."""
+        return self.read_part(name, *([slice(start, stop)] if self.shape(name) else []))
+
+    def read_part(self, name: str, *part: slice) -> NDArray[Any]:
+        """The part of a tensor that slices of its leading axes cut out; see `read`."""
         self._require(name)
         self._consumed[name] = None
-        array = self._open[self._shard_of[name]].read(self._stored_as.get(name, name), start, stop)
+        array = self._open[self._shard_of[name]].read(self._stored_as.get(name, name), *part)
         self._on_read(array.nbytes)
         return array
 
     def read_float(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
-        """Rows of a floating-point tensor as fp32."""
-        return self.read(name, start, stop).astype(np.float32)
+        """Rows of a tensor of plain numbers as fp32; MoedgeError if it holds anything else."""
+        return self.read_float_part(name, *([slice(start, stop)] if self.shape(name) else []))
+
+    def read_float_part(self, name: str, *part: slice) -> NDArray[np.float32]:
+        """The part of a tensor of plain numbers that slices of its leading axes cut out, as fp32."""
+        if self.dtype(name) not in FLOATS:
+            raise MoedgeError(f"{name} is stored as {self.dtype(name)} where moedge reads {', '.join(FLOATS)}.")
+        return self.read_part(name, *part).astype(np.float32)
 
     def read_parameter(self, name: str, *shape: int) -> NDArray[np.float32]:
         """A whole tensor of that shape as fp32, for what no scheme rounds; MoedgeError if it holds NaN or infinity."""
@@ -161,7 +178,7 @@ def unmatched(names: Iterable[str], ignored: Iterable[str]) -> list[str]:
     return sorted(name for name in names if not pattern.fullmatch(name))
 
 
-def _index(folder: Path) -> dict[str, str]:
+def read_index(folder: Path) -> dict[str, str]:
     """Tensor name to shard, from the index if there is one; empty for a single file, learnt when it is opened."""
     index = folder / INDEX_NAME
     if index.exists():

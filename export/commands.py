@@ -14,13 +14,16 @@ from moedge.quant.scheme import SCHEME_NAMES, parse_scheme
 from moedge.runtime.manifest import Manifest
 
 if TYPE_CHECKING:
-    from moedge.export.bundle import Progress
+    from moedge.export.bundle import ExportOptions, HubCommit, Progress
 
 
 def export(
     checkpoint: Annotated[
-        Path,
-        typer.Argument(metavar="CHECKPOINT", help="Folder of a checkpoint: config.json, safetensors, tokenizer.json."),
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="Folder of a checkpoint (config.json, safetensors, tokenizer.json), or hf://org/name[@revision].",
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the bundle to make.")],
     scheme: Annotated[str, typer.Option(help=f"How weights are stored: {', '.join(SCHEME_NAMES)}.")] = "int4",
@@ -49,9 +52,10 @@ def export(
     except ValueError as error:
         raise MoedgeError(f"{error}.") from None
     options = ExportOptions(chosen, experts, context, force, resume)
+    folder, hub = _folder(checkpoint, output, options)
     try:
         with _bar() as progress:
-            manifest = export_bundle(checkpoint, output, options, progress)
+            manifest = export_bundle(folder, output, options, progress, hub)
     except KeyboardInterrupt:
         if said := kept(partial_folder(output)):
             print(f"moedge: {said}.", file=sys.stderr)
@@ -76,6 +80,22 @@ def families(as_json: Annotated[bool, typer.Option("--json", help="Print the lis
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*cells, row[-1]]))
     print(f"\nPlans: fused, if. Schemes: {', '.join(SCHEME_NAMES)}. Number formats of checkpoints: docs/formats.md.")
+
+
+def _folder(checkpoint: str, output: Path, options: "ExportOptions") -> "tuple[Path, HubCommit | None]":
+    """The checkpoint as a folder, fetched from the hub if that is meant."""
+    from moedge.export.hub_name import parse_name
+
+    name = parse_name(checkpoint)
+    if name is None:
+        return Path(checkpoint), None
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    from moedge.export.hub import fetch
+
+    if not sys.stderr.isatty():  # one of the library's bars asks for it by itself, the other does not
+        disable_progress_bars()
+    return fetch(name, output, options, lambda note: print(f"note: {note}", file=sys.stderr))
 
 
 @contextmanager

@@ -25,6 +25,10 @@ class Config:
         """Whether the key is there at all, null included."""
         return key in self._data
 
+    def says(self, key: str, *values: Any) -> bool:
+        """Whether the key has one of these values."""
+        return self._data.get(key) in values
+
     def section(self, key: str) -> "Config":
         """A JSON object within this one; empty where it is null or absent."""
         value = self._data.get(key) or {}

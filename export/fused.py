@@ -11,7 +11,7 @@ import onnx_ir as ir
 from moedge.export.arithmetic import FLOAT
 from moedge.export.builder import MICROSOFT, Attributes, Builder
 from moedge.export.grouped import plain_grouped_query, rotated
-from moedge.export.linear import StoredCodes, codes_of, scaled, scheme_for, store_quantized
+from moedge.export.linear import StoredCodes, scaled, scheme_for, store_quantized
 from moedge.export.lowering import CachePort, ExpertBiases, ExpertWeights, Norm, Positions, Routing
 from moedge.export.matrices import Matrix
 from moedge.export.model_config import Experts, GroupedQuery, ModelConfig
@@ -154,7 +154,8 @@ class FusedLowering:
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """One QMoE node: the routing scale goes into the second projection, gate and up rows alternate."""
         b = self.builder
-        scheme = scheme_for((*weights.gate, *weights.up, *weights.down), self._scheme, "routed experts", self.notes)
+        matrices = (*weights.gate, *weights.up, *weights.down)
+        scheme = scheme_for(matrices, self._scheme, "routed experts", self.notes)
         self.expert_scheme = scheme
         self._activations = INT8_ACTIVATIONS
         with b.scope("experts"):
@@ -164,8 +165,9 @@ class FusedLowering:
                 gate, up = (_whole(m[e], scheme) for m in (weights.gate, weights.up))
                 _write_expert(first, e, _interleaved(gate, up))
                 _write_expert(second, e, scaled(_whole(weights.down[e], scheme), routing.scale))
-            count = sum(m.shape[0] * m.shape[1] for each in (weights.gate, weights.up, weights.down) for m in each)
+            count = sum(m.shape[0] * m.shape[1] for m in matrices)
             b.weights.account("routed experts", scheme.name, count, sum(r.nbytes for r in (*first, *second)))
+            b.weights.origins.add("routed experts", matrices, scheme)
             codes1, scales1, *zeros1 = (b.initializer(r.tensor) for r in first)
             codes2, scales2, *zeros2 = (b.initializer(r.tensor) for r in second)
             bias1, bias2 = self._expert_biases(weights.biases, routing.scale)
@@ -240,7 +242,7 @@ def qmoe_attributes(scheme: Scheme, config: Experts, normalize: bool) -> Attribu
 
 
 def _whole(matrix: Matrix, scheme: Scheme) -> Codes:
-    return codes_of(matrix, scheme, 0, matrix.shape[0])
+    return matrix.codes(scheme, 0, matrix.shape[0])
 
 
 def _interleaved(gate: Codes, up: Codes) -> Codes:

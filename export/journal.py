@@ -24,7 +24,7 @@ class UnfinishedError(MoedgeError):
 
 
 @dataclass(frozen=True)
-class Origin:
+class Recipe:
     """What the bytes of an export depend on: another value of any of these, and nothing can be reused."""
 
     moedge: str
@@ -35,7 +35,7 @@ class Origin:
     config: str  # sha256
     shards: dict[str, str]  # see Checkpoint.identity
 
-    def difference(self, other: "Origin") -> str | None:
+    def difference(self, other: "Recipe") -> str | None:
         """What sets the other one apart, in words; None if they are equal."""
         if self.config != other.config or self.shards != other.shards:
             return "the checkpoint has changed since"
@@ -59,10 +59,10 @@ class Mark:
 class Journal:
     """The open journal of a folder; `marks` are those of an earlier run and this one."""
 
-    def __init__(self, folder: Path, origin: Origin, resume: bool, force: bool) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, resume: bool, force: bool) -> None:
         """Begin anew or, with `resume`, go on; clears the folder of whatever does not belong to that.
 
-        UnfinishedError if there is something to resume and neither was asked for, or if it has another origin.
+        UnfinishedError if there is something to resume and neither was asked for, or if it has another recipe.
         """
         path = folder / JOURNAL_NAME
         begun, self.marks, length = _read(path) if resume or not force else (None, [], 0)
@@ -70,7 +70,7 @@ class Journal:
             self.marks, length = [], 0
         elif not resume:
             raise UnfinishedError(f"{kept(folder)}, or with --force to begin anew.")
-        elif difference := begun.difference(origin):
+        elif difference := begun.difference(recipe):
             raise UnfinishedError(f"the interrupted export in {folder} cannot go on: {difference}; {ANEW}.")
         for left in folder.iterdir():
             if not self.marks or left.name not in (JOURNAL_NAME, WEIGHTS_NAME):
@@ -79,7 +79,7 @@ class Journal:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.ftruncate(self._descriptor, length)
         if not self.marks:
-            self._append(origin)
+            self._append(recipe)
 
     def add(self, mark: Mark) -> None:
         """Note a stage as finished; its part of the weights file must be durable already."""
@@ -90,7 +90,7 @@ class Journal:
         """Let go of the file."""
         os.close(self._descriptor)
 
-    def _append(self, entry: Origin | Mark) -> None:
+    def _append(self, entry: Recipe | Mark) -> None:
         data = json.dumps(asdict(entry)).encode() + b"\n"
         while data:
             data = data[os.write(self._descriptor, data) :]
@@ -108,8 +108,8 @@ def kept(folder: Path) -> str | None:
     )
 
 
-def _read(path: Path) -> tuple[Origin | None, list[Mark], int]:
-    """Origin, marks, and their length in bytes; a last line that a kill has cut short does not count."""
+def _read(path: Path) -> tuple[Recipe | None, list[Mark], int]:
+    """Recipe, marks, and their length in bytes; a last line that a kill has cut short does not count."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -121,6 +121,6 @@ def _read(path: Path) -> tuple[Origin | None, list[Mark], int]:
             return None, [], 0
         convert = cattrs.Converter(forbid_extra_keys=True)
         marks = [convert.structure(entry, Mark) for entry in entries[1:]]
-        return convert.structure(entries[0], Origin), marks, length
+        return convert.structure(entries[0], Recipe), marks, length
     except (ValueError, cattrs.BaseValidationError):
         raise UnfinishedError(f"{path} is broken, so that nothing can be resumed: {ANEW}.") from None

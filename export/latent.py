@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from moedge.export.arithmetic import attend, present, rows_port
 from moedge.export.checkpoint import Checkpoint
+from moedge.export.linear import read_whole
 from moedge.export.lowering import Lowering, Positions
 from moedge.export.matrices import Matrix, Reordered, halves_order, stack
 from moedge.export.model_config import ModelConfig, MultiHeadLatent
 from moedge.export.projections import ATTENTION as GROUP
 from moedge.export.projections import output_projection, vector_norm
 from moedge.export.stored import stored
+from moedge.quant.scheme import FP32
 
 
 def latent_attention(
@@ -79,9 +81,10 @@ def _absorbed(low: Lowering, ckpt: Checkpoint, name: str, config: MultiHeadLaten
 
     @cache
     def parts() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        weight = matrix.read(0, matrix.shape[0]).reshape(heads, nope + wide, rank)
+        weight = read_whole(matrix).reshape(heads, nope + wide, rank)
         return weight[:, :nope], weight[:, nope:].transpose(0, 2, 1)
 
+    low.builder.weights.origins.add(GROUP, (matrix,), FP32)
     full = f"{name}.kv_b_proj"
     return (
         low.builder.read_matrix(f"{full}.keys", (heads, nope, rank), lambda: parts()[0], GROUP),

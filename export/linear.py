@@ -3,6 +3,7 @@
 Both lowerings share the codes; they differ in the operator that reads them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,8 +13,9 @@ from moedge.devices.errors import MoedgeError
 from moedge.export.builder import Builder
 from moedge.export.matrices import Matrix, row_chunks
 from moedge.export.weights_file import Region
-from moedge.quant.blocks import Codes, quantize
-from moedge.quant.scheme import Scheme
+from moedge.quant.blocks import F32, Codes
+from moedge.quant.grids import joint_scheme, renamed
+from moedge.quant.scheme import FP32, Scheme
 
 
 @dataclass(frozen=True)
@@ -28,18 +30,16 @@ class StoredCodes:
     shape: tuple[int, int]
 
 
-def scheme_for(matrices: tuple[Matrix, ...], wanted: Scheme, what: str, notes: list[str]) -> Scheme:
-    """The scheme that these matrices get together: int4 as published if any comes so, else the wanted one, fitted.
+def scheme_for(matrices: Sequence[Matrix], wanted: Scheme, what: str, notes: list[str]) -> Scheme:
+    """The scheme that these matrices get together: one that holds all their own codes, else the wanted one, fitted.
 
     Whatever differs from what was wanted goes into `notes`.
     """
     if not wanted.quantized:
         return wanted
-    native = {m.native_block for m in matrices} - {None}
-    if len(native) > 1:
-        raise MoedgeError(f"{what} comes as int4 in different groups, {native}: use --scheme fp32.")
-    if block := next(iter(native), None):
-        return Scheme(f"int4-block{block} (native)", 4, block)
+    sources = [source for matrix in matrices for source in matrix.sources]
+    if native := joint_scheme([s.native for s in sources], [s.columns for s in sources]):
+        return renamed(native, "native")
     try:
         fitted = wanted.fitted(*(m.shape[1] for m in matrices))
     except ValueError as error:
@@ -50,14 +50,18 @@ def scheme_for(matrices: tuple[Matrix, ...], wanted: Scheme, what: str, notes: l
     return fitted
 
 
-def codes_of(matrix: Matrix, scheme: Scheme, start: int, stop: int) -> Codes:
-    """Rows in the scheme: its own codes if it has any, else rounded ones."""
-    if matrix.native_block is not None:
-        return matrix.read_codes(start, stop)
-    try:
-        return quantize(matrix.read(start, stop), scheme)
-    except ValueError as error:
-        raise MoedgeError(f"{matrix.name} cannot be quantized ({error}): download it again.") from None
+def read_whole(matrix: Matrix) -> F32:
+    """A whole matrix as fp32, for what no scheme rounds; MoedgeError if it holds NaN or infinity."""
+    values = matrix.read(0, matrix.shape[0])
+    if not np.isfinite(values).all():
+        raise MoedgeError(f"{matrix.name} holds NaN or infinity: download it again.")
+    return values
+
+
+def store_whole(builder: Builder, name: str, matrix: Matrix, group: str) -> ir.Value:
+    """A matrix that no scheme rounds, as fp32."""
+    builder.weights.origins.add(group, (matrix,), FP32)
+    return builder.read_matrix(name, matrix.shape, lambda: read_whole(matrix), group)
 
 
 def store_quantized(builder: Builder, name: str, matrix: Matrix, scheme: Scheme, group: str) -> StoredCodes:
@@ -71,13 +75,14 @@ def store_quantized(builder: Builder, name: str, matrix: Matrix, scheme: Scheme,
     if scheme.zero_point:
         zeros = file.region(f"{name}.zero_points", ir.DataType.UINT8, (rows, blocks * scheme.bits // 8))
     for start, stop in () if codes.kept else row_chunks(matrix):
-        part = codes_of(matrix, scheme, start, stop)
+        part = matrix.codes(scheme, start, stop)
         codes.write(part.codes, start * part.codes.shape[1])
         scales.write(part.scales, start * blocks * 4)
         if zeros is not None and part.zero_points is not None:
             zeros.write(part.zero_points, start * part.zero_points.shape[1])
     total = codes.nbytes + scales.nbytes + (zeros.nbytes if zeros else 0)
     file.account(group, scheme.name, rows * columns, total)
+    file.origins.add(group, (matrix,), scheme)
     return StoredCodes(name, codes, scales, zeros, scheme, (rows, columns))
 
 
@@ -88,6 +93,7 @@ def store_float(builder: Builder, name: str, matrix: Matrix, group: str) -> ir.V
     for start, stop in () if region.kept else row_chunks(matrix):
         region.write(matrix.read(start, stop), start * columns * 4)
     builder.weights.account(group, "fp32", rows * columns, region.nbytes)
+    builder.weights.origins.add(group, (matrix,), FP32)
     return builder.initializer(region.tensor)
 
 

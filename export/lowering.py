@@ -12,9 +12,10 @@ from typing import Protocol
 import onnx_ir as ir
 
 from moedge.export.builder import Builder
-from moedge.export.matrices import F32, Matrix
+from moedge.export.matrices import Matrix
 from moedge.export.model_config import Experts, GroupedQuery, ModelConfig
 from moedge.export.rope import Rope
+from moedge.quant.blocks import F32
 from moedge.quant.scheme import Scheme
 from moedge.runtime.manifest import CacheTensor
 

@@ -1,23 +1,33 @@
-"""Matrices of a checkpoint as values that are read a few rows at a time: stored, stacked, or with rows reordered.
+"""Matrices of a checkpoint as values that are read a few rows at a time: rounded, as codes, stacked, reordered, picked.
 
-A matrix may be natively quantized; then it also gives its codes, unchanged. No matrix holds its weights in memory.
+A matrix may come as codes of its own; they stay as they are wherever the scheme holds them. No matrix keeps its weights
+in memory. How each published format is read stands in stored.py and the files that it names.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint import Checkpoint
-from moedge.quant.blocks import Codes, dequantize
-from moedge.quant.compressed_tensors import codes_from_packed
-from moedge.quant.scheme import BLOCKS
+from moedge.quant.blocks import F32, Codes, quantize
+from moedge.quant.grids import Grid, holds
+from moedge.quant.scheme import Scheme
 
-F32 = NDArray[np.float32]
 _CHUNK_BYTES = 4 << 20  # what a core's cache holds: quantizing 32 MiB at a time took twice as long
+
+
+@dataclass(frozen=True)
+class Source:
+    """One matrix as it was published: what the report says of it, and the scheme that holds its own codes, if any."""
+
+    format: str  # "bf16", "compressed-tensors int4 group 32" ...
+    quantized: bool
+    parameters: int
+    columns: int
+    native: Scheme | None = None
 
 
 class Matrix(Protocol):
@@ -33,70 +43,77 @@ class Matrix(Protocol):
         """Rows and columns."""
         ...
 
-    def read(self, start: int, stop: int) -> F32:
-        """Rows start:stop as fp32."""
-        ...
-
     @property
-    def native_block(self) -> int | None:
-        """The block of its own int4 codes, or None when it is stored as floating point."""
+    def sources(self) -> tuple[Source, ...]:
+        """The published matrices that it is made of."""
         ...
 
-    def read_codes(self, start: int, stop: int) -> Codes:
-        """Rows start:stop of its own codes; only where `native_block` is set."""
+    def read(self, start: int, stop: int) -> F32:
+        """Rows start:stop as fp32; MoedgeError if what is stored cannot be read."""
+        ...
+
+    def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
+        """Rows start:stop in a scheme: its own codes where the scheme holds them, else rounded ones."""
         ...
 
 
 @dataclass(frozen=True)
-class Stored:
-    """`<name>.weight`, or `<name>.weight_packed` of compressed-tensors: what is there decides.
+class Rounded:
+    """A matrix without codes that a kernel reads: it is read as fp32 and rounded."""
 
-    MoedgeError if what is there is not of the `shape` that the config says.
-    """
-
-    checkpoint: Checkpoint
     name: str
     shape: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        if not self._packed:
-            self.checkpoint.expect(f"{self.name}.weight", *self.shape)
-            return
-        rows, columns = self.shape
-        self.checkpoint.expect(f"{self.name}.weight_packed", rows, columns // 8)
-        said = self.checkpoint.read(f"{self.name}.weight_shape").reshape(-1).tolist()
-        scales = self.checkpoint.shape(f"{self.name}.weight_scale")
-        if said != [rows, columns] or scales not in [(rows, columns // b) for b in BLOCKS if columns % b == 0]:
-            raise MoedgeError(
-                f"{self.name} has the weight_shape {said} and scales of shape {scales} where the config says "
-                f"{self.shape} and moedge reads groups of {', '.join(map(str, BLOCKS))}: it is not supported."
-            )
+    format: str
+    quantized: bool
+    rows: Callable[[int, int], F32]  # ValueError if they cannot be read
 
     @property
-    def _packed(self) -> bool:
-        return f"{self.name}.weight_packed" in self.checkpoint
-
-    @property
-    def native_block(self) -> int | None:
-        """The group size of compressed-tensors, or None."""
-        if not self._packed:
-            return None
-        return self.shape[1] // self.checkpoint.shape(f"{self.name}.weight_scale")[1]
+    def sources(self) -> tuple[Source, ...]:
+        """Itself."""
+        return (Source(self.format, self.quantized, self.shape[0] * self.shape[1], self.shape[1]),)
 
     def read(self, start: int, stop: int) -> F32:
         """Rows as fp32, dequantized if need be."""
-        if self._packed:
-            return dequantize(self.read_codes(start, stop))
-        return self.checkpoint.read_float(f"{self.name}.weight", start, stop)
-
-    def read_codes(self, start: int, stop: int) -> Codes:
-        """Rows of the codes, as published."""
-        packed = self.checkpoint.read(f"{self.name}.weight_packed", start, stop)
-        scales = self.checkpoint.read_float(f"{self.name}.weight_scale", start, stop)
         try:
-            return codes_from_packed(packed, scales, (stop - start, self.shape[1]))
+            return self.rows(start, stop)
         except ValueError as error:
-            raise MoedgeError(f"{self.name} cannot be read ({error}): download it again.") from None
+            raise _unreadable(self.name, error) from None
+
+    def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
+        """Rounded rows."""
+        return rounded(self, scheme, start, stop)
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A matrix that comes as integer codes."""
+
+    name: str
+    shape: tuple[int, int]
+    format: str
+    native: Scheme | None  # None: no scheme of ours holds its grid
+    grid: Callable[[int, int], Grid]  # of some rows; ValueError if they cannot be read
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Itself."""
+        return (Source(self.format, True, self.shape[0] * self.shape[1], self.shape[1], self.native),)
+
+    def read(self, start: int, stop: int) -> F32:
+        """Rows dequantized."""
+        return self._grid(start, stop).dequantize()
+
+    def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
+        """Its own codes if the scheme holds them, else rounded ones."""
+        if holds(scheme, self.native):
+            return self._grid(start, stop).at(scheme)
+        return rounded(self, scheme, start, stop)
+
+    def _grid(self, start: int, stop: int) -> Grid:
+        try:
+            return self.grid(start, stop)
+        except ValueError as error:
+            raise _unreadable(self.name, error) from None
 
 
 @dataclass(frozen=True)
@@ -116,20 +133,25 @@ class Stacked:
         return sum(part.shape[0] for part in self.parts), self.parts[0].shape[1]
 
     @property
-    def native_block(self) -> int | None:
-        """Their block if all have the same, else None: then they are stacked as fp32."""
-        blocks = {part.native_block for part in self.parts}
-        return blocks.pop() if len(blocks) == 1 else None
+    def sources(self) -> tuple[Source, ...]:
+        """Those of all parts."""
+        return tuple(source for part in self.parts for source in part.sources)
 
     def read(self, start: int, stop: int) -> F32:
         """Rows as fp32."""
         return np.concatenate([part.read(a, b) for part, a, b in self._cut(start, stop)])
 
-    def read_codes(self, start: int, stop: int) -> Codes:
-        """Rows of the parts' own codes."""
-        pieces = [part.read_codes(a, b) for part, a, b in self._cut(start, stop)]
-        codes = np.concatenate([p.codes for p in pieces])
-        return Codes(codes, np.concatenate([p.scales for p in pieces]), None, pieces[0].bits, pieces[0].block)
+    def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
+        """Rows of the parts' codes, each its own or rounded."""
+        pieces = [part.codes(scheme, a, b) for part, a, b in self._cut(start, stop)]
+        zeros = [p.zero_points for p in pieces if p.zero_points is not None]
+        return Codes(
+            np.concatenate([p.codes for p in pieces]),
+            np.concatenate([p.scales for p in pieces]),
+            np.concatenate(zeros) if zeros else None,
+            scheme.bits,
+            scheme.block,
+        )
 
     def _cut(self, start: int, stop: int) -> Iterator[tuple[Matrix, int, int]]:
         offset = 0
@@ -143,7 +165,7 @@ class Stacked:
 
 @dataclass(frozen=True, eq=False)
 class Reordered:
-    """A matrix with its rows in another order: row i is row order[i] of the source."""
+    """Rows of a matrix in another order, or only some of them: row i is row order[i] of the source."""
 
     source: Matrix
     order: NDArray[np.int64]
@@ -155,31 +177,51 @@ class Reordered:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """That of the source."""
-        return self.source.shape
+        """As many rows as the order has, columns of the source."""
+        return len(self.order), self.source.shape[1]
 
     @property
-    def native_block(self) -> int | None:
-        """That of the source."""
-        return self.source.native_block
+    def sources(self) -> tuple[Source, ...]:
+        """That of the source, as large as the rows that are taken."""
+        rows, of = self.shape[0], self.source.shape[0]
+        return tuple(replace(source, parameters=source.parameters * rows // of) for source in self.source.sources)
 
     def read(self, start: int, stop: int) -> F32:
         """Rows as fp32; reads the span of the source that they lie in."""
-        order = self.order[start:stop]
-        low = int(order.min())
-        return self.source.read(low, int(order.max()) + 1)[order - low]
+        order, low, high = self._span(start, stop)
+        return self.source.read(low, high)[order]
 
-    def read_codes(self, start: int, stop: int) -> Codes:
-        """Rows of the source's codes."""
+    def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
+        """Rows of the source's codes; what must be rounded is so after the rows are chosen."""
+        if not any(holds(scheme, source.native) for source in self.source.sources):
+            return rounded(self, scheme, start, stop)
+        order, low, high = self._span(start, stop)
+        span = self.source.codes(scheme, low, high)
+        zeros = None if span.zero_points is None else span.zero_points[order]
+        return Codes(span.codes[order], span.scales[order], zeros, span.bits, span.block)
+
+    def _span(self, start: int, stop: int) -> tuple[NDArray[np.int64], int, int]:
         order = self.order[start:stop]
         low = int(order.min())
-        span = self.source.read_codes(low, int(order.max()) + 1)
-        return Codes(span.codes[order - low], span.scales[order - low], None, span.bits, span.block)
+        return order - low, low, int(order.max()) + 1
 
 
 def stack(parts: Sequence[Matrix]) -> Matrix:
     """The parts as one matrix."""
     return parts[0] if len(parts) == 1 else Stacked(tuple(parts))
+
+
+def picked(matrix: Matrix, start: int, stop: int, step: int = 1) -> Matrix:
+    """Rows start:stop:step of a matrix."""
+    return Reordered(matrix, np.arange(start, stop, step))
+
+
+def rounded(matrix: Matrix, scheme: Scheme, start: int, stop: int) -> Codes:
+    """Rows start:stop rounded to the scheme; MoedgeError if they hold what has no code."""
+    try:
+        return quantize(matrix.read(start, stop), scheme)
+    except ValueError as error:
+        raise MoedgeError(f"{matrix.name} cannot be quantized ({error}): download it again.") from None
 
 
 def row_chunks(matrix: Matrix) -> Iterator[tuple[int, int]]:
@@ -198,3 +240,7 @@ def halves_order(heads: int, plain: int, rotary: int) -> NDArray[np.int64]:
     inner = np.concatenate([np.arange(plain), plain + np.arange(0, rotary, 2), plain + np.arange(1, rotary, 2)])
     order: NDArray[np.int64] = (np.arange(heads)[:, None] * (plain + rotary) + inner).reshape(-1)
     return order
+
+
+def _unreadable(name: str, error: ValueError) -> MoedgeError:
+    return MoedgeError(f"{name} cannot be read ({error}): download it again.")

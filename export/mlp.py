@@ -39,8 +39,8 @@ def gated_mlp(
     joined = low.linear("gate_up_proj", x, gate_up, group)
     if biases is not None:
         joined = b.op("Add", joined, b.vector(b.scoped("gate_up_proj.bias"), biases[0], group))
-    halves = b.ops("Split", joined, attributes={"axis": -1, "num_outputs": 2}, outputs=2)
-    out = low.linear("down_proj", gated(b, *halves, SILU), down, group)
+    gate, up = b.ops("Split", joined, attributes={"axis": -1, "num_outputs": 2}, outputs=2)
+    out = low.linear("down_proj", gated(b, gate, up, SILU), down, group)
     if biases is not None:
         out = b.op("Add", out, b.vector(b.scoped("down_proj.bias"), biases[1], group))
     return out

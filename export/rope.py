@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Tables = tuple[NDArray[np.float32], NDArray[np.float32]]
+F32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,18 @@ class Rope:
         original = self.long.original_max_position_embeddings if self.long else context
         return original if original < context else 0
 
-    def tables(self, context: int) -> Tables:
+    def tables(self, context: int) -> tuple[F32, F32]:
         """Cosines and sines [context, dim / 2] for positions 0 … context-1.
 
         Where LongRoPE switches at length n < context, n rows of the short set, then `context` rows of the long one.
         """
         exponents = np.arange(0, self.dim, 2, dtype=np.float32) / np.float32(self.dim)
-        inverse = (1.0 / np.float32(self.theta) ** exponents).astype(np.float32)
+        inverse: F32 = (1.0 / np.float32(self.theta) ** exponents).astype(np.float32)
         if self.long is not None:
-            short = _table(inverse / np.float32(self.long.short_factor), self.switches(context) or context)
+            short = _table(_divided(inverse, self.long.short_factor), self.switches(context) or context)
             sets = [(short, self.long.short_mscale)]
             if self.switches(context):
-                sets.append((_table(inverse / np.float32(self.long.long_factor), context), self.long.long_mscale))
+                sets.append((_table(_divided(inverse, self.long.long_factor), context), self.long.long_mscale))
         elif self.yarn is not None:
             scaled, magnitude = self._yarn(self.yarn, inverse)
             sets = [(_table(scaled, context), magnitude)]
@@ -77,7 +77,7 @@ class Rope:
         sin = np.concatenate([np.sin(angles) * magnitude for angles, magnitude in sets]).astype(np.float32)
         return cos, sin
 
-    def _yarn(self, yarn: Yarn, inverse: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+    def _yarn(self, yarn: Yarn, inverse: F32) -> tuple[F32, float]:
         def dimension_of(rotations: float) -> float:
             # the dimension whose wave turns that often over the original context
             turns = yarn.original_max_position_embeddings / (rotations * 2 * math.pi)
@@ -98,6 +98,10 @@ class Rope:
         return scaled.astype(np.float32), magnitude
 
 
-def _table(inverse: NDArray[np.float32], length: int) -> NDArray[np.float32]:
-    angles: NDArray[np.float32] = np.arange(length, dtype=np.float32)[:, None] * inverse
+def _table(inverse: F32, length: int) -> F32:
+    angles: F32 = np.arange(length, dtype=np.float32)[:, None] * inverse
     return angles
+
+
+def _divided(inverse: F32, factors: tuple[float, ...]) -> F32:
+    return (inverse / np.array(factors, np.float32)).astype(np.float32)

@@ -8,8 +8,10 @@ import onnx_ir as ir
 
 from moedge.export.builder import Builder
 from moedge.export.checkpoint import Checkpoint
+from moedge.export.linear import store_whole
 from moedge.export.lowering import Lowering, Routing
 from moedge.export.model_config import ModelConfig, Router
+from moedge.export.stored import stored
 
 GROUP = "router"
 
@@ -19,8 +21,8 @@ def route(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int,
     b, names, config = low.builder, model.names, model.experts
     router, experts = config.router, config.num_experts
     name = names.router.format(layer=layer)
-    shape, name_of_weight = (experts, model.hidden_size), f"{name}.weight"
-    weight = b.read_matrix(name_of_weight, shape, lambda: checkpoint.read_parameter(name_of_weight, *shape), GROUP)
+    published = stored(checkpoint, name, (experts, model.hidden_size))
+    weight = store_whole(b, f"{name}.weight", published, GROUP)
     inputs = [x, weight]
     if router.bias:
         inputs.append(b.vector(f"{name}.bias", checkpoint.read_parameter(f"{name}.bias", experts), GROUP))

@@ -6,6 +6,7 @@ map count as resident, and its slices are copied twice.
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +19,14 @@ from safetensors import SafetensorError, safe_open
 
 from moedge.devices.errors import MoedgeError
 
-# How a header spells the dtypes that numpy and ml_dtypes have.
+# How a header spells dtypes, and what numpy reads them as: 8-bit floats as their bytes.
 _DTYPES: dict[str, Any] = {
     **{f"{kind}{8 * size}": np.dtype(f"<{kind.lower()}{size}") for kind in "IU" for size in (1, 2, 4, 8)},
     **{f"F{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)},
     "BOOL": np.dtype(np.bool_),
     "BF16": np.dtype(ml_dtypes.bfloat16),
-    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
-    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
-    "F8_E8M0": np.dtype(ml_dtypes.float8_e8m0fnu),
+    "F8_E4M3": np.dtype(np.uint8),
+    "F8_E8M0": np.dtype(np.uint8),
 }
 
 
@@ -66,24 +66,30 @@ class Shard:
                 begin, end = entry["data_offsets"]
                 self.headers[name] = Header(tuple(entry["shape"]), entry["dtype"], 8 + length + begin, end - begin)
 
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Rows start:stop of a tensor; a scalar is read whole."""
+    def read(self, name: str, *part: slice) -> NDArray[Any]:
+        """What slices of a tensor's leading axes cut out, as a fresh array; 8-bit floats come as their bytes."""
         header = self.headers[name]
         if header.dtype not in _DTYPES:
             raise MoedgeError(
                 f"{name} is stored as {header.dtype}, which moedge does not read: take a checkpoint in bf16."
             )
-        dtype, offset, shape = _DTYPES[header.dtype], header.offset, header.shape
-        if shape:
-            start, stop, _ = slice(start, stop).indices(shape[0])
-            offset += start * int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
-            shape = (max(stop - start, 0), *shape[1:])
+        return self._cut(_DTYPES[header.dtype], header.offset, header.shape, part)
+
+    def _cut(self, dtype: Any, offset: int, shape: tuple[int, ...], part: tuple[slice, ...]) -> NDArray[Any]:
+        if part:
+            start, stop, _ = part[0].indices(shape[0])
+            row = dtype.itemsize * math.prod(shape[1:])
+            if len(part) > 1 and stop == start + 1:
+                return self._cut(dtype, offset + start * row, shape[1:], part[1:])[None]
+            if len(part) > 1:  # many short runs: cheaper to copy out of a map, of this tensor and gone at once
+                return np.array(np.memmap(self._path, dtype, "r", offset, shape)[part])
+            offset, shape = offset + start * row, (max(stop - start, 0), *shape[1:])
         array = np.empty(shape, dtype)
         view = array.reshape(-1).view(np.uint8).data
         while view:
             count = os.preadv(self._descriptor, [view], offset)
             if count == 0:
-                raise MoedgeError(f"{name} cannot be read from {self._path}, which has shrunk: download it again.")
+                raise MoedgeError(f"{self._path} has become shorter while it was read: download it again.")
             view, offset = view[count:], offset + count
         return array
 

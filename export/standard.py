@@ -14,10 +14,11 @@ from moedge.export.builder import Builder
 from moedge.export.grouped import plain_grouped_query
 from moedge.export.linear import StoredCodes, dequantized, scheme_for, store_float, store_quantized
 from moedge.export.lowering import CachePort, ExpertWeights, Norm, Positions, Routing
-from moedge.export.matrices import F32, Matrix
+from moedge.export.matrices import Matrix
 from moedge.export.model_config import Experts, Gate, GroupedQuery, ModelConfig
 from moedge.export.positions import shared_positions
 from moedge.export.rope import Rope
+from moedge.quant.blocks import F32
 from moedge.quant.scheme import Scheme
 
 EXPERTS = "routed experts"

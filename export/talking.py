@@ -8,10 +8,11 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.chat_formats import detect
 from moedge.export.checkpoint import Checkpoint
+from moedge.export.tokenizer import TOKENIZER_NAME, named_token, read_tokenizer
 from moedge.runtime.manifest import ChatFormat
 
-TOKENIZER_NAME = "tokenizer.json"
 TEMPLATE_NAME = "chat_template.jinja"
 GENERATION_NAME = "generation_config.json"
 
@@ -38,34 +39,36 @@ class Talking:
 
 def read_talking(checkpoint: Checkpoint) -> Talking:
     """Read and check what the checkpoint brings; MoedgeError if the tokenizer or the end of text is missing."""
-    path = checkpoint.folder / TOKENIZER_NAME
-    if not path.exists():
-        raise MoedgeError(f"{checkpoint.folder} has no {TOKENIZER_NAME}: add the model's tokenizer to the checkpoint.")
-    try:
-        text = path.read_text(encoding="utf-8")
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # the library raises plain Exception
-        raise MoedgeError(f"{path} is not a tokenizer that can be read ({error}): download it again.") from None
+    text = read_tokenizer(checkpoint.folder)
+    tokenizer = Tokenizer.from_str(text)
     generation = _optional_json(checkpoint, GENERATION_NAME)
-    eos = _first(generation.get("eos_token_id"), checkpoint.config.get("eos_token_id"))
+    eos = _role(checkpoint, generation, tokenizer, "eos_token")
     eos_ids = tuple(eos) if isinstance(eos, list) else (eos,)
     if not eos_ids or not all(type(i) is int for i in eos_ids):
         raise MoedgeError(
             f"{checkpoint.folder} names no eos_token_id, so no answer would end: add it to {GENERATION_NAME}."
         )
-    bos = _first(generation.get("bos_token_id"), checkpoint.config.get("bos_token_id"))
+    bos = _role(checkpoint, generation, tokenizer, "bos_token")
+    template = _template(checkpoint)
     return Talking(
         tokenizer=text,
-        chat_template=_template(checkpoint),
+        chat_template=template,
         generation_config=generation,
         eos_token_ids=eos_ids,
         bos_token_id=bos if isinstance(bos, int) else None,
-        chat_format="kimi_k2" if tokenizer.token_to_id("<|tool_calls_section_begin|>") is not None else "plain",
+        chat_format=detect(tokenizer, template),
     )
 
 
-def _first(value: Any, otherwise: Any) -> Any:
-    return otherwise if value is None else value
+def _role(checkpoint: Checkpoint, generation: dict[str, Any], tokenizer: Tokenizer, role: str) -> Any:
+    """The id, or ids, of a token by its role, from the first that names it: generation, config, tokenizer_config."""
+    nested = checkpoint.config.get("text_config")
+    for source in (generation, checkpoint.config, nested if isinstance(nested, dict) else {}):
+        found = source.get(f"{role}_id")
+        if found is not None:
+            return found
+    spelled = named_token(checkpoint.folder, role)
+    return None if spelled is None else tokenizer.token_to_id(spelled)
 
 
 def _optional_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:

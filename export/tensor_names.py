@@ -45,16 +45,6 @@ class TensorNames:
     ignored: tuple[str, ...] = (r".*\.rotary_emb\.inv_freq",)  # patterns of tensors that are rightly left out
     renamed: tuple[tuple[str, str], ...] = ()  # pattern and replacement: other spellings of the names above
 
-    def within(self, prefix: str, *ignored: str) -> "TensorNames":
-        """The same names under a prefix, for a text model that is a part of a larger one; what else to ignore."""
-        whole = {
-            name: prefix + value
-            for name, value in vars(self).items()
-            if isinstance(value, str) and (value.startswith("model.") or name == "lm_head")
-        }
-        patterns = tuple(pattern.replace(r"model\.", rf"{prefix}model\.", 1) for pattern in self.ignored)
-        return replace(self, ignored=(*patterns, *ignored), **whole)
-
     def ignoring(self, *patterns: str) -> "TensorNames":
         """The same names with further tensors to leave out."""
         return replace(self, ignored=(*self.ignored, *patterns))

@@ -7,13 +7,13 @@ import numpy as np
 from moedge.export.checkpoint import Checkpoint
 from moedge.export.matrices import row_chunks
 from moedge.export.model_config import ModelConfig
-from moedge.export.stored import stored
+from moedge.export.stored import is_stored, stored
 
 
 def with_stored_head(checkpoint: Checkpoint, model: ModelConfig, notes: list[str]) -> ModelConfig:
     """The model untied if its stored head differs from its embedding, as transformers 5 reads it; noted then."""
     names = model.names
-    if not model.tie_word_embeddings or f"{names.lm_head}.weight" not in checkpoint:
+    if not model.tie_word_embeddings or not is_stored(checkpoint, names.lm_head):
         return model
     shape = model.vocab_size, model.hidden_size
     head, table = (stored(checkpoint, name, shape) for name in (names.lm_head, names.embedding))

@@ -18,6 +18,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from moedge.export.journal import ANEW, Journal, UnfinishedError
+from moedge.export.origins import Origins
 from moedge.export.trail import Trail
 from moedge.runtime.manifest import WEIGHTS_NAME, TensorGroup
 
@@ -70,6 +71,7 @@ class WeightsFile:
         self.sha256 = ""  # known once it is closed
         self._end = 0
         self._groups: dict[tuple[str, str], list[int]] = {}
+        self.origins = Origins()
         self._open: deque[_Open] = deque()
         self._pending: deque[tuple[int, int, Future[None]]] = deque()  # offset, bytes, when they are written
         self._writer = ThreadPoolExecutor(1, "weights")

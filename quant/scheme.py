@@ -1,6 +1,6 @@
 """How weights are stored: the frozen `Scheme`, its names, and the block that a dimension allows.
 
-A scheme says bits, block and zero point; `blocks.py` turns tensors into its codes.
+A scheme says bits, block and zero point; `blocks.py` turns tensors into its codes, `grids.py` fits published ones.
 """
 
 import difflib
@@ -51,6 +51,11 @@ def _name(bits: int, block: int, zero_point: bool) -> str:
     return f"int{bits}-block{block}" + ("-zp" if zero_point else "")
 
 
+def scheme_of(bits: int, block: int, zero_point: bool = False) -> Scheme:
+    """The scheme of those values, under the name that `parse_scheme` knows it by."""
+    return Scheme(_name(bits, block, zero_point), bits, block, zero_point)
+
+
 FP32 = Scheme("fp32", 32)
 # 4.5 bits a weight on disk at block 64 (fp32 scales), what Q4_0 takes at block 32 with fp16 scales.
 DEFAULT_BLOCK = {4: 64, 8: 32}
@@ -68,4 +73,4 @@ def parse_scheme(name: str) -> Scheme:
         raise ValueError(f"no scheme is called {name!r}{hint}; there are {', '.join(SCHEME_NAMES)}")
     bits = int(match["kind"][3:])
     block = int(match["block"] or DEFAULT_BLOCK[bits])
-    return Scheme(_name(bits, block, bool(match["zp"])), bits, block, bool(match["zp"]))
+    return scheme_of(bits, block, bool(match["zp"]))

@@ -1,22 +1,35 @@
 """What a model writes, read as an answer: the parser that every chat format has, and the table of formats.
 
-A format's own grammar is a file of its own (chat_kimi_k2.py). No parser raises on what a model wrote, and nothing of it
-is lost: text that fits no grammar is delivered as content or, inside a call, as its arguments.
+A format's own grammar is a file of its own (chat_kimi_k2.py ...), the machine that reads it chat_machine.py. No parser
+raises on what a model wrote, and nothing of it is lost: text that fits no grammar is delivered as content or, inside a
+call, as its arguments. docs/chat_formats.md shows them all.
 """
 
 from typing import Protocol
 
 from moedge.devices.errors import MoedgeError
+from moedge.runtime.chat_deepseek_v3 import DEEPSEEK_V3
+from moedge.runtime.chat_deepseek_v3_1 import DEEPSEEK_V3_1
 from moedge.runtime.chat_delta import CallArguments, CallStart, Content, Delta, Reasoning
-from moedge.runtime.chat_kimi_k2 import KimiK2Parser
+from moedge.runtime.chat_glm import GLM
+from moedge.runtime.chat_gpt_oss import GPT_OSS
+from moedge.runtime.chat_grammar import At, Grammar
+from moedge.runtime.chat_granite import GRANITE
+from moedge.runtime.chat_hermes import HERMES
+from moedge.runtime.chat_kimi_k2 import KIMI_K2
+from moedge.runtime.chat_lfm2 import LFM2
+from moedge.runtime.chat_machine import GrammarParser
+from moedge.runtime.chat_mistral import MISTRAL
+from moedge.runtime.chat_qwen3_coder import QWEN3_CODER
+from moedge.runtime.chat_think import THINK_ONLY
 
 __all__ = [
+    "GRAMMARS",
     "CallArguments",
     "CallStart",
     "ChatParser",
     "Content",
     "Delta",
-    "PlainParser",
     "Reasoning",
     "calls_tools",
     "chat_parser",
@@ -33,29 +46,39 @@ class ChatParser(Protocol):
         """What was held back, when the model has stopped."""
 
 
-class PlainParser:
-    """A model without reasoning or tool calls: all is content."""
+# In the order of `ChatFormat` (manifest.py); a model of the format "plain" neither thinks nor calls.
+GRAMMARS: dict[str, Grammar] = {
+    "deepseek_v3": DEEPSEEK_V3,
+    "deepseek_v3_1": DEEPSEEK_V3_1,
+    "glm": GLM,
+    "gpt_oss": GPT_OSS,
+    "granite": GRANITE,
+    "hermes": HERMES,
+    "kimi_k2": KIMI_K2,
+    "lfm2": LFM2,
+    "mistral": MISTRAL,
+    "plain": Grammar(steps={At.CONTENT: {}}),
+    "qwen3_coder": QWEN3_CODER,
+    "think": THINK_ONLY,
+}
 
-    def push(self, text: str) -> list[Delta]:
-        """The text itself."""
-        return [Content(text)] if text else []
 
-    def finish(self) -> list[Delta]:
-        """Nothing is ever held back."""
-        return []
+def chat_parser(chat_format: str, prompt_end: str = "") -> ChatParser:
+    """A fresh parser for one answer in the format that the manifest names; MoedgeError for one not known here.
 
-
-_FORMATS: dict[str, type[ChatParser]] = {"plain": PlainParser, "kimi_k2": KimiK2Parser}
-
-
-def chat_parser(chat_format: str) -> ChatParser:
-    """A fresh parser for one answer in the format that the manifest names; MoedgeError for one not known here."""
-    if chat_format not in _FORMATS:
-        known = ", ".join(_FORMATS)
-        raise MoedgeError(f"the bundle's chat format is {chat_format!r}, this moedge reads {known}: update moedge.")
-    return _FORMATS[chat_format]()
+    `prompt_end` is the last text of the rendered prompt: where a template has opened the thinking, the answer begins
+    inside of it.
+    """
+    return GrammarParser(_grammar(chat_format), prompt_end)
 
 
 def calls_tools(chat_format: str) -> bool:
     """Whether answers in this format may hold tool calls."""
-    return chat_format != "plain"
+    return _grammar(chat_format).calls_tools
+
+
+def _grammar(chat_format: str) -> Grammar:
+    if chat_format not in GRAMMARS:
+        known = ", ".join(GRAMMARS)
+        raise MoedgeError(f"the bundle's chat format is {chat_format!r}, this moedge reads {known}: update moedge.")
+    return GRAMMARS[chat_format]

@@ -7,6 +7,7 @@ becomes a special token. It does not tokenize, and it does not read what the mod
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from jinja2 import TemplateError, nodes
@@ -17,6 +18,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from moedge.devices.errors import MoedgeError
+from moedge.runtime.chat_arguments import wants_objects, with_objects
 from moedge.runtime.user_text import UserText
 
 MAX_CHARACTERS = 1 << 20  # of one rendered prompt
@@ -69,11 +71,17 @@ class ChatTemplate:
         spell none, which is nearly always, this is one piece, and so the tokens are those of Hugging Face.
         """
         user_text = UserText(self._special_tokens)
-        marked = self._rendered(user_text.mark(list(messages)), user_text.mark(tools or None), add_generation_prompt)
+        calls = any(message.get("tool_calls") for message in messages)
+        written = with_objects(messages) if calls and self._wants_objects else list(messages)
+        marked = self._rendered(user_text.mark(written), user_text.mark(tools or None), add_generation_prompt)
         pieces = user_text.pieces(marked)
         if sum(len(text) for text, _ in pieces) > MAX_CHARACTERS:
             raise MoedgeError(f"the prompt has more than {MAX_CHARACTERS} characters: send fewer or shorter messages.")
         return pieces
+
+    @cached_property
+    def _wants_objects(self) -> bool:
+        return wants_objects(lambda messages: self._rendered(messages, None, True))
 
     def _rendered(self, messages: Any, tools: Any, add_generation_prompt: bool) -> str:
         parts: list[str] = []

@@ -33,6 +33,7 @@ class Writing:
     """
 
     def __init__(self, session: Session, token_ids: Sequence[int], params: SamplingParams) -> None:
+        self.prompt_ids = token_ids
         self.prompt_tokens = len(token_ids)
         rest = session.resume(token_ids)
         self.cached_tokens = session.length
@@ -126,7 +127,7 @@ class Conversation:
 
     def read(self, writing: Writing) -> Iterator[Delta]:
         """The answer's parts as they come; at its end, or wherever it was stopped, it joins the messages."""
-        parser = self._engine.chat_parser()
+        parser = self._engine.chat_parser(writing.prompt_ids)
         parts: list[Delta] = []
         try:
             for token in writing:

@@ -25,6 +25,7 @@ from moedge.runtime.text import TOKENIZER_NAME, Tokenizer
 
 TEMPLATE_NAME = "chat_template.jinja"
 GENERATION_NAME = "generation_config.json"
+PROMPT_END = 16  # tokens: enough to spell any tag that opens thinking, and blanks after it
 
 
 class Engine:
@@ -99,9 +100,13 @@ class Engine:
         pieces = self._template.render_pieces(messages, tools, add_generation_prompt)
         return [i for text, trusted in pieces for i in self.tokenizer.encode(text, allow_special=trusted)]
 
-    def chat_parser(self) -> ChatParser:
-        """A fresh parser for one answer in this model's chat format."""
-        return chat_parser(self.manifest.model.chat_format)
+    def chat_parser(self, prompt_ids: Sequence[int]) -> ChatParser:
+        """A fresh parser for the answer to one encoded prompt, in this model's chat format.
+
+        Many templates end prompts in `<think>`: the answer then begins inside of thinking, and never says so.
+        """
+        prompt_end = self.tokenizer.decode(prompt_ids[-PROMPT_END:])
+        return chat_parser(self.manifest.model.chat_format, prompt_end)
 
     def _load_template(self) -> ChatTemplate | None:
         try:

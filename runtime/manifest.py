@@ -22,7 +22,10 @@ LAST_LOGITS = "last_logits"
 
 ExpertPlan = Literal["fused", "if"]
 CacheLayout = Literal["rows", "shared"]
-ChatFormat = Literal["kimi_k2", "plain"]
+ChatFormat = Literal[
+    "deepseek_v3", "deepseek_v3_1", "glm", "gpt_oss", "granite", "hermes",
+    "kimi_k2", "lfm2", "mistral", "plain", "qwen3_coder", "think",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

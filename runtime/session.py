@@ -56,7 +56,7 @@ class Session:
     @property
     def cache_bytes(self) -> int:
         """Bytes of memory that the tokens in the cache take."""
-        return self.length * self.cache.bytes_per_token
+        return self.cache.nbytes(self.length)
 
     def prefill(self, token_ids: Sequence[int]) -> Logits:
         """Append tokens in chunks; the logits [vocab] after the last. When interrupted, whole chunks stay in the cache.
@@ -72,16 +72,24 @@ class Session:
         return self.prefill([token_id])
 
     def rollback(self, length: int) -> None:
-        """Forget all tokens from position `length` on, and the pending one."""
+        """Forget all tokens from position `length` on, and the pending one.
+
+        A model with convolutions keeps all of its state for the last few hundred tokens only: see `Cache.reachable`.
+        """
         if not 0 <= length <= self.length:
             raise MoedgeError(f"cannot roll back to {length} tokens, the session holds {self.length}.")
+        if (nearest := self.cache.reachable(length)) != length:
+            raise MoedgeError(
+                f"cannot roll back to {length} tokens: this model keeps its state at {nearest}, go there."
+            )
         del self.tokens[length:]
+        self.cache.trim(length)
         self.pending = None
 
     def resume(self, token_ids: Sequence[int]) -> list[int]:
         """Roll back to the longest prefix of `token_ids` in the cache; the rest, at least one token, is to be fed."""
         pairs = zip(self.tokens, token_ids[:-1], strict=False)
-        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        common = self.cache.reachable(sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)))
         self.rollback(common)
         return list(token_ids[common:])
 
@@ -155,6 +163,7 @@ class Session:
             raise Interrupted from None
         self.tokens.extend(token_ids)
         self.pending = None
+        self.cache.trim(self.length)
 
     def _new_binding(self) -> onnxruntime.IOBinding:
         binding = self.engine.onnx.io_binding()

@@ -53,8 +53,8 @@ def model_memory_bytes(manifest: Manifest) -> int | None:
 
 
 def cache_bytes_per_token(manifest: Manifest) -> int:
-    """Bytes that one token of context takes in all caches together."""
-    return sum(prod(tensor.shape) for tensor in manifest.cache) * CACHE_BYTES
+    """Bytes that one token of context takes in all caches together; a window's few rows do not grow with it."""
+    return sum(prod(tensor.shape) for tensor in manifest.cache if not tensor.window) * CACHE_BYTES
 
 
 def disk_bytes(manifest: Manifest) -> int:

@@ -1,12 +1,22 @@
 """Fixtures that several test files share."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from fake_engine import FakeEngine
+from hub_server import running_hub
+from hypothesis import settings
 from tiny_bundle import engine_that_says
 
 from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import Guard
 from moedge.edge_server.service import Service
+
+settings.register_profile("moedge", deadline=None)  # no test fails on time
+settings.load_profile("moedge")
 
 
 @pytest.fixture
@@ -29,3 +39,56 @@ def serve():
 @pytest.fixture
 def engine(tmp_path):
     return engine_that_says(tmp_path, "hello wörld!")
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """moedge's wheel, built from a copy of the folders, so that nothing is left among them."""
+    root, made = Path(__file__).parents[1], tmp_path_factory.mktemp("wheel")
+    for folder in ("devices", "quant", "export", "runtime", "edge_server"):
+        shutil.copytree(root / folder, made / "tree" / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, made / "tree")
+    build = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+    words = [sys.executable, "-c", build, str(made)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=made / "tree")
+    return made / done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory):
+    """A sharded checkpoint, with everything beside it that repositories hold and an export does not need."""
+    import tiny_models as tiny  # torch is for those tests that ask for it
+
+    folder = tmp_path_factory.mktemp("published") / "tiny"
+    tiny.save_checkpoint(tiny.qwen3_moe(), folder, 0, shard="300KB")
+    for name in (
+        *("modeling_tiny.py", "pytorch_model.bin", "tiny.gguf", "README.md", "extra.safetensors"),
+        *("onnx/model.onnx", "onnx/config.json", "original/consolidated.00.pth", "original/tokenizer.model"),
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"raise SystemExit('never run')\n")
+    return folder
+
+
+@pytest.fixture
+def shards(published):
+    return sorted(path.name for path in published.glob("model-*.safetensors"))
+
+
+@pytest.fixture
+def hub(published, tmp_path, monkeypatch):
+    """A hub with the model org/tiny that this process takes for the real one, and a cache that nobody has used."""
+    from huggingface_hub import constants
+
+    with running_hub() as hub:
+        hub.publish("org/tiny", published)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
+        yield hub

@@ -101,6 +101,7 @@ class FakeEngine:
         step_seconds: float = 0.0,
         chunk: int = 4096,
         context_length: int = 4096,
+        template: str = TEMPLATE,
     ) -> None:
         self.answer = answer or (lambda prompt: ["Hel", "lo", "!"])
         self.step_seconds = step_seconds
@@ -114,7 +115,7 @@ class FakeEngine:
         self.defaults = SamplingParams(temperature=0.6)
         self.manifest = _manifest(chat_format, context_length)
         self.has_chat_template = True
-        self._template = ChatTemplate(TEMPLATE, SPECIAL)
+        self._template = ChatTemplate(template, SPECIAL)
 
     def session(self) -> FakeSession:
         self.sessions.append(FakeSession(self))
@@ -123,8 +124,8 @@ class FakeEngine:
     def encode_chat(self, messages, tools=None, add_generation_prompt=True) -> list[int]:
         return self.tokenizer.encode(self._template.render(messages, tools, add_generation_prompt))
 
-    def chat_parser(self) -> ChatParser:
-        return chat_parser(self.manifest.model.chat_format)
+    def chat_parser(self, prompt_ids: Sequence[int]) -> ChatParser:
+        return chat_parser(self.manifest.model.chat_format, self.tokenizer.decode(prompt_ids[-16:]))
 
 
 class MidwayError(MoedgeError):

@@ -1,13 +1,14 @@
-"""Answers of a model to reasoning, content and tool calls: whole, cut anywhere, and broken."""
+"""Kimi K2's answers: whole, cut anywhere, and broken; the plain format and unknown ones."""
 
 import json
 
 import pytest
+from chat_reading import read as read_format
 from hypothesis import given
 from hypothesis import strategies as st
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat_format import CallArguments, CallStart, Content, Delta, Reasoning, chat_parser
+from moedge.runtime.chat_format import CallArguments, CallStart, Content, chat_parser
 
 SECTION, END_SECTION = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
 CALL, ARGUMENTS, END = "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"
@@ -18,26 +19,7 @@ def call(identifier: str, arguments: str) -> str:
 
 
 def read(pieces, chat_format="kimi_k2"):
-    """(reasoning, content, [(id, name, arguments)]) of text pushed piece by piece."""
-    parser = chat_parser(chat_format)
-    deltas: list[Delta] = []
-    for piece in pieces:
-        deltas += parser.push(piece)
-    deltas += parser.finish()
-    reasoning = content = ""
-    calls: list[list[str]] = []
-    for delta in deltas:
-        match delta:
-            case Reasoning(text):
-                reasoning += text
-            case Content(text):
-                content += text
-            case CallStart(index, identifier, name):
-                assert index == len(calls)
-                calls.append([identifier, name, ""])
-            case CallArguments(index, text):
-                calls[index][2] += text
-    return reasoning, content, [tuple(c) for c in calls]
+    return read_format(pieces, chat_format)
 
 
 LIGHT = call("functions.set_light:0", '{"room": "kitchen", "on": true}')

@@ -21,7 +21,7 @@ def test_special_tokens_show_as_text_for_the_parser(tmp_path):
     prompt = engine.encode_chat([{"role": "user", "content": "so"}])
     tokens = list(engine.session().generate(prompt, GREEDY))
     assert text_of(tokens) == "<think>h</think>i"
-    parser = engine.chat_parser()
+    parser = engine.chat_parser(prompt)
     deltas = [delta for token in tokens for delta in parser.push(token.text)] + parser.finish()
     assert deltas == [Reasoning("h"), Content("i")]
 

@@ -151,21 +151,34 @@ def group(**changes):
 @pytest.mark.parametrize(
     ("quantization", "match"),
     [
-        ({"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]}, "quantized with fp8"),
-        ({"quant_method": "gptq", "bits": 4}, "quantized with gptq"),
         ({"bits": 4}, "quant_method"),
-        (group() | {"format": "float-quantized"}, "float-quantized"),
-        (group(num_bits=8), "num_bits = 8"),
-        (group(symmetric=False), "symmetric"),
-        (group(actorder="group"), "actorder"),
-        (group(strategy="channel"), "strategy"),
-        (group(group_size=8), "group_size = 8"),
-        (group(type="float"), "type = 'float'"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "quantized with bitsandbytes"),
+        ({"quant_method": "fp8", "fmt": "e5m2"}, "e5m2"),
+        ({"quant_method": "fp8", "weight_block_size": [128]}, "weight_block_size"),
+        ({"quant_method": "fp8", "weight_block_size": [128, 0]}, "weight_block_size"),
+        ({"quant_method": "fp8", "expert_dtype": "fp4"}, "expert_dtype"),
+        ({"quant_method": "gptq", "bits": 3}, "bits = 3"),
+        ({"quant_method": "gptq", "bits": 4, "checkpoint_format": "marlin"}, "marlin"),
+        ({"quant_method": "gptq", "bits": 4, "format": "gptq_p"}, "gptq_p"),
+        ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "gemv"),
+        ({"quant_method": "awq", "bits": 8}, "bits = 8"),
+        (group() | {"format": "nvfp4-pack-quantized"}, "nvfp4"),
+        (group() | {"format": "marlin-24"}, "marlin-24"),
+        (group() | {"sparsity_config": {"format": "sparse-24-bitmask"}}, "sparse-24-bitmask"),
+        (group() | {"transform_config": {"config_groups": {"u": {"type": "hadamard"}}}}, "transform_config"),
+        (group(num_bits=2), "num_bits = 2"),
+        (group(num_bits=3), "num_bits = 3"),
+        (group(strategy="tensor_group"), "strategy"),
+        (group(type="float", num_bits=4, strategy="tensor_group", group_size=16), "strategy"),
+        (group(type="float", num_bits=6), "num_bits = 6"),
+        (group(type="fixed"), "type = 'fixed'"),
     ],
 )
 def test_other_quantized_checkpoints_are_refused_before_anything_is_read(checkpoint, quantization, match, monkeypatch):
-    monkeypatch.setattr("moedge.export.checkpoint.Checkpoint.read", lambda *_: pytest.fail("a tensor was read"))
+    monkeypatch.setattr("moedge.export.checkpoint.Checkpoint.read_part", lambda *_: pytest.fail("a tensor was read"))
     edit_config(checkpoint, quantization_config=quantization)
+    refuse(checkpoint, match)
+    edit_config(checkpoint, quantization_config=None, text_config={"quantization_config": quantization})
     refuse(checkpoint, match)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import quantized_checkpoints as quantized
 import tiny_models as tiny
 import torch
 from safetensors.torch import load_file, save_file
@@ -113,7 +114,7 @@ def test_fused_equals_the_twin_when_activations_are_fp32(scheme, tmp_path):
 def test_native_int4_codes_are_never_requantized(scheme, tmp_path):
     config = MODELS["deepseek"][0]
     tiny.save_checkpoint(config, tmp_path / "checkpoint", 0)
-    codes = tiny.pack_experts(tmp_path / "checkpoint")
+    codes, _ = quantized.pack_experts(tmp_path / "checkpoint")
     export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme(scheme)))
     model = onnx.load(tmp_path / "bundle" / "model.onnx")
     tensors = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
@@ -138,15 +139,15 @@ EXPERT = "model.layers.2.mlp.experts.5.up_proj"
         (lambda t: t.update({f"{EXPERT}.weight_shape": torch.tensor([128, 64])}), r"weight_shape \[128, 64\]"),
         (lambda t: t.update({f"{EXPERT}.weight_packed": t[f"{EXPERT}.weight_packed"][:-1].clone()}), "weight_packed"),
         (lambda t: t.update({f"{EXPERT}.weight_packed": t[f"{EXPERT}.weight_packed"].float()}), "stored as F32"),
-        (lambda t: t.update({f"{EXPERT}.weight_scale": t[f"{EXPERT}.weight_scale"][:, :3].clone()}), "scales of shape"),
+        (lambda t: t.update({f"{EXPERT}.weight_scale": t[f"{EXPERT}.weight_scale"][:, :3].clone()}), "not 3 groups"),
         (lambda t: t[f"{EXPERT}.weight_scale"].__setitem__((3, 1), torch.nan), "NaN"),
-        (lambda t: t.update({f"{EXPERT}.weight_zero_point": torch.zeros(8, 4, dtype=torch.int32)}), "stored as I32"),
-        (lambda t: t.update({f"{EXPERT}.weight_g_idx": torch.zeros(128, dtype=torch.int32)}), "stored as I32"),
+        (lambda t: t.update({f"{EXPERT}.weight_zero_point": torch.zeros(8, 4, dtype=torch.int32)}), "symmetric"),
+        (lambda t: t.update({f"{EXPERT}.weight_g_idx": torch.zeros(64, dtype=torch.int32)}), "weight_g_idx"),
     ],
 )
 def test_broken_native_int4_is_refused(edit, match, tmp_path):
     tiny.save_checkpoint(MODELS["deepseek"][0], tmp_path / "checkpoint", 0)
-    tiny.pack_experts(tmp_path / "checkpoint")
+    quantized.pack_experts(tmp_path / "checkpoint")
     tensors = load_file(tmp_path / "checkpoint" / "model.safetensors")
     edit(tensors)
     save_file(tensors, tmp_path / "checkpoint" / "model.safetensors")
@@ -158,9 +159,9 @@ def test_broken_native_int4_is_refused(edit, match, tmp_path):
 def test_native_int4_scores_as_transformers_does(tmp_path):
     config = MODELS["deepseek"][0]
     tiny.save_checkpoint(config, tmp_path / "checkpoint", 0)
-    codes = tiny.pack_experts(tmp_path / "checkpoint")
+    _, dense = quantized.pack_experts(tmp_path / "checkpoint")
     export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("fp32")))
-    model = tiny.load_unpacked(tmp_path / "checkpoint", codes)
+    model = quantized.dense_model(tmp_path / "checkpoint", dense)
     ids = np.random.default_rng(0).integers(2, 211, 50)
     reference = tiny.reference_logits(model, ids)
     assert (

@@ -3,7 +3,6 @@
 import ast
 import fnmatch
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -19,6 +18,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES: list[str] = PROJECT["tool"]["setuptools"]["packages"]
 FOLDER_OF: dict[str, str] = PROJECT["tool"]["setuptools"]["package-dir"]
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
+# What optimum-cli finds commands of others by; a namespace, which an __init__.py would close to them.
+REGISTER, REGISTER_FOLDER = "optimum.commands.register", ROOT / "export" / "optimum_cli"
 NOT_PACKAGES = {"tests", "docs", "benchmarks", "examples", "build", "dist"}
 
 # Stage to the stages it may import; anything else inside moedge is against the arrows of the architecture.
@@ -30,7 +31,7 @@ MAY_IMPORT = {
     "edge_server": {"runtime", "devices"},
 }
 MANIFEST = "moedge.runtime.manifest"  # the one contract that `export` shares with `runtime`
-COMMAND = "moedge.runtime.cli"  # what a stage's `__main__`, which nobody imports, hands over to
+COMMAND = "moedge.runtime.cli"  # what a stage's `__main__` and optimum's command, which nobody imports, hand over to
 
 
 def names_in(requirements: list[str]) -> set[str]:
@@ -48,7 +49,7 @@ def package_folders() -> list[Path]:
 
 
 def sources() -> list[Path]:
-    return sorted(path for folder in package_folders() for path in folder.glob("*.py"))
+    return sorted(path for folder in (*package_folders(), REGISTER_FOLDER) for path in folder.glob("*.py"))
 
 
 def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
@@ -79,10 +80,11 @@ def stage_of(path: Path) -> str:
 
 def test_the_packages_are_the_folders() -> None:
     folders = [folder.relative_to(ROOT) for folder in package_folders()]
-    assert sorted(PACKAGES) == sorted("moedge." + ".".join(folder.parts) for folder in folders)
-    assert {name: FOLDER_OF.get(name) for name in PACKAGES} == {
-        "moedge." + ".".join(folder.parts): folder.as_posix() for folder in folders
-    }
+    expected = {"moedge." + ".".join(folder.parts): folder.as_posix() for folder in folders}
+    expected[REGISTER] = REGISTER_FOLDER.relative_to(ROOT).as_posix()
+    assert sorted(PACKAGES) == sorted(expected)
+    assert {name: FOLDER_OF.get(name) for name in PACKAGES} == expected
+    assert not (REGISTER_FOLDER / "__init__.py").exists()
     orphans = [path for path in ROOT.glob("*/*.py") if path.parent not in package_folders()]
     assert {path.parent.name for path in orphans} <= NOT_PACKAGES
 
@@ -113,7 +115,7 @@ def test_coverage_measures_the_real_folders() -> None:
 def test_extras_keep_to_themselves() -> None:
     assert not BASE & {"torch", "onnx", "onnx-ir", "transformers", "optimum", "safetensors", "moedge"}
     assert names_in(EXTRAS["quant"]) == {"torch"}
-    assert {extra for extra, needs in EXTRAS.items() if "optimum" in names_in(needs)} == {"optimum"}
+    assert {extra for extra, needs in EXTRAS.items() if "optimum" in names_in(needs)} == {"optimum", "dev"}
     assert {extra for extra, needs in EXTRAS.items() if "torch" in names_in(needs)} == {"quant"}
     assert {"export", "quant", "optimum", "dev"} == set(EXTRAS)
 
@@ -126,7 +128,8 @@ def test_imports_run_one_way(path: Path) -> None:
             continue
         other = name.split(".")[1]
         contract = stage == "export" and (name == MANIFEST or name.startswith(f"{MANIFEST}."))
-        command = path.name == "__main__.py" and name.startswith(COMMAND)
+        nobody_imports = path.name == "__main__.py" or path.parent == REGISTER_FOLDER
+        command = nobody_imports and name.startswith(COMMAND)
         assert other in MAY_IMPORT[stage] | {stage} or contract or command, f"{path} imports {name}"
 
 
@@ -145,7 +148,10 @@ def test_every_import_is_declared_where_it_is_used() -> None:
             if top in sys.stdlib_module_names or top == "moedge":
                 continue
             distributions = {given.lower().replace("_", "-") for given in installed.get(top, [top])}
-            assert distributions & allowed[stage_of(path)], f"{path} imports {top}, which its stage does not declare"
+            declared = allowed[stage_of(path)]
+            if path.parent == REGISTER_FOLDER:
+                declared = declared | names_in(EXTRAS["optimum"])
+            assert distributions & declared, f"{path} imports {top}, which its stage does not declare"
 
 
 def test_torch_is_never_imported_with_a_module() -> None:
@@ -169,22 +175,15 @@ def test_files_are_named_for_what_they_own() -> None:
     assert not [path for path in sources() if any(word in path.stem for word in vague)]
 
 
-def test_the_wheel_holds_one_namespace_and_the_profiles(tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
-    for folder in {folder.split("/")[0] for folder in FOLDER_OF.values()}:
-        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tree)
-    build = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
-    done = subprocess.run(
-        [sys.executable, "-c", build, str(tmp_path)], capture_output=True, text=True, check=True, cwd=tree
-    )
-    with zipfile.ZipFile(tmp_path / done.stdout.splitlines()[-1]) as wheel:
-        names = wheel.namelist()
-    assert {name.split("/")[0] for name in names} == {"moedge", "moedge-0.1.0.dist-info"}
+def test_the_wheel_holds_one_namespace_the_profiles_and_one_file_for_optimum(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {name.split("/")[0] for name in names} == {"moedge", "optimum", "moedge-0.1.0.dist-info"}
+    assert [name for name in names if name.startswith("optimum/")] == ["optimum/commands/register/register_moedge.py"]
     assert "moedge/devices/profiles/generic-aarch64.toml" in names
     assert "moedge/export/families/__init__.py" in names
     assert "moedge/__init__.py" not in names
+    assert not [name for name in names if name.startswith("moedge/export/optimum_cli")]
 
 
 def test_the_readme_shows_every_folder_and_both_commands() -> None:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from moedge.quant.blocks import dequantize, interleave_rows, pack, quantize, unpack
-from moedge.quant.compressed_tensors import codes_from_packed
-from moedge.quant.scheme import SCHEME_NAMES, parse_scheme
+from moedge.quant.compressed_tensors import grid_from_packed
+from moedge.quant.scheme import SCHEME_NAMES, parse_scheme, scheme_of
 
 QUANTIZED = [name for name in SCHEME_NAMES if name != "fp32"]
 
@@ -113,8 +113,8 @@ def test_compressed_tensors_bytes_pass_through():
     values = np.array([-8, -7, -1, 0, 1, 2, 6, 7])
     word = int.from_bytes(bytes([0x10, 0x87, 0xA9, 0xFE]), "little")
     packed = np.array([[word, word]], np.uint32).view(np.int32)
-    matrix = codes_from_packed(packed, np.array([[0.5]], np.float32), (1, 16))
-    assert matrix.codes[0, :4].tolist() == [0x10, 0x87, 0xA9, 0xFE]
-    assert dequantize(matrix)[0].tolist() == [*(values * 0.5), *(values * 0.5)]
-    with pytest.raises(ValueError, match="do not hold"):
-        codes_from_packed(packed, np.array([[0.5]], np.float32), (1, 24))
+    grid = grid_from_packed(packed, np.array([[0.5]], np.float32), None, 4)
+    assert grid.at(scheme_of(4, 16)).codes[0, :4].tolist() == [0x10, 0x87, 0xA9, 0xFE]
+    assert grid.dequantize()[0].tolist() == [*(values * 0.5), *(values * 0.5)]
+    with pytest.raises(ValueError, match="not 3 groups"):
+        grid_from_packed(packed, np.full((1, 3), 0.5, np.float32), None, 4)

@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from random_checkpoint import byte_tokenizer
-from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
@@ -119,48 +117,3 @@ def reference_greedy(model: PreTrainedModel, ids: np.ndarray, count: int, banned
         logits[banned] = -np.inf
         out.append(int(logits.argmax()))
     return out[len(ids) :]
-
-
-def pack_experts(folder: Path) -> dict[str, np.ndarray]:
-    """Turn a saved checkpoint's routed experts into Kimi K2 Thinking's int4, with the compressed-tensors package.
-
-    Returns the codes, -8 … 7, by the name of their matrix.
-    """
-    path = folder / "model.safetensors"
-    tensors, codes = load_file(path), {}
-    for name in [n for n in tensors if ".mlp.experts." in n]:
-        weight = tensors.pop(name).float()
-        groups = weight.reshape(weight.shape[0], -1, 32)
-        scale = (groups.abs().amax(-1) / 7).bfloat16()
-        values = (groups / scale.float()[..., None]).round().clamp(-8, 7).to(torch.int8).reshape(weight.shape)
-        matrix = name.removesuffix(".weight")
-        codes[matrix] = values.numpy()
-        tensors[f"{matrix}.weight_packed"] = pack_to_int32(values, 4)
-        tensors[f"{matrix}.weight_scale"] = scale
-        tensors[f"{matrix}.weight_shape"] = torch.tensor(weight.shape, dtype=torch.int64)
-    save_file(tensors, path, metadata={"format": "pt"})
-    config = json.loads((folder / "config.json").read_text())
-    weights = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": 32}
-    config["quantization_config"] = {
-        "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
-        "format": "pack-quantized", "quant_method": "compressed-tensors", "quantization_status": "compressed",
-        "ignore": ["lm_head", "re:.*self_attn.*", "re:.*shared_experts.*", r"re:.*mlp\.(gate|up|down)_proj.*"],
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config))
-    return codes
-
-
-def load_unpacked(folder: Path, codes: dict[str, np.ndarray]) -> PreTrainedModel:
-    """The packed checkpoint with its experts put back as plain fp32 tensors, for transformers to compute."""
-    tensors = load_file(folder / "model.safetensors")
-    for matrix, values in codes.items():
-        del tensors[f"{matrix}.weight_packed"], tensors[f"{matrix}.weight_shape"]
-        scale = tensors.pop(f"{matrix}.weight_scale").float()
-        tensors[f"{matrix}.weight"] = torch.from_numpy(values).float() * scale.repeat_interleave(32, dim=1)
-    plain = folder.with_name(f"{folder.name}-plain")
-    plain.mkdir()
-    config = json.loads((folder / "config.json").read_text())
-    del config["quantization_config"]
-    (plain / "config.json").write_text(json.dumps(config))
-    save_file(tensors, plain / "model.safetensors", metadata={"format": "pt"})
-    return load_checkpoint(plain)

@@ -13,8 +13,11 @@ MODEL_TYPES = {"kimi_k25": "Kimi K2.5 and K2.6, text only"}
 ATTENTION = "latent"
 LEFT_OUT = "images"
 
-# how transformers 5 writes the text model again: its renaming of the vision tower's blocks catches the layers too
-TRANSFORMERS_NAMES = ((r"^language_model\.model\.blocks\.", "language_model.model.layers."),)
+RENAMED = (
+    # transformers 5 writes the text model's layers so: its renaming of the vision tower's blocks catches them too
+    (r"^language_model\.model\.blocks\.", "model.layers."),
+    (r"^language_model\.", ""),
+)
 
 
 def read(config: Config) -> ModelConfig:
@@ -27,7 +30,7 @@ def read(config: Config) -> ModelConfig:
         model_type=config.text("model_type"),
         tie_word_embeddings=config.flag("tie_word_embeddings", True),
         names=replace(
-            model.names.within("language_model.", r"(model\.)?(vision_tower|mm_projector)\..*"),
-            renamed=TRANSFORMERS_NAMES,
+            model.names.ignoring(r"(model\.)?(vision_tower|mm_projector)\..*"),
+            renamed=RENAMED,
         ),
     )

@@ -1,0 +1,48 @@
+"""Eight-bit floats with scales, as DeepSeek V3 is published: bytes to fp32. There is no integer grid that holds them.
+
+    weight[n, k] = E4M3(byte[n, k]) * scale[n // B, k // C]      blocks of B rows and C columns, the last ones shorter
+    E4M3 (the `fn` kind): s eeee mmm; e > 0: ± 2^(e - 7) * (1 + m / 8); e = 0: ± 2^-6 * m / 8; e = 15, m = 7: NaN
+    E8M0, of scales: 2^(byte - 127); 255: NaN
+Source: OCP 8-bit floating point 1.0; DeepSeek-V3 (arXiv:2412.19437), weight_scale_inv beside each weight.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moedge.quant.blocks import F32, U8
+
+
+def _e4m3() -> F32:
+    byte = np.arange(256)
+    exponent, mantissa = byte >> 3 & 15, byte & 7
+    normal = np.ldexp(1 + mantissa / 8, exponent - 7)
+    values = np.where(exponent > 0, normal, np.ldexp(mantissa / 8, -6)) * np.where(byte & 128, -1, 1)
+    values[byte & 127 == 127] = np.nan
+    return values.astype(np.float32)
+
+
+_E4M3 = _e4m3()
+
+
+def e8m0(scales: U8) -> F32:
+    """Powers of two by their exponents' bytes."""
+    values: NDArray[np.float64] = np.ldexp(1.0, scales.astype(np.int32) - 127)
+    return np.where(scales == 255, np.nan, values).astype(np.float32)
+
+
+def dequantize_fp8(weight: U8, scales: F32, start: int, block: tuple[int, int]) -> F32:
+    """Rows of a matrix [n, K] from row `start` on, with the scales [.., K / C] of the blocks that these rows lie in.
+
+    ValueError if a weight or scale is not finite.
+    """
+    values = _E4M3[weight]
+    rows, columns = block
+    if not np.isfinite(scales).all():
+        raise ValueError("its scales hold NaN or infinity")
+    if (weight & 127 == 127).any():
+        raise ValueError("it holds NaN")
+    first = start // rows
+    for i, scale in enumerate(scales):
+        a, b = ((first + i) * rows - start, (first + i + 1) * rows - start)
+        values[max(a, 0) : b] *= np.repeat(scale, columns)[: weight.shape[1]]
+    return values

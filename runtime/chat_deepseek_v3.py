@@ -1,0 +1,44 @@
+"""DeepSeek V3's, V2.5's and R1's answers: a call names its type, then itself, then fences its arguments as JSON.
+
+    <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME
+    ```json
+    {...}
+    ```<｜tool▁call▁end｜>...<｜tool▁calls▁end｜>
+
+The bars are U+FF5C, the underscores U+2581. V3.1 dropped the type and the fence (chat_deepseek_v3_1.py).
+"""
+
+from moedge.runtime.chat_grammar import THINK, At, Grammar, WrittenCall, thinking_steps
+
+SECTION, END_SECTION = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
+CALL, SEPARATOR, END_CALL = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
+END_OF_SENTENCE = "<｜end▁of▁sentence｜>"
+FENCE = "\n```"
+CALLS = {SECTION: At.SECTION, CALL: At.HEADER}
+SECTION_STEPS = {CALL: At.HEADER, END_CALL: At.SECTION, END_SECTION: At.AFTER}
+
+
+def _header(text: str) -> WrittenCall | None:
+    """`function<｜tool▁sep｜>NAME`, and the arguments below it where the model left out their fence."""
+    kind, _, rest = text.partition(SEPARATOR)
+    name, _, arguments = rest.strip().partition("\n")
+    if kind.strip() != "function" or not name.strip():
+        return None
+    return WrittenCall(name.strip(), arguments.strip())
+
+
+DEEPSEEK_V3 = Grammar(
+    steps={
+        **thinking_steps(CALLS),
+        At.SECTION: SECTION_STEPS,
+        At.HEADER: {"```json\n": At.ARGUMENTS, **SECTION_STEPS},
+        At.ARGUMENTS: {
+            **{f"{fence}{END_CALL}": At.SECTION for fence in (FENCE, "```", f"{FENCE}\n")},
+            **SECTION_STEPS,
+        },
+    },
+    think=THINK,
+    ends=(END_OF_SENTENCE,),
+    header=_header,
+    fence=FENCE,
+)

@@ -1,0 +1,59 @@
+"""Arguments of earlier tool calls, as each kind of template wants them."""
+
+import json
+
+import pytest
+
+from moedge.devices.errors import MoedgeError
+from moedge.runtime.chat_template import ChatTemplate
+
+LOOP = "{% for m in messages %}{% for c in m.tool_calls or [] %}CALL{% endfor %}{{ m.content }}|{% endfor %}"
+AS_TEXT = "{{ c.function.name + c.function.arguments }}"
+AS_OBJECT = "{% for k, v in c.function.arguments.items() %}<k>{{ k }}</k>{{ v }}{% endfor %}"
+ENCODED = "{{ c.function.arguments | tojson }}"
+EITHER = "{{ c.function.arguments if c.function.arguments is string else c.function.arguments | tojson }}"
+
+
+def conversation(arguments):
+    function = {"name": "f", "arguments": arguments}
+    return [
+        {"role": "user", "content": "u"},
+        {"role": "assistant", "content": "a", "tool_calls": [{"id": "1", "type": "function", "function": function}]},
+        {"role": "tool", "tool_call_id": "1", "content": "r"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "shown"),
+    [
+        (AS_TEXT, 'f{"a":  "<x>"}'),  # as it was written, blanks and all
+        (AS_OBJECT, "<k>a</k><x>"),
+        (ENCODED, '{"a": "<x>"}'),
+        (EITHER, '{"a":  "<x>"}'),
+    ],
+)
+def test_arguments_are_given_as_the_template_wants_them(call, shown):
+    template = ChatTemplate(LOOP.replace("CALL", call), special_tokens=("<x>",))
+    messages = conversation('{"a":  "<x>"}')
+    assert template.render(messages) == f"u|{shown}a|r|"
+    assert messages == conversation('{"a":  "<x>"}')
+    assert template.render(messages[:1]) == "u|"
+
+
+def test_no_arguments_are_an_empty_object():
+    assert ChatTemplate(LOOP.replace("CALL", ENCODED)).render(conversation("")) == "u|{}a|r|"
+
+
+@pytest.mark.parametrize("arguments", ["{oops", "[1]", "[" * 100_000])
+def test_broken_arguments_stay_text(arguments):
+    assert json.dumps(arguments) in ChatTemplate(LOOP.replace("CALL", ENCODED)).render(conversation(arguments))
+    with pytest.raises(MoedgeError, match="cannot render"):
+        ChatTemplate(LOOP.replace("CALL", AS_OBJECT)).render(conversation(arguments))
+
+
+def test_a_template_that_refuses_calls_refuses_them_still():
+    refusal = "{% if messages | length > 1 %}{{ raise_exception('no') }}{% endif %}"
+    template = ChatTemplate(refusal + "{{ messages[0].content }}")
+    assert template.render(conversation("{}")[:1]) == "u"
+    with pytest.raises(MoedgeError, match="refuses these messages: no"):
+        template.render(conversation("{}"))

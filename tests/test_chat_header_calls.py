@@ -1,0 +1,200 @@
+"""Formats whose calls have a header before JSON arguments: DeepSeek's, Mistral's, gpt-oss'. Whole, cut and broken."""
+
+import pytest
+from chat_reading import check, read, read_named
+
+from moedge.runtime.chat_format import CallArguments, CallStart, chat_parser
+
+BEGIN, END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
+CALL, SEP, CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
+
+
+A1, LINES, FENCES = '{"a": 1}', '{\n  "a": 1\n}', '{"a": "\n```x\n```"}'
+
+
+def fenced(name: str, arguments: str) -> str:
+    return f"{CALL}function{SEP}{name}\n```json\n{arguments}\n```{CALL_END}"
+
+
+def bare(name: str, arguments: str) -> str:
+    return f"{CALL}{name}{SEP}{arguments}{CALL_END}"
+
+
+V3 = {
+    "call": (f"{BEGIN}{fenced('f', A1)}{END}", ("", "", [("f", '{"a": 1}')])),
+    "all at once": (
+        f"<think>\nso\n</think>\n\nSure.{BEGIN}{fenced('f', LINES)}\n{fenced('g', '{}')}{END}Done.",
+        ("so", "Sure.Done.", [("f", '{\n  "a": 1\n}'), ("g", "{}")]),
+    ),
+    "call while thinking": (f"<think>so{BEGIN}{fenced('f', '{}')}", ("so", "", [("f", "{}")])),
+    "no section": (f"a{fenced('f', '{}')}", ("", "a", [("f", "{}")])),
+    "fence without newline": (
+        f"{BEGIN}{CALL}function{SEP}f\n```json\n{{}}```{CALL_END}{END}",
+        ("", "", [("f", "{}")]),
+    ),
+    "fence with two newlines": (
+        f"{BEGIN}{CALL}function{SEP}f\n```json\n{{}}\n```\n{CALL_END}{END}",
+        ("", "", [("f", "{}")]),
+    ),
+    "no fence": (f'{BEGIN}{CALL}function{SEP}f\n{{"a": 1}}\n{CALL_END}{END}', ("", "", [("f", '{"a": 1}')])),
+    "no end of call": (
+        f"{BEGIN}{CALL}function{SEP}f\n```json\n{{}}{CALL}function{SEP}g\n```json\n[]{END}",
+        ("", "", [("f", "{}"), ("g", "[]")]),
+    ),
+    "ends at the fence": (f"{BEGIN}{CALL}function{SEP}f\n```json\n{{}}\n```", ("", "", [("f", "{}")])),
+    "a fence inside arguments": (
+        f"{BEGIN}{fenced('f', FENCES)}{END}",
+        ("", "", [("f", '{"a": "\n```x\n```"}')]),
+    ),
+    "no arguments": (f"{BEGIN}{CALL}function{SEP}f{CALL_END}{END}", ("", "", [("f", "")])),
+    "arguments cut off": (f'{BEGIN}{CALL}function{SEP}f\n```json\n{{"a": ', ("", "", [("f", '{"a": ')])),
+    "bad json": (f"{BEGIN}{fenced('f', '{oops')}{END}", ("", "", [("f", "{oops")])),
+    "header cut off": (f"{BEGIN}{CALL}function{SEP}f\n```js", ("", f"function{SEP}f\n```js", [])),
+    "nameless": (f"{BEGIN}{CALL}function{SEP} \n```json\n{{}}\n```{CALL_END}{END}!", (
+        "", f"function{SEP} \n{{}}\n```!", [],
+    )),
+    "unknown type": (f"{BEGIN}{CALL}code{SEP}f\n```json\n{{}}\n```{CALL_END}", ("", f"code{SEP}f\n{{}}\n```", [])),
+    "prose in a section": (f"{BEGIN} well {END}", ("", " well ", [])),
+    "nested": (f"{BEGIN}{BEGIN}{fenced('f', '{}')}{END}{END}", ("", f"{BEGIN}{END}", [("f", "{}")])),
+}  # fmt: skip
+V3_1 = {
+    "call": (f"{BEGIN}{bare('f', A1)}{END}", ("", "", [("f", '{"a": 1}')])),
+    "two": (f"Sure.{BEGIN}{bare('f', '{}')}{bare('g', '[]')}{END}", ("", "Sure.", [("f", "{}"), ("g", "[]")])),
+    "thinking": (f"<think>a</think>b{BEGIN}{bare('f', '{}')}{END}", ("a", "b", [("f", "{}")])),
+    "arguments cut off": (f'{BEGIN}{CALL}f{SEP}{{"a', ("", "", [("f", '{"a')])),
+    "no arguments": (f"{BEGIN}{CALL}f{CALL_END}{END}", ("", "", [("f", "")])),
+    "header cut off": (f"{BEGIN}{CALL}f<｜tool", ("", "f<｜tool", [])),
+    "nameless": (f"{BEGIN}{bare(' ', '{}')}{END}", ("", "{}", [])),
+    "bad json": (f"{BEGIN}{bare('f', 'x{')}{END}", ("", "", [("f", "x{")])),
+}
+MISTRAL = {
+    "array": ('[TOOL_CALLS] [{"name": "f", "arguments": {"a": 1}}]', ("", "", [("f", '{"a": 1}')])),
+    "array of two": ('Sure.[TOOL_CALLS][{"name": "f"}, {"name": "g"}]', ("", "Sure.", [("f", "{}"), ("g", "{}")])),
+    "one object": ('[TOOL_CALLS]{"name": "f", "arguments": {}}', ("", "", [("f", "{}")])),
+    "text behind the array": ('[TOOL_CALLS] [{"name": "f"}]\n\nIt is 4.', ("", "It is 4.", [("f", "{}")])),
+    "with marker": (
+        '[TOOL_CALLS]f[ARGS]{"a": 1}[TOOL_CALLS]g[ARGS]{}',
+        ("", "", [("f", '{"a": 1}'), ("g", "{}")]),
+    ),
+    "without marker": ('[TOOL_CALLS]f{"a": {}}[TOOL_CALLS] g {}', ("", "", [("f", '{"a": {}}'), ("g", "{}")])),
+    "thinking": ("[THINK]so[/THINK]Hi", ("so", "Hi", [])),
+    "thinking, call": ("[THINK]so[/THINK][TOOL_CALLS]f[ARGS]{}", ("so", "", [("f", "{}")])),
+    "call while thinking": ("[THINK]so[TOOL_CALLS]f[ARGS]{}", ("so", "", [("f", "{}")])),
+    "bad call after one in thinking": (
+        "[THINK]so[TOOL_CALLS]f[ARGS]{}[TOOL_CALLS] [x]",
+        ("so", "[TOOL_CALLS] [x]", [("f", "{}")]),
+    ),
+    "arguments cut off": ('[TOOL_CALLS]f[ARGS]{"a": ', ("", "", [("f", '{"a": ')])),
+    "bad json": ("[TOOL_CALLS]f[ARGS]oops", ("", "", [("f", "oops")])),
+    "header cut off": ("[TOOL_CALLS]get_w", ("", "get_w", [])),
+    "array cut off": ('[TOOL_CALLS] [{"name": "f', ("", '[TOOL_CALLS] [{"name": "f', [])),
+    "bad array": ("[TOOL_CALLS] [oops]", ("", "[TOOL_CALLS] [oops]", [])),
+    "nameless": ("[TOOL_CALLS][ARGS]{}", ("", "[TOOL_CALLS][ARGS]{}", [])),
+    "prose": ('[TOOL_CALLS]I call f {"a": 1}', ("", 'I call f {"a": 1}', [])),
+    "nested": ("[TOOL_CALLS][TOOL_CALLS]f[ARGS]{}", ("", "[TOOL_CALLS]", [("f", "{}")])),
+    "brackets are text": ("See [1] and [TOOL", ("", "See [1] and [TOOL", [])),
+}
+
+
+def message(header: str, text: str, end: str = "<|end|>") -> str:
+    return f"<|start|>assistant{header}<|message|>{text}{end}"
+
+
+THOUGHT = "<|channel|>analysis<|message|>So.<|end|>"
+FINAL = message("<|channel|>final", "Four.", "<|return|>")
+GPT_OSS = {
+    "thought and answer": (f"{THOUGHT}{FINAL}", ("So.", "Four.", [])),
+    "answer": ("<|channel|>final<|message|>Four.", ("", "Four.", [])),
+    "call": (
+        f"{THOUGHT}{message('<|channel|>commentary to=functions.f <|constrain|>json', A1, '<|call|>')}",
+        ("So.", "", [("f", '{"a": 1}')]),
+    ),
+    "recipient first": (
+        f"{THOUGHT}{message(' to=functions.f<|channel|>commentary json', '{}', '<|call|>')}",
+        ("So.", "", [("f", "{}")]),
+    ),
+    "recipient at once": (" to=functions.f<|channel|>analysis<|message|>{}", ("", "", [("f", "{}")])),
+    "no blank before the type": (
+        "<|channel|>commentary to=functions.f<|constrain|>json<|message|>{}<|call|>",
+        ("", "", [("f", "{}")]),
+    ),
+    "more blanks": (
+        "<|channel|> commentary  to=functions.f \n<|constrain|> json <|message|>{}<|call|>",
+        ("", "", [("f", "{}")]),
+    ),
+    "other namespaces": (
+        f"{message('<|channel|>analysis to=browser.search code', '{}')}{message('<|channel|>commentary to=g', '{}')}",
+        ("", "", [("browser.search", "{}"), ("g", "{}")]),
+    ),
+    "preamble": (
+        f"{THOUGHT}{message('<|channel|>commentary', 'I look.')}{message(' to=functions.f', '{}', '<|call|>')}{FINAL}",
+        ("So.", "I look.\nFour.", [("f", "{}")]),
+    ),
+    "two thoughts": (f"{THOUGHT}<|start|>assistant{THOUGHT}{FINAL}", ("So.\nSo.", "Four.", [])),
+    "an empty message between": (
+        message("<|channel|>final", "a") + message("<|channel|>commentary", "") + message("<|channel|>analysis", "b"),
+        ("b", "a", []),
+    ),
+    "no end of message": (f"<|channel|>analysis<|message|>So.{FINAL}", ("So.", "Four.", [])),
+    "no channel": (message("", "Four."), ("", "Four.", [])),
+    "no header": ("<|message|>Four.", ("", "Four.", [])),
+    "no markers": ("Four.", ("", "Four.", [])),
+    "blank": (" \n", ("", " \n", [])),
+    "half a marker": ("<|chan", ("", "<|chan", [])),
+    "unknown channel": ("<|channel|>aside<|message|>Hm.<|end|>", ("", "<|channel|>asideHm.", [])),
+    "two recipients": (" to=a<|channel|>analysis to=b<|message|>x", ("", "to=a<|channel|>analysis to=bx", [])),
+    "a made up result": (
+        "<|start|>functions.f to=assistant<|channel|>commentary<|message|>4<|end|>",
+        ("", "functions.f to=assistant<|channel|>commentary4", []),
+    ),
+    "nameless": ("<|channel|>commentary to= <|message|>{}", ("", "<|channel|>commentary to= {}", [])),
+    "header cut off": ("<|channel|>commentary to=functions.f", ("", "<|channel|>commentary to=functions.f", [])),
+    "arguments cut off": ('<|channel|>commentary to=functions.f<|message|>{"a', ("", "", [("f", '{"a')])),
+    "bad json": ("<|channel|>commentary to=functions.f<|message|>{oops<|call|>", ("", "", [("f", "{oops")])),
+    "text between": (f"{THOUGHT}\nHm {FINAL}", ("So.", "Hm \nFour.", [])),
+}
+
+
+@pytest.mark.parametrize(
+    ("chat_format", "text", "expected"),
+    [
+        pytest.param(chat_format, *case, id=f"{chat_format}: {name}")
+        for chat_format, cases in (
+            ("deepseek_v3", V3),
+            ("deepseek_v3_1", V3_1),
+            ("mistral", MISTRAL),
+            ("gpt_oss", GPT_OSS),
+        )
+        for name, case in cases.items()
+    ],
+)
+def test_every_split(chat_format, text, expected):
+    check(text, expected, chat_format)
+
+
+def test_mistrals_call_ids_are_the_models():
+    text = '[TOOL_CALLS]f[CALL_ID]a1b2c3d4e[ARGS]{"x": 1}'
+    assert read([text], "mistral") == ("", "", [("a1b2c3d4e", "f", '{"x": 1}')])
+    assert read(list(text), "mistral") == read([text], "mistral")
+
+
+def test_harmonys_last_token_may_be_missing():
+    assert read_named([f"{THOUGHT}{FINAL}".removesuffix("<|return|>")], "gpt_oss") == ("So.", "Four.", [])
+
+
+@pytest.mark.parametrize(
+    ("chat_format", "header", "end"),
+    [
+        ("deepseek_v3", f"{BEGIN}{CALL}function{SEP}f\n```json\n", f"\n```{CALL_END}"),
+        ("deepseek_v3_1", f"{BEGIN}{CALL}f{SEP}", CALL_END),
+        ("mistral", "[TOOL_CALLS]f[ARGS]", ""),
+        ("gpt_oss", "<|channel|>commentary to=functions.f <|constrain|>json<|message|>", "<|call|>"),
+    ],
+)
+def test_arguments_stream_while_they_are_written(chat_format, header, end):
+    parser = chat_parser(chat_format)
+    (start,) = parser.push(header)
+    assert (type(start), start.name) == (CallStart, "f")
+    assert parser.push('{"x"') == [CallArguments(0, '{"x"')]
+    assert parser.push(": 1}") == [CallArguments(0, ": 1}")]
+    assert parser.push(end) + parser.finish() == []

@@ -1,0 +1,56 @@
+"""Sizes estimated from headers alone against the bundles that come of them."""
+
+import pytest
+import tiny_models as tiny
+
+from moedge.export.bundle import ExportOptions, export_bundle, understand
+from moedge.export.checkpoint import Checkpoint
+from moedge.export.fit import estimate, memory_note
+from moedge.export.preview import TensorHeader, preview
+from moedge.quant.scheme import parse_scheme
+from moedge.runtime.sizes import model_memory_bytes
+
+
+@pytest.fixture(scope="module", params=["plain", "packed", "tied"])
+def checkpoint(tmp_path_factory, request):
+    folder = tmp_path_factory.mktemp("sizes") / request.param
+    config = tiny.qwen3_moe(hidden_size=128, moe_intermediate_size=64, tie_word_embeddings=request.param == "tied")
+    tiny.save_checkpoint(config, folder, 0)
+    if request.param == "packed":
+        tiny.pack_experts(folder)
+    return folder
+
+
+@pytest.mark.parametrize("scheme", ["fp32", "int8", "int4", "int4-block32-zp"])
+def test_estimates_are_near(checkpoint, tmp_path, scheme):
+    """Within a tenth, without the rotary tables; small matrices that stay fp32 are what is missed."""
+    options = ExportOptions(parse_scheme(scheme), context=16)
+    manifest = export_bundle(checkpoint, tmp_path / "bundle", options)
+    with Checkpoint(checkpoint) as opened:
+        size = estimate(opened, understand(opened, options).model, options.scheme)
+    groups = [group.bytes for group in manifest.tensors if group.name != "rotary tables"]
+    assert size.disk == pytest.approx(sum(groups), rel=0.1)
+    memory = model_memory_bytes(manifest)
+    assert memory is not None
+    assert size.memory == pytest.approx(memory, rel=0.1)
+
+
+def test_a_shard_of_any_size_takes_no_room_until_it_is_there(tmp_path, published):
+    """A terabyte of one matrix, as a header tells of them."""
+    width = 1 << 20
+    header = {"w": TensorHeader("F32", (250_000, width), (0, 250_000 * width * 4))}
+    with preview("hf://org/name", [published / "config.json"], {"model.safetensors": header}) as checkpoint:
+        assert checkpoint.shape("w") == (250_000, width)
+        assert checkpoint.dtypes() == {"w": "F32"}
+        assert checkpoint.nbytes() > 10**12
+        path = checkpoint.folder / "model.safetensors"
+        assert path.stat().st_blocks * 512 < 1 << 20
+    assert not path.exists()
+
+
+def test_the_note_names_both_numbers(checkpoint):
+    options = ExportOptions(parse_scheme("int4"))
+    with Checkpoint(checkpoint) as opened:
+        size = estimate(opened, understand(opened, options).model, options.scheme)
+    assert list(memory_note(size, size.memory)) == []
+    assert [note.count(" MB") for note in memory_note(size, 50_000)] == [2]
