@@ -102,7 +102,8 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions, progre
             builder = Builder(weights)
             lowering = (FusedLowering if plan == "fused" else StandardLowering)(builder, options.scheme, notes)
             graph = build_decoder(lowering, source, model, context, lambda n: progress.on_stage(f"layer {n}"))
-            left = source.unconsumed((*model.names.ignored, *(_tied(model))))
+            unread = source.unconsumed((*model.names.ignored, *(_tied(model))))
+            left = [name for name in unread if 0 not in source.shape(name)]  # shared experts of width 0
             if left:
                 rest = f" and {len(left) - 1} more" if len(left) > 1 else ""
                 raise MoedgeError(

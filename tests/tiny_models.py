@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import pytest
 import torch
 from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from random_checkpoint import byte_tokenizer
@@ -17,6 +19,9 @@ from transformers import (
     PreTrainedModel,
     Qwen3MoeConfig,
 )
+
+from moedge.runtime import Engine
+from moedge.runtime.kernel_probe import OVERRIDE
 
 
 def deepseek_v3(**changes: Any) -> DeepseekV3Config:
@@ -164,3 +169,15 @@ def load_unpacked(folder: Path, codes: dict[str, np.ndarray]) -> PreTrainedModel
     (plain / "config.json").write_text(json.dumps(config))
     save_file(tensors, plain / "model.safetensors", metadata={"format": "pt"})
     return load_checkpoint(plain)
+
+
+def with_exact_kernels(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """A fused bundle, loaded so that every kernel keeps fp32 activations; it is changed on disk for that."""
+    model = onnx.load(bundle / "model.onnx", load_external_data=False)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "accuracy_level":
+                attribute.i = 1
+    onnx.save(model, bundle / "model.onnx")
+    monkeypatch.setenv(OVERRIDE, "0")
+    return Engine.load(bundle, check_hashes=False, allow_slow=True)

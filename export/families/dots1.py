@@ -26,6 +26,8 @@ def read(config: Config) -> ModelConfig:
             sliding_window=config.integer("sliding_window", 4096),
             sliding_layers=sliding_layers(config, tuple(range(full, layers))),
         )
+    elif sliding_layers(config, ()):
+        raise config.refuse("layer_types", "it has sliding windows, whose width sliding_window does not say")
     width = config.integer("moe_intermediate_size", 1408)
     return ModelConfig(
         model_type=config.text("model_type"),
