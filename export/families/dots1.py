@@ -16,6 +16,9 @@ EXAMPLES = "dots.llm1"
 def read(config: Config) -> ModelConfig:
     """The model that a dots1 config.json describes."""
     config.require("hidden_act", "silu")
+    config.require("scoring_func", "sigmoid", "noaux_tc")  # dots.llm1 calls it by the method
+    config.require("topk_method", "noaux_tc")
+    config.require("moe_layer_freq", 1)
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", False)
     attention = replace(read_grouped_query(config, 32), qk_norm="head", bias=bias, output_bias=bias)

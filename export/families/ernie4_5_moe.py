@@ -17,6 +17,8 @@ EXAMPLES = "ERNIE-4.5-21B-A3B, ERNIE-4.5-300B-A47B"
 def read(config: Config) -> ModelConfig:
     """The model that an ernie4_5_moe config.json describes."""
     config.require("hidden_act", "silu")
+    config.require("moe_gate_act", "softmax")
+    config.require("compression_ratio", 1.0)  # of positions, in the makers' own code
     layers = config.integer("num_hidden_layers")
     bias = config.flag("use_bias", False)
     attention = replace(read_grouped_query(config, 4), bias=bias, output_bias=bias)

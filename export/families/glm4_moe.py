@@ -17,6 +17,9 @@ EXAMPLES = "GLM-4.5, GLM-4.5-Air, GLM-4.6"
 def read(config: Config) -> ModelConfig:
     """The model that a glm4_moe config.json describes."""
     config.require("hidden_act", "silu")
+    config.require("scoring_func", "sigmoid")
+    config.require("topk_method", "noaux_tc")
+    config.require("moe_layer_freq", 1)
     layers = config.integer("num_hidden_layers")
     attention = replace(
         read_grouped_query(config, 8),
