@@ -136,8 +136,9 @@ def export_bundle(
                 builder = Builder(weights)
                 lowering = (FusedLowering if plan == "fused" else StandardLowering)(builder, options.scheme, notes)
                 graph = build_decoder(lowering, source, model, context, stages.begin)
-                left = source.unconsumed((*model.names.ignored, *ACTIVATION_SCALES))
-                left = [name for name in left if not is_zero_bias(source, name)]
+                unread = source.unconsumed((*model.names.ignored, *ACTIVATION_SCALES))
+                unread = [name for name in unread if 0 not in source.shape(name)]  # shared experts of width 0
+                left = [name for name in unread if not is_zero_bias(source, name)]
                 if left:
                     rest = f" and {len(left) - 1} more" if len(left) > 1 else ""
                     raise MoedgeError(

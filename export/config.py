@@ -90,6 +90,12 @@ class Config:
             raise self._wrong(key, value, "a string")
         return value
 
+    def require_known(self, *keys: str) -> None:
+        """Refuse any key but these that has a value."""
+        for key in self._data:
+            if self.has(key) and key not in keys:
+                raise MoedgeError(f"{self.source} has {key}, which moedge does not know there: correct or remove it.")
+
     def refuse(self, key: str, why: str) -> MoedgeError:
         """The error for a value that is well-formed and cannot be honoured."""
         return MoedgeError(f"{self.source} asks for {key} = {self._data.get(key)!r}: {why}.")

@@ -11,6 +11,17 @@ from moedge.export.config import Config
 from moedge.export.model_config import GroupedQuery, MultiHeadLatent
 from moedge.export.rope import LongRope, Rope, Yarn
 
+# What rotary parameters may hold, by type. "finetuned" is a remark of the first YaRN models.
+_ANY_ROPE = ("rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "finetuned")
+_SCALED = ("original_max_position_embeddings", "attention_factor")
+_YARN = ("beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate")
+_LONG = ("short_factor", "long_factor", "short_mscale", "long_mscale")
+ROPE_KEYS = {
+    "default": (*_ANY_ROPE, *_SCALED, *_YARN, *_LONG),
+    "yarn": (*_ANY_ROPE, *_SCALED, *_YARN, "short_mscale", "long_mscale"),
+    "longrope": (*_ANY_ROPE, *_SCALED, *_LONG),
+}
+
 
 def read_rope(
     config: Config, head_dim: int, interleaved: bool = False, theta: float = 10000.0, partial: float | None = None
@@ -35,6 +46,7 @@ def read_rope(
     key = "rope_type" if parameters.has("rope_type") else "type"
     parameters.require(key, "default", "yarn", "longrope")
     kind = parameters.text(key, "default")
+    parameters.require_known(*ROPE_KEYS[kind])
     rope = Rope(theta, dim, interleaved)
     if kind == "yarn":
         return replace(rope, yarn=_yarn(config, parameters))
@@ -50,10 +62,10 @@ def _original(config: Config, parameters: Config) -> int:
 def _yarn(config: Config, parameters: Config) -> Yarn:
     original = _original(config, parameters)
     return Yarn(
-        factor=parameters.number("factor", config.integer("max_position_embeddings") / original),
+        factor=_positive(parameters, "factor", config.integer("max_position_embeddings") / original),
         original_max_position_embeddings=original,
-        beta_fast=parameters.number("beta_fast", 32.0),
-        beta_slow=parameters.number("beta_slow", 1.0),
+        beta_fast=_positive(parameters, "beta_fast", 32.0),
+        beta_slow=_positive(parameters, "beta_slow", 1.0),
         mscale=parameters.number("mscale", 0.0),
         mscale_all_dim=parameters.number("mscale_all_dim", 0.0),
         attention_factor=parameters.number("attention_factor") if parameters.has("attention_factor") else None,
@@ -61,12 +73,21 @@ def _yarn(config: Config, parameters: Config) -> Yarn:
     )
 
 
+def _positive(parameters: Config, key: str, default: float) -> float:
+    value = parameters.number(key, default)
+    if value <= 0:
+        raise parameters.refuse(key, "it must be above 0")
+    return value
+
+
 def _longrope(config: Config, parameters: Config, frequencies: int) -> LongRope:
     original = _original(config, parameters)
-    factor = parameters.number("factor", config.integer("max_position_embeddings") / original)
+    factor = _positive(parameters, "factor", config.integer("max_position_embeddings") / original)
     usual = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 and original > 1 else 1.0
     usual = parameters.number("attention_factor", usual)
     short, long = parameters.numbers("short_factor"), parameters.numbers("long_factor")
+    if min(*short, *long) <= 0:
+        raise parameters.refuse("short_factor" if min(short) <= 0 else "long_factor", "each must be above 0")
     if not len(short) == len(long) == frequencies:
         raise MoedgeError(
             f"{config.source} has {len(short)} short and {len(long)} long factors for {frequencies} rotary "
@@ -111,6 +132,8 @@ def sliding_layers(config: Config, otherwise: tuple[int, ...]) -> tuple[int, ...
     if not types:
         return otherwise
     config.require_each("layer_types", "full_attention", "sliding_attention")
+    if len(types) != (layers := config.integer("num_hidden_layers")):
+        raise config.refuse("layer_types", f"it must name each of the {layers} layers")
     return tuple(i for i, kind in enumerate(types) if kind == "sliding_attention")
 
 

@@ -26,12 +26,12 @@ def short_convolution(
             joined = biased(low, ckpt, joined, "in_proj", {full: 3 * hidden})
         before, after, value = b.ops("Split", joined, attributes={"axis": -1, "num_outputs": 3}, outputs=3)
         new = b.op("Mul", before, value)  # [s, hidden]
-        past, tensor = rows_port(layer, "convolution", hidden, config.kernel - 1)
-        rows = present(b, low.cache, past, tensor, new)
-        joined = b.op(
-            "Squeeze", b.op("Concat", past, rows, attributes={"axis": 1}), b.ints(0)
-        )  # [kernel - 1 + s, hidden]
-        out = b.op("Mul", after, _convolved(low, ckpt, f"{name}.conv", config, hidden, joined))
+        rows = new
+        if config.kernel > 1:  # a kernel of 1 looks at no token but its own
+            past, tensor = rows_port(layer, "convolution", hidden, config.kernel - 1)
+            fresh = present(b, low.cache, past, tensor, new)
+            rows = b.op("Squeeze", b.op("Concat", past, fresh, attributes={"axis": 1}), b.ints(0))
+        out = b.op("Mul", after, _convolved(low, ckpt, f"{name}.conv", config, hidden, rows))
         full = f"{name}.out_proj"
         out = low.linear("out_proj", out, stored(ckpt, full, (hidden, hidden)), GROUP)
         return biased(low, ckpt, out, "out_proj", {full: hidden}) if config.bias else out

@@ -175,9 +175,7 @@ class FusedLowering:
             inputs += [None, None, None, *(zeros1 or (None,)), *(zeros2 or (None,)), None, routing.weigh]
             while inputs[-1] is None:
                 inputs.pop()
-            return b.op(
-                "QMoE", *inputs, attributes=qmoe_attributes(scheme, config, routing.normalize), domain=MICROSOFT
-            )
+            return b.op("QMoE", *inputs, attributes=qmoe_attributes(scheme, config), domain=MICROSOFT)
 
     def _expert_biases(self, biases: ExpertBiases | None, scale: float) -> tuple[ir.Value | None, ir.Value | None]:
         """Biases of both projections, gate and up alternating, the second with the routing scale; None without any."""
@@ -225,7 +223,7 @@ class FusedLowering:
         )
 
 
-def qmoe_attributes(scheme: Scheme, config: Experts, normalize: bool) -> Attributes:
+def qmoe_attributes(scheme: Scheme, config: Experts) -> Attributes:
     """QMoE's attributes for gated experts in a scheme."""
     limit: Attributes = {} if config.gate.limit is None else {"swiglu_limit": config.gate.limit}
     return limit | {
@@ -236,7 +234,7 @@ def qmoe_attributes(scheme: Scheme, config: Experts, normalize: bool) -> Attribu
         "activation_beta": config.gate.beta,
         "expert_weight_bits": scheme.bits,
         "block_size": scheme.block,
-        "normalize_routing_weights": int(normalize),
+        "normalize_routing_weights": 0,  # routing.py did, where the router does
         "accuracy_level": INT8_ACTIVATIONS,
     }
 

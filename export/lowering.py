@@ -54,14 +54,12 @@ class Norm:
 class Routing:
     """A router's result, [s, num_experts] each; `weigh` None: softmax over the selected `select`.
 
-    The chosen weights are divided by (their sum + norm_eps) if `normalize`, then multiplied by `scale`.
+    The chosen experts count as much as `weigh` says, times `scale`.
     """
 
     select: ir.Value
     weigh: ir.Value | None
-    normalize: bool
     scale: float
-    norm_eps: float
 
 
 @dataclass(frozen=True)

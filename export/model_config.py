@@ -69,7 +69,7 @@ class Router:
     """Which experts a token goes to and how much each counts.
 
     logits = x · W (+ bias); scores = scoring(logits); experts = top k of scores + correction bias, within the best
-    groups; weights = scores of those, divided by (their sum + norm_eps) if `normalize`, times `scale`.
+    groups; weights = scores of those, divided by max(their sum + norm_eps, norm_min) if `normalize`, times `scale`.
     `sparsemixer` (Liu et al. 2024, arXiv:2409.12136) gives the n-th expert its softmax among those left whose logit is
     within 2 · jitter_eps of it, relatively.
     """
@@ -82,6 +82,7 @@ class Router:
     topk_group: int = 1
     group_score: Literal["top2", "max"] = "top2"  # a group's score: the sum of its two best, or its best
     norm_eps: float = 1e-20
+    norm_min: float = 0.0
     scale: float = 1.0
     jitter_eps: float = 0.0
 

@@ -43,7 +43,7 @@ def build_probe(scheme: Scheme, config: Experts) -> ir.Graph:
     inputs: list[ir.Value | None] = [data[0], data[1], *first_values[:2], None, *second_values[:2]]
     if scheme.zero_point:
         inputs += [None, None, None, None, first_values[2], second_values[2]]
-    attributes = qmoe_attributes(scheme, replace(config, num_experts_per_tok=EXPERTS), True)
+    attributes = qmoe_attributes(scheme, replace(config, num_experts_per_tok=EXPERTS))
     actual, copied = (ir.Value(name=n, type=FLOAT, shape=ir.Shape([TOKENS, width])) for n in ("actual", "exact"))
     nodes = [
         ir.Node(MICROSOFT, "QMoE", inputs, make_attributes(attributes), outputs=[actual], name="QMoE"),

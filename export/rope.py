@@ -87,7 +87,8 @@ class Rope:
         if yarn.truncate:
             low, high = math.floor(low), math.ceil(high)
         low, high = max(low, 0), min(high, self.dim - 1)
-        ramp = np.clip((np.arange(self.dim // 2) - low) / max(high - low, 1e-3), 0, 1)
+        # a span of less than nothing, from few dimensions or swapped betas, is divided by as it is
+        ramp = np.clip((np.arange(self.dim // 2) - low) / (high - low or 1e-3), 0, 1)
         scaled = inverse / yarn.factor * ramp + inverse * (1 - ramp)
         if yarn.attention_factor is not None:
             magnitude = yarn.attention_factor

@@ -29,22 +29,39 @@ def route(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int,
     logits = b.op("Gemm", *inputs, attributes={"transB": 1}, output=b.scoped("router_logits"))
     if router.scoring == "sparsemixer":
         weights = _sparsemixer(b, logits, config.num_experts_per_tok, router.jitter_eps)
-        return Routing(logits, weights, False, router.scale, router.norm_eps)
+        return Routing(logits, weights, router.scale)
     if router.scoring == "softmax" and router.normalize and not router.correction_bias and router.n_group == 1:
         # softmax over the chosen equals renormalising
-        return Routing(logits, None, True, router.scale, router.norm_eps)
-    if router.scoring == "sigmoid":
-        scores = b.op("Sigmoid", logits)
-    else:
-        scores = b.op("Softmax", logits, attributes={"axis": -1})
-    select = scores
+        return Routing(logits, None, router.scale)
+    scores = _sigmoid(b, logits) if router.scoring == "sigmoid" else b.op("Softmax", logits, attributes={"axis": -1})
+    # alone, logits rank as scores do, also where those are all 0 or 1 in fp32
+    select = scores if router.correction_bias or router.n_group > 1 else logits
     if router.correction_bias:
         bias_name = names.correction_bias.format(layer=layer)
         bias = b.vector(bias_name, _correction_bias(checkpoint, bias_name, experts), GROUP)
         select = b.op("Add", scores, bias, output=b.scoped("selection_scores"))
     if router.n_group > 1:
         select = _best_groups(b, select, router, experts)
-    return Routing(select, scores, router.normalize, router.scale, router.norm_eps)
+    if router.normalize:
+        scores = _divided(b, select, scores, router, config.num_experts_per_tok)
+    return Routing(select, scores, router.scale)
+
+
+def _sigmoid(b: Builder, logits: ir.Value) -> ir.Value:
+    """1 / (1 + exp(-logits)): ONNX Runtime's Sigmoid is right to 6e-8 and not in proportion, which a division shows."""
+    return b.op("Reciprocal", b.op("Add", b.op("Exp", b.op("Neg", logits)), b.constant(np.array(1, np.float32))))
+
+
+def _divided(b: Builder, select: ir.Value, scores: ir.Value, router: Router, top_k: int) -> ir.Value:
+    """The scores over the chosen ones' sum, here and not in QMoE, which knows neither norm_eps nor norm_min."""
+    _, chosen = b.ops("TopK", select, b.ints(top_k), attributes={"axis": -1}, outputs=2)
+    weights = b.op("GatherElements", scores, chosen, attributes={"axis": 1})
+    total = b.op("ReduceSum", weights, b.ints(-1), attributes={"keepdims": 1})  # [s, 1]
+    if router.norm_eps:
+        total = b.op("Add", total, b.constant(np.array(router.norm_eps, np.float32)))
+    if router.norm_min:
+        total = b.op("Max", total, b.constant(np.array(router.norm_min, np.float32)))
+    return b.op("Div", scores, total)
 
 
 def _correction_bias(checkpoint: Checkpoint, name: str, experts: int) -> np.ndarray:

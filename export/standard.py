@@ -102,9 +102,6 @@ class StandardLowering:
             parts = b.op("Softmax", values, attributes={"axis": -1})
         else:
             parts = b.op("GatherElements", routing.weigh, indices, attributes={"axis": 1})
-            if routing.normalize:
-                total = b.op("ReduceSum", parts, b.ints(-1), attributes={"keepdims": 1})
-                parts = b.op("Div", parts, b.op("Add", total, b.constant(np.array(routing.norm_eps, np.float32))))
         parts = b.op("Mul", parts, b.constant(np.array(routing.scale, np.float32)))
         routed = self._routed(indices, config.num_experts)
         total = b.op("Expand", b.constant(np.array([0], np.float32)), b.op("Shape", x))

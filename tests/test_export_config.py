@@ -86,6 +86,8 @@ def test_published_configs_rotate_as_in_transformers(name):
         {"rope_scaling": {"type": "yarn", "factor": None, "original_max_position_embeddings": 10240}},
         {"rope_scaling": {"type": "yarn", "factor": 2.0, "beta_fast": None, "truncate": False}},
         {"rope_scaling": {"type": "yarn", "factor": 2.0, "attention_factor": 1.5, "mscale": 0.5}},
+        {"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4}},
+        {"rope_scaling": {"type": "yarn", "factor": 4.0, "beta_fast": 1.0, "beta_slow": 8.0}},
         {  # a user's YaRN beside what transformers 5 has written
             "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768},
             "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},

@@ -1,7 +1,6 @@
 """Every family as `int4`: the fused plan against the exact twin, which has the very same codes."""
 
 import numpy as np
-import onnx
 import pytest
 import tiny_families
 import tiny_models as tiny
@@ -10,7 +9,6 @@ from moedge.export.bundle import ExportOptions, export_bundle
 from moedge.export.families import known_families
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine
-from moedge.runtime.kernel_probe import OVERRIDE
 
 IDS = np.random.default_rng(0).integers(2, 211, 100).tolist()
 
@@ -33,14 +31,7 @@ def test_fused_equals_the_twin(bundles, monkeypatch):
     # beyond it, a later router near a tie chose otherwise; sparsemixer gives each of two experts nearly all weight
     assert np.mean(error < 0.06) > 0.75
 
-    model = onnx.load(bundles / "fused" / "model.onnx", load_external_data=False)
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if attribute.name == "accuracy_level":
-                attribute.i = 1
-    onnx.save(model, bundles / "fused" / "model.onnx")
-    monkeypatch.setenv(OVERRIDE, "0")
-    same = Engine.load(bundles / "fused", check_hashes=False, allow_slow=True).score(IDS)
+    same = tiny.with_exact_kernels(bundles / "fused", monkeypatch).score(IDS)
     assert np.abs(same - exact).max() < 1e-4 * largest
 
 

@@ -139,6 +139,7 @@ SHAPES: dict[str, PreTrainedConfig] = {
         "deepseek_v2", topk_method="group_limited_greedy", n_group=4, topk_group=2, n_routed_experts=12,
         num_experts_per_tok=4, mlp_bias=True, attention_bias=True, routed_scaling_factor=16.0,
     ),
+    "deepseek_v2-no-shared": small("deepseek_v2", n_shared_experts=0),
     "kimi_k25": kimi_k25(),
     "kimi_k25-tied": kimi_k25(tie_word_embeddings=True, n_group=4, topk_group=2, n_routed_experts=12),
     "qwen2_moe": small("qwen2_moe"),
@@ -153,6 +154,7 @@ SHAPES: dict[str, PreTrainedConfig] = {
     "olmoe-clip": small("olmoe", clip_qkv=0.7, norm_topk_prob=True, num_key_value_heads=4, attention_bias=True),
     "granitemoe": small("granitemoe"),
     "granitemoe-tied": small("granitemoe", tie_word_embeddings=True, attention_bias=True, num_local_experts=7),
+    "granitemoe-usual-scale": small("granitemoe", attention_multiplier=None),
     "granitemoeshared": small("granitemoeshared"),
     "granitemoeshared-none": small("granitemoeshared", shared_intermediate_size=0, intermediate_size=19),
     "lfm2_moe": small("lfm2_moe"),
@@ -161,6 +163,7 @@ SHAPES: dict[str, PreTrainedConfig] = {
         layer_types=["full_attention", "conv", "conv", "full_attention"],
     ),
     "lfm2_moe-untied": small("lfm2_moe", tie_word_embeddings=False, routed_scaling_factor=2.0, conv_L_cache=2),
+    "lfm2_moe-kernel-1": small("lfm2_moe", conv_L_cache=1, conv_bias=True),
     "gpt_oss": small("gpt_oss"),
     "gpt_oss-other": small(
         "gpt_oss", layer_types=["full_attention", "sliding_attention", "sliding_attention"], sliding_window=5,
@@ -172,6 +175,7 @@ SHAPES: dict[str, PreTrainedConfig] = {
         "ernie4_5_moe", use_bias=True, num_hidden_layers=5, moe_layer_start_index=1, moe_layer_end_index=3,
         moe_layer_interval=2, moe_num_shared_experts=0, tie_word_embeddings=False,
     ),
+    "ernie4_5_moe-least-sum": small("ernie4_5_moe", moe_norm_min=0.7, moe_num_shared_experts=1),
     "glm4_moe": small("glm4_moe"),
     "glm4_moe-norm": small(
         "glm4_moe", use_qk_norm=True, attention_bias=False, n_group=2, topk_group=1, first_k_dense_replace=2,

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import pytest
 import torch
 from random_checkpoint import byte_tokenizer
 from transformers import (
@@ -15,6 +17,9 @@ from transformers import (
     PreTrainedModel,
     Qwen3MoeConfig,
 )
+
+from moedge.runtime import Engine
+from moedge.runtime.kernel_probe import OVERRIDE
 
 
 def deepseek_v3(**changes: Any) -> DeepseekV3Config:
@@ -117,3 +122,15 @@ def reference_greedy(model: PreTrainedModel, ids: np.ndarray, count: int, banned
         logits[banned] = -np.inf
         out.append(int(logits.argmax()))
     return out[len(ids) :]
+
+
+def with_exact_kernels(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """A fused bundle, loaded so that every kernel keeps fp32 activations; it is changed on disk for that."""
+    model = onnx.load(bundle / "model.onnx", load_external_data=False)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "accuracy_level":
+                attribute.i = 1
+    onnx.save(model, bundle / "model.onnx")
+    monkeypatch.setenv(OVERRIDE, "0")
+    return Engine.load(bundle, check_hashes=False, allow_slow=True)

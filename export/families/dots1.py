@@ -17,6 +17,9 @@ LEFT_OUT = ""
 def read(config: Config) -> ModelConfig:
     """The model that a dots1 config.json describes."""
     config.require("hidden_act", "silu")
+    config.require("scoring_func", "sigmoid", "noaux_tc")  # dots.llm1 calls it by the method
+    config.require("topk_method", "noaux_tc")
+    config.require("moe_layer_freq", 1)
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", False)
     attention = replace(read_grouped_query(config, 32), qk_norm="head", bias=bias, output_bias=bias)
@@ -27,6 +30,8 @@ def read(config: Config) -> ModelConfig:
             sliding_window=config.integer("sliding_window", 4096),
             sliding_layers=sliding_layers(config, tuple(range(full, layers))),
         )
+    elif sliding_layers(config, ()):
+        raise config.refuse("layer_types", "it has sliding windows, whose width sliding_window does not say")
     width = config.integer("moe_intermediate_size", 1408)
     return ModelConfig(
         model_type=config.text("model_type"),

@@ -18,6 +18,8 @@ LEFT_OUT = "multi-token prediction"
 def read(config: Config) -> ModelConfig:
     """The model that an ernie4_5_moe config.json describes."""
     config.require("hidden_act", "silu")
+    config.require("moe_gate_act", "softmax")
+    config.require("compression_ratio", 1.0)  # of positions, in the makers' own code
     layers = config.integer("num_hidden_layers")
     bias = config.flag("use_bias", False)
     attention = replace(read_grouped_query(config, 4), bias=bias, output_bias=bias)
@@ -38,10 +40,14 @@ def read(config: Config) -> ModelConfig:
         rope=read_rope(config, attention.head_dim, interleaved=True, theta=500000.0),
         experts=Experts(
             num_experts=config.integer("moe_num_experts", 64),
-            num_experts_per_tok=config.integer("moe_k", 6),
+            num_experts_per_tok=config.integer("moe_k", config.integer("num_experts_per_tok", 6)),
             intermediate_size=width,
             router=Router(
-                scoring="softmax", normalize=True, correction_bias=True, norm_eps=config.number("moe_norm_min", 1e-12)
+                scoring="softmax",
+                normalize=True,
+                correction_bias=True,
+                norm_eps=0.0,
+                norm_min=config.number("moe_norm_min", 1e-12),
             ),
             shared_intermediate_size=width * config.integer("moe_num_shared_experts", 2, least=0),
         ),

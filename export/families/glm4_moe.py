@@ -18,6 +18,9 @@ LEFT_OUT = "multi-token prediction"
 def read(config: Config) -> ModelConfig:
     """The model that a glm4_moe config.json describes."""
     config.require("hidden_act", "silu")
+    config.require("scoring_func", "sigmoid")
+    config.require("topk_method", "noaux_tc")
+    config.require("moe_layer_freq", 1)
     layers = config.integer("num_hidden_layers")
     attention = replace(
         read_grouped_query(config, 8),

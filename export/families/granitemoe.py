@@ -27,12 +27,9 @@ def read(config: Config) -> ModelConfig:
     config.require("position_embedding_type", "rope")
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", False)
-    attention = replace(
-        read_grouped_query(config),
-        scale=config.number("attention_multiplier", 1.0),
-        bias=bias,
-        output_bias=bias,
-    )
+    attention = replace(read_grouped_query(config), bias=bias, output_bias=bias)
+    if config.has("attention_multiplier") or not config.names("attention_multiplier"):  # null: the usual scale
+        attention = replace(attention, scale=config.number("attention_multiplier", 1.0))
     return ModelConfig(
         model_type=config.text("model_type"),
         vocab_size=config.integer("vocab_size"),

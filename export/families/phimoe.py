@@ -23,6 +23,10 @@ def read(config: Config) -> ModelConfig:
     bias = config.flag("attention_bias", False)
     attention = replace(read_grouped_query(config, 8), bias=bias, output_bias=bias)
     attention = windowed(config, attention, layers)
+    rope = read_rope(config, attention.head_dim, theta=1e6)
+    if rope.yarn is not None:
+        key = "rope_scaling" if config.has("rope_scaling") else "rope_parameters"
+        raise config.refuse(key, "moedge supports only longrope here, which this family's magnitudes are made for")
     return ModelConfig(
         model_type=config.text("model_type"),
         vocab_size=config.integer("vocab_size"),
@@ -34,7 +38,7 @@ def read(config: Config) -> ModelConfig:
         tie_word_embeddings=config.flag("tie_word_embeddings", False),
         max_position_embeddings=config.integer("max_position_embeddings"),
         attention=attention,
-        rope=read_rope(config, attention.head_dim, theta=1e6),
+        rope=rope,
         experts=Experts(
             num_experts=config.integer("num_local_experts", 16),
             num_experts_per_tok=2,

@@ -27,6 +27,8 @@ def read(config: Config) -> ModelConfig:
             sliding_window=config.integer("sliding_window", 4096),
             sliding_layers=sliding_layers(config, tuple(range(0, below, 2))),
         )
+    elif sliding_layers(config, ()):
+        raise config.refuse("layer_types", "it has sliding windows where use_sliding_window has none")
     dense, step = config.integers("mlp_only_layers"), config.integer("decoder_sparse_step", 1)
     return ModelConfig(
         model_type=config.text("model_type"),
