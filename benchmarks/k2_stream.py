@@ -28,7 +28,8 @@ import psutil
 from k2_checkpoint import K2Shape, checkpoint_bytes, write_k2_checkpoint
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.bundle import ExportOptions, Progress, export_bundle, peak_resident_bytes
+from moedge.export.bundle import ExportOptions, Progress, export_bundle
+from moedge.export.memory import peak_resident_bytes
 from moedge.quant.scheme import parse_scheme
 
 WHOLE_BYTES = 594e9  # Kimi K2 Thinking as published

@@ -3,11 +3,8 @@
 It decides what goes into a bundle and in which order, the manifest last; `publish.py` makes it appear at once.
 """
 
-import contextlib
 import hashlib
 import json
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -26,6 +23,7 @@ from moedge.export.families import read_model_config
 from moedge.export.fused import FusedLowering
 from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
 from moedge.export.journal import JOURNAL_NAME, Journal, Recipe
+from moedge.export.memory import keep_freed_memory, peak_resident_bytes
 from moedge.export.model_config import ModelConfig
 from moedge.export.origins import Origin
 from moedge.export.probe import build_probe
@@ -121,6 +119,7 @@ def export_bundle(
     plan = options.plan
     refuse_target(target, options)
     started = time.monotonic()
+    keep_freed_memory()
     with Checkpoint(checkpoint, progress.on_read) as source:
         progress.on_total(source.nbytes())
         understood = understand(source, options)
@@ -286,12 +285,3 @@ def _write_report(
         "peak_resident_bytes": peak_resident_bytes(),
     }
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-
-
-def peak_resident_bytes() -> int:
-    """The most memory that this process has held. Linux counts it afresh at exec, getrusage does not."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
