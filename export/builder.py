@@ -3,7 +3,7 @@
 It wraps onnx_ir and nothing else; which operators a model needs is for the modules above.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -91,6 +91,16 @@ class Builder:
         region = self.weights.region(name, ir.DataType.FLOAT, value.shape)
         region.write(value)
         self.weights.account(group, "fp32", value.size, value.nbytes)
+        return self.initializer(region.tensor)
+
+    def read_matrix(
+        self, name: str, shape: tuple[int, ...], read: Callable[[], NDArray[np.float32]], group: str
+    ) -> ir.Value:
+        """Like `matrix`, but read only where it must be written."""
+        region = self.weights.region(name, ir.DataType.FLOAT, shape)
+        if not region.kept:
+            region.write(read())
+        self.weights.account(group, "fp32", int(np.prod(shape)), region.nbytes)
         return self.initializer(region.tensor)
 
     def initializer(self, tensor: ir.TensorProtocol) -> ir.Value:

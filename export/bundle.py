@@ -25,11 +25,13 @@ from moedge.export.decoder import build_decoder
 from moedge.export.families import read_model_config
 from moedge.export.fused import FusedLowering
 from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
+from moedge.export.journal import JOURNAL_NAME, Journal, Recipe
 from moedge.export.model_config import ModelConfig
 from moedge.export.origins import Origin
 from moedge.export.probe import build_probe
 from moedge.export.publish import publish
 from moedge.export.published_formats import ACTIVATION_SCALES, is_zero_bias, refuse_unreadable
+from moedge.export.stages import Stages
 from moedge.export.standard import StandardLowering
 from moedge.export.talking import Talking, read_talking
 from moedge.export.tied_head import with_stored_head
@@ -40,6 +42,7 @@ from moedge.runtime.manifest import (
     MODEL_NAME,
     PROBE_NAME,
     SCHEMA_VERSION,
+    WEIGHTS_NAME,
     ExpertKernel,
     ExpertPlan,
     FileEntry,
@@ -56,12 +59,16 @@ IR_VERSION = 10
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a user chooses: scheme, expert plan (None: the scheme's own), context length (None: a moderate one)."""
+    """What a user chooses: scheme, expert plan (None: the scheme's own), context length (None: a moderate one).
+
+    `force` replaces a bundle, and throws an interrupted export away unless `resume` goes on with it.
+    """
 
     scheme: Scheme
     experts: ExpertPlan | None = None
     context: int | None = None
     force: bool = False
+    resume: bool = False
 
     @property
     def plan(self) -> ExpertPlan:
@@ -106,57 +113,79 @@ def export_bundle(
     progress: Progress | None = None,
     hub: HubCommit | None = None,
 ) -> Manifest:
-    """Convert the checkpoint folder into a bundle at `target`; MoedgeError leaves `target` untouched."""
+    """Convert the checkpoint folder into a bundle at `target`; MoedgeError leaves `target` untouched.
+
+    UnfinishedError if the disk failed or is full after a stage was finished: the same call with `resume` goes on there.
+    """
     progress = progress or Progress()
     plan = options.plan
     refuse_target(target, options)
     started = time.monotonic()
-    with Checkpoint(checkpoint, progress.on_read) as source, publish(target) as folder:
+    with Checkpoint(checkpoint, progress.on_read) as source:
         progress.on_total(source.nbytes())
         understood = understand(source, options)
         model, context, talking = understood.model, understood.context, understood.talking
         notes: list[str] = []
         model = with_stored_head(source, model, notes)
-        with WeightsFile(folder) as weights:
-            builder = Builder(weights)
-            lowering = (FusedLowering if plan == "fused" else StandardLowering)(builder, options.scheme, notes)
-            graph = build_decoder(lowering, source, model, context, lambda n: progress.on_stage(f"layer {n}"))
-            unread = source.unconsumed((*model.names.ignored, *ACTIVATION_SCALES))
-            unread = [name for name in unread if 0 not in source.shape(name)]  # shared experts of width 0
-            left = [name for name in unread if not is_zero_bias(source, name)]
-            if left:
-                rest = f" and {len(left) - 1} more" if len(left) > 1 else ""
-                raise MoedgeError(
-                    f"{left[0]}{rest} of {checkpoint} has no place in {model.model_type}: nothing was exported."
-                )
-            groups, origins = weights.groups(), weights.origins
-        progress.on_stage("graph")
-        cache = tuple(port.tensor for port in lowering.cache)
-        genai = genai_config(model, cache, talking, context)
-        if genai is not None:
-            add_last_logits(graph, model.vocab_size)
-            write_genai_files(folder, genai, source)
-        _save(graph, folder / MODEL_NAME)
-        talking.write(folder)
-        chosen = lowering.expert_scheme
-        if plan == "fused" and chosen is not None:
-            _save(build_probe(chosen, model.experts), folder / PROBE_NAME)
-        remarks = [*notes, *origins.notes()]
-        _write_report(folder, options, plan, hub, remarks, groups, origins.lines(), started)
-        progress.on_stage("hashes")
-        manifest = Manifest(
-            schema_version=SCHEMA_VERSION,
-            name=target.name,
-            scheme=options.scheme.name,
-            experts=_kernel(plan, chosen),
-            model=_facts(model, groups, context, talking),
-            cache=cache,
-            tensors=groups,
-            files={p.name: _entry(p) for p in sorted(folder.iterdir())},
-            tools={name: version(name) for name in ("moedge", "onnx", "onnx_ir", "onnxruntime")},
-        )
-        write_manifest(manifest, folder)
+        with publish(target) as folder:
+            journal = Journal(folder, _recipe(source, options, context), options.resume, options.force)
+            if journal.marks:
+                progress.on_stage("check")
+            with WeightsFile(folder, journal) as weights:
+                stages = Stages(journal, weights, source, model.num_hidden_layers, progress.on_stage)
+                builder = Builder(weights)
+                lowering = (FusedLowering if plan == "fused" else StandardLowering)(builder, options.scheme, notes)
+                graph = build_decoder(lowering, source, model, context, stages.begin)
+                unread = source.unconsumed((*model.names.ignored, *ACTIVATION_SCALES))
+                unread = [name for name in unread if 0 not in source.shape(name)]  # shared experts of width 0
+                left = [name for name in unread if not is_zero_bias(source, name)]
+                if left:
+                    rest = f" and {len(left) - 1} more" if len(left) > 1 else ""
+                    raise MoedgeError(
+                        f"{left[0]}{rest} of {checkpoint} has no place in {model.model_type}: nothing was exported."
+                    )
+                stages.finish()
+                groups, origins = weights.groups(), weights.origins
+            progress.on_stage("graph")
+            cache = tuple(port.tensor for port in lowering.cache)
+            genai = genai_config(model, cache, talking, context)
+            if genai is not None:
+                add_last_logits(graph, model.vocab_size)
+                write_genai_files(folder, genai, source)
+            _save(graph, folder / MODEL_NAME)
+            talking.write(folder)
+            chosen = lowering.expert_scheme
+            if plan == "fused" and chosen is not None:
+                _save(build_probe(chosen, model.experts), folder / PROBE_NAME)
+            remarks, after = [*notes, *origins.notes()], journal.resumed_after
+            _write_report(folder, options, plan, hub, remarks, groups, origins.lines(), after, started)
+            progress.on_stage("hashes")
+            manifest = Manifest(
+                schema_version=SCHEMA_VERSION,
+                name=target.name,
+                scheme=options.scheme.name,
+                experts=_kernel(plan, chosen),
+                model=_facts(model, groups, context, talking),
+                cache=cache,
+                tensors=groups,
+                files={p.name: _entry(p, weights) for p in sorted(folder.iterdir()) if p.name != JOURNAL_NAME},
+                tools={name: version(name) for name in ("moedge", "onnx", "onnx_ir", "onnxruntime")},
+            )
+            write_manifest(manifest, folder)
+            journal.close()
     return manifest
+
+
+def _recipe(source: Checkpoint, options: ExportOptions, context: int) -> Recipe:
+    return Recipe(
+        moedge=version("moedge"),
+        numpy=version("numpy"),
+        scheme=options.scheme.name,
+        experts=options.plan,
+        context=context,
+        config=hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest(),
+        shards=source.identity(),
+    )
 
 
 def refuse_target(target: Path, options: ExportOptions) -> None:
@@ -193,7 +222,9 @@ def _save(graph: ir.Graph, path: Path) -> None:
     ir.save(model, path)
 
 
-def _entry(path: Path) -> FileEntry:
+def _entry(path: Path, weights: WeightsFile) -> FileEntry:
+    if path.name == WEIGHTS_NAME:
+        return FileEntry(path.stat().st_size, weights.sha256)
     with path.open("rb") as file:
         return FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
@@ -234,9 +265,13 @@ def _write_report(
     notes: list[str],
     groups: tuple[TensorGroup, ...],
     origins: tuple[Origin, ...],
+    resumed_after: str | None,
     started: float,
 ) -> None:
-    """report.json: how this export went. Seconds and bytes; `hub` is null for a checkpoint in a folder."""
+    """report.json: how this export went. Seconds, of the last run if there were several, and bytes.
+
+    `hub` is null for a checkpoint in a folder, `resumed_after` for an export in one run.
+    """
     report = {
         "hub": asdict(hub) if hub else None,
         "scheme": options.scheme.name,
@@ -246,6 +281,7 @@ def _write_report(
             {"group": g.name, "scheme": g.scheme, "parameters": g.parameters, "bytes": g.bytes} for g in groups
         ],
         "origins": [asdict(origin) for origin in origins],
+        "resumed_after": resumed_after,
         "seconds": round(time.monotonic() - started, 1),
         "peak_resident_bytes": peak_resident_bytes(),
     }

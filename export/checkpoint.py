@@ -9,20 +9,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy, which safetensors needs)
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.shard import Header, Shard
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 FLOATS = ("F32", "F16", "BF16")
 POWERS = ("U8", "F8_E8M0")  # bytes that are exponents of two, where they are scales
-EIGHT_BIT_FLOATS = ("F8_E4M3", "F8_E8M0")  # numpy has none, so they come as their bytes
-# Pages of a mapped shard count as resident until it is closed, so it is reopened every so many bytes read.
-_REOPEN_BYTES = 64 << 20
 
 
 class Checkpoint:
@@ -35,15 +31,17 @@ class Checkpoint:
         self._on_read = on_read
         self.config = self.read_json("config.json")
         self._shard_of = read_index(folder)
-        self._consumed: set[str] = set()
+        self._consumed: dict[str, None] = {}  # a set in the order of reading
         self._stored_as: dict[str, str] = {}  # of renamed tensors
-        self._open: tuple[str, Any] | None = None
-        self._read_since_open = 0
-        self._headers: dict[str, tuple[tuple[int, ...], str]] = {}
-        self._offsets: dict[str, int] = {}  # in their shard, of the tensors that numpy has no dtype for
+        self._headers: dict[str, Header] = {}
         self.shards = sorted(set(self._shard_of.values())) or [SINGLE_NAME]
-        for shard in self.shards:
-            self._learn_headers(shard)
+        self._open: dict[str, Shard] = {}
+        try:
+            for shard in self.shards:
+                self._learn_headers(shard)
+        except MoedgeError:
+            self._close()
+            raise
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON object of the checkpoint; MoedgeError if it is missing or broken."""
@@ -78,16 +76,16 @@ class Checkpoint:
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor; MoedgeError if the checkpoint has none of that name."""
         self._require(name)
-        return self._headers[name][0]
+        return self._headers[name].shape
 
     def dtype(self, name: str) -> str:
         """The dtype of a tensor, as safetensors spells it; MoedgeError if the checkpoint has none of that name."""
         self._require(name)
-        return self._headers[name][1]
+        return self._headers[name].dtype
 
     def dtypes(self) -> dict[str, str]:
         """Every tensor's dtype, as safetensors spells it."""
-        return {name: dtype for name, (_, dtype) in self._headers.items()}
+        return {name: header.dtype for name, header in self._headers.items()}
 
     def expect(self, name: str, *shape: int) -> None:
         """Raise MoedgeError if the tensor is missing or has another shape."""
@@ -98,7 +96,20 @@ class Checkpoint:
 
     def nbytes(self) -> int:
         """Bytes of all shards."""
-        return sum((self.folder / shard).stat().st_size for shard in self.shards)
+        return sum(shard.nbytes for shard in self._open.values())
+
+    def identity(self) -> dict[str, str]:
+        """By file, what tells one checkpoint from another without reading all of it; see Shard.identity."""
+        return {name: shard.identity for name, shard in self._open.items()}
+
+    def consumed(self) -> list[str]:
+        """The tensors that were read, in that order."""
+        return list(self._consumed)
+
+    def consume(self, names: Iterable[str]) -> None:
+        """Mark tensors as consumed that an earlier run has read."""
+        self._consumed |= dict.fromkeys(names)
+        self._on_read(sum(self._headers[name].nbytes for name in self._consumed))
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Rows start:stop of a tensor in its own dtype, copied out of the file; marks the tensor as consumed."""
@@ -107,20 +118,8 @@ class Checkpoint:
     def read_part(self, name: str, *part: slice) -> NDArray[Any]:
         """The part of a tensor that slices of its leading axes cut out; see `read`."""
         self._require(name)
-        self._consumed.add(name)
-        stored, shard = self._stored_as.get(name, name), self._shard_of[name]
-        reader = self._shard(shard)
-        try:
-            if self._headers[name][1] in EIGHT_BIT_FLOATS:
-                shape = self._headers[name][0] or (1,)
-                array = np.array(np.memmap(self.folder / shard, np.uint8, "r", self._offsets[stored], shape)[part])
-            elif part:
-                array = np.array(reader.get_slice(stored)[part])
-            else:
-                array = np.asarray(reader.get_tensor(stored))
-        except SafetensorError as error:
-            raise MoedgeError(f"{name} cannot be read from {shard} ({error}): download it again.") from None
-        self._read_since_open += array.nbytes
+        self._consumed[name] = None
+        array = self._open[self._shard_of[name]].read(self._stored_as.get(name, name), *part)
         self._on_read(array.nbytes)
         return array
 
@@ -144,7 +143,7 @@ class Checkpoint:
 
     def unconsumed(self, ignored: Iterable[str]) -> list[str]:
         """The tensors that nobody read and no pattern of `ignored` matches whole."""
-        return unmatched(set(self._shard_of) - self._consumed, ignored)
+        return unmatched(self._shard_of.keys() - self._consumed.keys(), ignored)
 
     def __enter__(self) -> "Checkpoint":
         return self
@@ -157,54 +156,26 @@ class Checkpoint:
             raise MoedgeError(f"{self.folder} has no tensor {name}, which its config calls for: it is incomplete.")
 
     def _learn_headers(self, shard: str) -> None:
-        reader = self._shard(shard)
-        for name in reader.keys():  # noqa: SIM118  (not a dict)
+        self._open[shard] = Shard(self.folder / shard)
+        for name, header in self._open[shard].headers.items():
             if self._shard_of.setdefault(name, shard) != shard:
                 raise MoedgeError(
                     f"{name} is in {shard} and in {self._shard_of[name]}: keep one, or download it again."
                 )
-            part = reader.get_slice(name)
-            self._headers[name] = (tuple(part.get_shape()), part.get_dtype())
-            if part.get_dtype() in EIGHT_BIT_FLOATS and name not in self._offsets:
-                self._offsets |= _offsets(self.folder / shard)
+            self._headers[name] = header
         missing = sorted(n for n, s in self._shard_of.items() if s == shard and n not in self._headers)
         if missing:
             raise MoedgeError(f"{shard} lacks {missing[0]}, which {INDEX_NAME} says it holds: download it again.")
 
-    def _shard(self, shard: str) -> Any:
-        if self._open is None or self._open[0] != shard or self._read_since_open > _REOPEN_BYTES:
-            self._close()
-            path = self.folder / shard
-            try:
-                self._open = (shard, safe_open(path, "numpy"))
-            except FileNotFoundError:
-                raise MoedgeError(f"{path} is missing: download it again.") from None
-            except (SafetensorError, OSError) as error:
-                size = path.stat().st_size
-                raise MoedgeError(
-                    f"{path} ({size} bytes) is truncated or broken ({error}): download it again."
-                ) from None
-            self._read_since_open = 0
-        return self._open[1]
-
     def _close(self) -> None:
-        if self._open is not None:
-            self._open[1].__exit__(None, None, None)
-            self._open = None
+        for shard in self._open.values():
+            shard.close()
 
 
 def unmatched(names: Iterable[str], ignored: Iterable[str]) -> list[str]:
     """The names, sorted, that no pattern of `ignored` matches whole."""
     pattern = re.compile("|".join(f"(?:{p})" for p in ignored) or r"(?!)")
     return sorted(name for name in names if not pattern.fullmatch(name))
-
-
-def _offsets(path: Path) -> dict[str, int]:
-    """Where tensors begin: a safetensors file is the header's length in eight bytes, the header in JSON, the data."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    return {n: 8 + length + entry["data_offsets"][0] for n, entry in header.items() if n != "__metadata__"}
 
 
 def read_index(folder: Path) -> dict[str, str]:

@@ -34,20 +34,32 @@ def export(
     context: Annotated[
         int | None, typer.Option(help="Longest sequence to serve, in tokens. [default: 4096 or less]")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the bundle if it exists.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the bundle if it exists, and an interrupted export.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted export of the same, if there is one.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Convert a checkpoint into a quantized ONNX bundle."""
     from moedge.export.bundle import ExportOptions, export_bundle
+    from moedge.export.journal import kept
+    from moedge.export.publish import partial_folder
 
     try:
         chosen = parse_scheme(scheme)
     except ValueError as error:
         raise MoedgeError(f"{error}.") from None
-    options = ExportOptions(chosen, experts, context, force)
+    options = ExportOptions(chosen, experts, context, force, resume)
     folder, hub = _folder(checkpoint, output, options)
-    with _bar() as progress:
-        manifest = export_bundle(folder, output, options, progress, hub)
+    try:
+        with _bar() as progress:
+            manifest = export_bundle(folder, output, options, progress, hub)
+    except KeyboardInterrupt:
+        if said := kept(partial_folder(output)):
+            print(f"moedge: {said}.", file=sys.stderr)
+        raise
     _say(output, manifest, as_json)
 
 

@@ -20,7 +20,10 @@ INT64 = ir.TensorType(ir.DataType.INT64)
 def build_decoder(
     low: Lowering, checkpoint: Checkpoint, model: ModelConfig, context: int, on_layer: Callable[[int], None]
 ) -> ir.Graph:
-    """The graph of a checkpoint's decoder, its weights written on the way; `on_layer` hears of each layer begun."""
+    """The graph of a checkpoint's decoder, its weights written on the way.
+
+    `on_layer` hears of each layer begun, and of the head as if it were one layer more.
+    """
     b, names, by = low.builder, model.names, model.multipliers
     input_ids = ir.Value(name="input_ids", type=INT64, shape=ir.Shape([1, "sequence_length"]))
     mask = ir.Value(name="attention_mask", type=INT64, shape=ir.Shape([1, "total_length"]))
@@ -47,6 +50,7 @@ def build_decoder(
             normed, x = low.add_norm(x, out, following)
         else:
             x = b.op("Add", x, out)
+    on_layer(model.num_hidden_layers)
     kept = b.op("Slice", x, b.op("Reshape", b.op("Neg", keep), b.ints(1)), b.ints(2**62), b.ints(0))
     normed = normalise(b, kept, _norm(low, checkpoint, model, names.final_norm))
     head = low.head(normed, None if model.tie_word_embeddings else stored(checkpoint, names.lm_head, table_shape))

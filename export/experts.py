@@ -3,7 +3,7 @@
 import onnx_ir as ir
 
 from moedge.export.checkpoint import Checkpoint
-from moedge.export.linear import read_whole
+from moedge.export.linear import store_whole
 from moedge.export.lowering import ExpertBiases, ExpertWeights, Lowering
 from moedge.export.matrices import Matrix
 from moedge.export.mlp import gated_mlp, mlp
@@ -27,7 +27,7 @@ def expert_layer(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, laye
         if config.shared_gate:
             name = model.names.shared_gate.format(layer=layer)
             published = stored(checkpoint, name, (1, model.hidden_size))
-            weight = b.matrix(f"{name}.weight", read_whole(b, published, "router"), "router")
+            weight = store_whole(b, f"{name}.weight", published, "router")
             open_by = b.op("Sigmoid", b.op("Gemm", x, weight, attributes={"transB": 1}))  # [s, 1]
             always = b.op("Mul", always, open_by)
     return b.op("Add", out, always)

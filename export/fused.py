@@ -161,7 +161,7 @@ class FusedLowering:
         with b.scope("experts"):
             first = self._expert_regions("gate_up_proj", weights.gate[0].shape, 2, config.num_experts, scheme)
             second = self._expert_regions("down_proj", weights.down[0].shape, 1, config.num_experts, scheme)
-            for e in range(config.num_experts):
+            for e in () if first[0].kept else range(config.num_experts):
                 gate, up = (_whole(m[e], scheme) for m in (weights.gate, weights.up))
                 _write_expert(first, e, _interleaved(gate, up))
                 _write_expert(second, e, scaled(_whole(weights.down[e], scheme), routing.scale))

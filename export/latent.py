@@ -5,8 +5,11 @@ Keys and values of all heads are linear in one latent row c (DeepSeek-V2, arXiv:
 and the cache holds only c beside the rotated part of the key: kv_lora_rank + qk_rope_head_dim numbers a token.
 """
 
+from functools import cache
+
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from moedge.export.arithmetic import attend, present, rows_port
 from moedge.export.checkpoint import Checkpoint
@@ -17,6 +20,7 @@ from moedge.export.model_config import ModelConfig, MultiHeadLatent
 from moedge.export.projections import ATTENTION as GROUP
 from moedge.export.projections import output_projection, vector_norm
 from moedge.export.stored import stored
+from moedge.quant.scheme import FP32
 
 
 def latent_attention(
@@ -72,12 +76,20 @@ def latent_attention(
 def _absorbed(low: Lowering, ckpt: Checkpoint, name: str, config: MultiHeadLatent) -> tuple[ir.Value, ir.Value]:
     """W_uk [heads, nope, rank] and W_uv [heads, rank, v] out of kv_b_proj [heads * (nope + v), rank], kept in fp32."""
     nope, rank = config.qk_nope_head_dim, config.kv_lora_rank
-    rows = config.num_heads * (nope + config.v_head_dim)
-    weight = read_whole(low.builder, stored(ckpt, f"{name}.kv_b_proj", (rows, rank)), GROUP)
-    weight = weight.reshape(config.num_heads, nope + config.v_head_dim, rank)
-    keys = low.builder.matrix(f"{name}.kv_b_proj.keys", np.ascontiguousarray(weight[:, :nope]), GROUP)
-    values = np.ascontiguousarray(weight[:, nope:].transpose(0, 2, 1))
-    return keys, low.builder.matrix(f"{name}.kv_b_proj.values", values, GROUP)
+    heads, wide = config.num_heads, config.v_head_dim
+    matrix = stored(ckpt, f"{name}.kv_b_proj", (heads * (nope + wide), rank))
+
+    @cache
+    def parts() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        weight = read_whole(matrix).reshape(heads, nope + wide, rank)
+        return weight[:, :nope], weight[:, nope:].transpose(0, 2, 1)
+
+    low.builder.weights.origins.add(GROUP, (matrix,), FP32)
+    full = f"{name}.kv_b_proj"
+    return (
+        low.builder.read_matrix(f"{full}.keys", (heads, nope, rank), lambda: parts()[0], GROUP),
+        low.builder.read_matrix(f"{full}.values", (heads, rank, wide), lambda: parts()[1], GROUP),
+    )
 
 
 def _halved(

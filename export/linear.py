@@ -50,13 +50,18 @@ def scheme_for(matrices: Sequence[Matrix], wanted: Scheme, what: str, notes: lis
     return fitted
 
 
-def read_whole(builder: Builder, matrix: Matrix, group: str) -> F32:
+def read_whole(matrix: Matrix) -> F32:
     """A whole matrix as fp32, for what no scheme rounds; MoedgeError if it holds NaN or infinity."""
     values = matrix.read(0, matrix.shape[0])
     if not np.isfinite(values).all():
         raise MoedgeError(f"{matrix.name} holds NaN or infinity: download it again.")
-    builder.weights.origins.add(group, (matrix,), FP32)
     return values
+
+
+def store_whole(builder: Builder, name: str, matrix: Matrix, group: str) -> ir.Value:
+    """A matrix that no scheme rounds, as fp32."""
+    builder.weights.origins.add(group, (matrix,), FP32)
+    return builder.read_matrix(name, matrix.shape, lambda: read_whole(matrix), group)
 
 
 def store_quantized(builder: Builder, name: str, matrix: Matrix, scheme: Scheme, group: str) -> StoredCodes:
@@ -69,7 +74,7 @@ def store_quantized(builder: Builder, name: str, matrix: Matrix, scheme: Scheme,
     zeros = None
     if scheme.zero_point:
         zeros = file.region(f"{name}.zero_points", ir.DataType.UINT8, (rows, blocks * scheme.bits // 8))
-    for start, stop in row_chunks(matrix):
+    for start, stop in () if codes.kept else row_chunks(matrix):
         part = matrix.codes(scheme, start, stop)
         codes.write(part.codes, start * part.codes.shape[1])
         scales.write(part.scales, start * blocks * 4)
@@ -85,7 +90,7 @@ def store_float(builder: Builder, name: str, matrix: Matrix, group: str) -> ir.V
     """Copy a matrix as fp32 into the weights file, a few rows at a time."""
     rows, columns = matrix.shape
     region = builder.weights.region(name, ir.DataType.FLOAT, (rows, columns))
-    for start, stop in row_chunks(matrix):
+    for start, stop in () if region.kept else row_chunks(matrix):
         region.write(matrix.read(start, stop), start * columns * 4)
     builder.weights.account(group, "fp32", rows * columns, region.nbytes)
     builder.weights.origins.add(group, (matrix,), FP32)

@@ -16,7 +16,7 @@ from moedge.quant.blocks import F32, Codes, quantize
 from moedge.quant.grids import Grid, holds
 from moedge.quant.scheme import Scheme
 
-_CHUNK_BYTES = 32 << 20
+_CHUNK_BYTES = 4 << 20  # what a core's cache holds: quantizing 32 MiB at a time took twice as long
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def rounded(matrix: Matrix, scheme: Scheme, start: int, stop: int) -> Codes:
 
 
 def row_chunks(matrix: Matrix) -> Iterator[tuple[int, int]]:
-    """Row ranges of about 32 MiB of fp32, in order."""
+    """Row ranges of about 4 MiB of fp32, in order."""
     rows, columns = matrix.shape
     step = max(1, _CHUNK_BYTES // (4 * columns))
     for start in range(0, rows, step):

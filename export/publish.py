@@ -12,17 +12,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.journal import JOURNAL_NAME, UnfinishedError, kept
 
 
 @contextmanager
 def publish(target: Path) -> Iterator[Path]:
-    """A hidden sibling folder to fill; on success it becomes `target` in one step, on any failure it disappears.
+    """A hidden sibling folder to fill; on success it becomes `target` in one step.
 
-    MoedgeError if another process is filling it. What a killed process left is removed first.
+    It comes with what an earlier process left in it, for the caller to use or to remove. On failure it disappears,
+    unless it can be resumed: for `UnfinishedError`, and once a stage is finished for anything but a MoedgeError.
+    MoedgeError if another process is filling it.
     """
     target = target.resolve()  # what a link stands for is replaced, not the link
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = target.parent / f".{target.name}.partial"
+    folder = partial_folder(target)
     folder.mkdir(exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
     try:
@@ -30,21 +33,36 @@ def publish(target: Path) -> Iterator[Path]:
     except BlockingIOError:
         os.close(lock)
         raise MoedgeError(f"another export is writing {target}: wait for it, or choose another name.") from None
+    keep = False
     try:
-        for left in folder.iterdir():
-            left.unlink()
         yield folder
         for path in folder.iterdir():
             _sync(path)
+        (folder / JOURNAL_NAME).unlink(missing_ok=True)  # from here on there is nothing to resume
         _sync(folder)
         if target.exists():
             _exchange(folder, target)
         else:
             folder.rename(target)
         _sync(target.parent)
+    except BaseException as error:
+        said = None if isinstance(error, MoedgeError) else kept(folder)
+        keep = said is not None or isinstance(error, UnfinishedError)
+        if said is not None and isinstance(error, OSError):
+            raise UnfinishedError(
+                f"the export stopped ({error.strerror or error}), and when that is mended: {said}."
+            ) from error
+        raise
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def partial_folder(target: Path) -> Path:
+    """Where the bundle at `target` is made, and what a killed export leaves."""
+    target = target.resolve()
+    return target.parent / f".{target.name}.partial"
 
 
 def _exchange(new: Path, old: Path) -> None:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from moedge.export.builder import Builder
 from moedge.export.checkpoint import Checkpoint
-from moedge.export.linear import read_whole
+from moedge.export.linear import store_whole
 from moedge.export.lowering import Lowering, Routing
 from moedge.export.model_config import ModelConfig, Router
 from moedge.export.stored import stored
@@ -22,7 +22,7 @@ def route(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int,
     router, experts = config.router, config.num_experts
     name = names.router.format(layer=layer)
     published = stored(checkpoint, name, (experts, model.hidden_size))
-    weight = b.matrix(f"{name}.weight", read_whole(b, published, GROUP), GROUP)
+    weight = store_whole(b, f"{name}.weight", published, GROUP)
     inputs = [x, weight]
     if router.bias:
         inputs.append(b.vector(f"{name}.bias", checkpoint.read_parameter(f"{name}.bias", experts), GROUP))

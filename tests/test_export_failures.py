@@ -262,11 +262,11 @@ def test_failed_replacement_keeps_the_old_bundle(checkpoint):
 
 
 def test_disk_full_leaves_nothing(checkpoint):
-    """With files limited to 1 MiB the weights do not fit: exit code 1, one sentence, no bundle, no remains."""
+    """With files limited to 16 KiB not even a layer fits: exit code 1, one sentence, no bundle, no remains."""
     target = checkpoint.parent / "bundle"
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, 1 << 14))\n"
         "from moedge.runtime.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "export", str(checkpoint), "-o", str(target)]

@@ -1,0 +1,126 @@
+"""The journal of an export: how far it has come, so that a killed one can be resumed.
+
+`journal.jsonl` lies beside the weights until the bundle is published. Its first line says what the export was begun
+with, every further line that a stage is finished: the weights file is on the disk up to `end`, with that sha256.
+It knows nothing of graphs; weights_file.py says what is finished.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cattrs
+
+from moedge.devices.errors import MoedgeError
+from moedge.runtime.manifest import WEIGHTS_NAME
+
+JOURNAL_NAME = "journal.jsonl"
+ANEW = "leave out --resume and say --force to begin anew"
+
+
+class UnfinishedError(MoedgeError):
+    """An export that has not ended, and whose finished part is kept for `--resume`."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the bytes of an export depend on: another value of any of these, and nothing can be reused."""
+
+    moedge: str
+    numpy: str
+    scheme: str
+    experts: str
+    context: int
+    config: str  # sha256
+    shards: dict[str, str]  # see Checkpoint.identity
+
+    def difference(self, other: "Recipe") -> str | None:
+        """What sets the other one apart, in words; None if they are equal."""
+        if self.config != other.config or self.shards != other.shards:
+            return "the checkpoint has changed since"
+        for name, asked in (("scheme", "--"), ("experts", "--"), ("context", "--"), ("moedge", ""), ("numpy", "")):
+            was, now = getattr(self, name), getattr(other, name)
+            if was != now:
+                return f"it was begun with {asked}{name} {was}, and this is {now}"
+        return None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A finished stage: where it ends in the weights file, the hash of all before, the tensors that it consumed."""
+
+    stage: str
+    end: int
+    sha256: str
+    tensors: list[str]
+
+
+class Journal:
+    """The open journal of a folder; `marks` are those of an earlier run and this one."""
+
+    def __init__(self, folder: Path, recipe: Recipe, resume: bool, force: bool) -> None:
+        """Begin anew or, with `resume`, go on; clears the folder of whatever does not belong to that.
+
+        UnfinishedError if there is something to resume and neither was asked for, or if it has another recipe.
+        """
+        path = folder / JOURNAL_NAME
+        begun, self.marks, length = _read(path) if resume or not force else (None, [], 0)
+        if begun is None or not self.marks:
+            self.marks, length = [], 0
+        elif not resume:
+            raise UnfinishedError(f"{kept(folder)}, or with --force to begin anew.")
+        elif difference := begun.difference(recipe):
+            raise UnfinishedError(f"the interrupted export in {folder} cannot go on: {difference}; {ANEW}.")
+        for left in folder.iterdir():
+            if not self.marks or left.name not in (JOURNAL_NAME, WEIGHTS_NAME):
+                left.unlink()
+        self.resumed_after = self.marks[-1].stage if self.marks else None
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.ftruncate(self._descriptor, length)
+        if not self.marks:
+            self._append(recipe)
+
+    def add(self, mark: Mark) -> None:
+        """Note a stage as finished; its part of the weights file must be durable already."""
+        self._append(mark)
+        self.marks.append(mark)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._descriptor)
+
+    def _append(self, entry: Recipe | Mark) -> None:
+        data = json.dumps(asdict(entry)).encode() + b"\n"
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+        os.fsync(self._descriptor)
+
+
+def kept(folder: Path) -> str | None:
+    """That an interrupted export is there and what to do, a sentence without full stop; None if nothing is finished."""
+    _, marks, _ = _read(folder / JOURNAL_NAME)
+    if not marks:
+        return None
+    return (
+        f"{folder} keeps an interrupted export, finished as far as {marks[-1].stage} ({marks[-1].end / 1e9:.1f} GB); "
+        "run it again with --resume to go on"
+    )
+
+
+def _read(path: Path) -> tuple[Recipe | None, list[Mark], int]:
+    """Recipe, marks, and their length in bytes; a last line that a kill has cut short does not count."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None, [], 0
+    length = data.rfind(b"\n") + 1
+    try:
+        entries = [json.loads(line) for line in data[:length].splitlines()]
+        if not entries:
+            return None, [], 0
+        convert = cattrs.Converter(forbid_extra_keys=True)
+        marks = [convert.structure(entry, Mark) for entry in entries[1:]]
+        return convert.structure(entries[0], Recipe), marks, length
+    except (ValueError, cattrs.BaseValidationError):
+        raise UnfinishedError(f"{path} is broken, so that nothing can be resumed: {ANEW}.") from None
