@@ -126,8 +126,11 @@ def export_bundle(
         model, context, talking = understood.model, understood.context, understood.talking
         notes: list[str] = []
         model = with_stored_head(source, model, notes)
-        with publish(target) as folder:
-            journal = Journal(folder, _recipe(source, options, context), options.resume, options.force)
+        recipe = _recipe(source, options, context)
+        with (
+            publish(target, options.force) as folder,
+            Journal(folder, recipe, options.resume, options.force) as journal,
+        ):
             if journal.marks:
                 progress.on_stage("check")
             with WeightsFile(folder, journal) as weights:
@@ -171,7 +174,6 @@ def export_bundle(
                 tools={name: version(name) for name in ("moedge", "onnx", "onnx_ir", "onnxruntime")},
             )
             write_manifest(manifest, folder)
-            journal.close()
     return manifest
 
 
@@ -201,7 +203,13 @@ def understand(source: Checkpoint, options: ExportOptions) -> Understood:
     model = read_model_config(config)
     source.rename(model.names.renamed)
     refuse_unreadable(source, config, model.names.ignored)
-    return Understood(model, _context(options, model), read_talking(source))
+    talking = read_talking(source)
+    if outside := [i for i in talking.eos_token_ids if not 0 <= i < model.vocab_size]:
+        raise MoedgeError(
+            f"{source.folder} ends its answers with token {outside[0]}, but has {model.vocab_size} tokens: correct its "
+            "eos_token_id."
+        )
+    return Understood(model, _context(options, model), talking)
 
 
 def _context(options: ExportOptions, model: ModelConfig) -> int:

@@ -25,13 +25,19 @@ class Config:
         """Whether the key is there at all, null included."""
         return key in self._data
 
+    def says_anything(self, key: str) -> bool:
+        """Whether the key has a value that is not empty."""
+        return bool(self._data.get(key))
+
     def says(self, key: str, *values: Any) -> bool:
         """Whether the key has one of these values."""
         return self._data.get(key) in values
 
     def section(self, key: str) -> "Config":
         """A JSON object within this one; empty where it is null or absent."""
-        value = self._data.get(key) or {}
+        value = self._data.get(key)
+        if value is None:
+            value = {}
         if not isinstance(value, dict):
             raise self._wrong(key, value, "a JSON object")
         return Config(value, f"{self.source}: {key}")
@@ -62,11 +68,11 @@ class Config:
             raise self._wrong(key, value, "a list of strings")
         return value
 
-    def integer(self, key: str, default: int | None = None, least: int = 1) -> int:
-        """A whole number, not below `least`."""
+    def integer(self, key: str, default: int | None = None, least: int = 1, most: int = 1 << 31) -> int:
+        """A whole number within `least` and `most`; the usual bound only keeps nonsense from filling the memory."""
         value = self._get(key, default)
-        if type(value) is not int or value < least:
-            raise self._wrong(key, value, f"a whole number from {least}")
+        if type(value) is not int or not least <= value <= most:
+            raise self._wrong(key, value, f"a whole number from {least} to {most}")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
@@ -98,7 +104,7 @@ class Config:
 
     def refuse(self, key: str, why: str) -> MoedgeError:
         """The error for a value that is well-formed and cannot be honoured."""
-        return MoedgeError(f"{self.source} asks for {key} = {self._data.get(key)!r}: {why}.")
+        return MoedgeError(f"{self.source} asks for {key} = {_short(self._data.get(key))}: {why}.")
 
     def require_each(self, key: str, *allowed: str) -> None:
         """Refuse a list of strings that holds any but these."""
@@ -122,8 +128,15 @@ class Config:
         return default
 
     def _wrong(self, key: str, value: object, wanted: str) -> MoedgeError:
-        return MoedgeError(f"{self.source} has {key} = {value!r}, which is not {wanted}: correct it.")
+        return MoedgeError(f"{self.source} has {key} = {_short(value)}, which is not {wanted}: correct it.")
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 1 << 63
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _short(value: object) -> str:
+    text = repr(value) if not isinstance(value, int) or abs(value) < 1 << 63 else "a huge number"
+    return text if len(text) <= 100 else f"{text[:100]}…"

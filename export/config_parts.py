@@ -11,6 +11,7 @@ from moedge.export.config import Config
 from moedge.export.model_config import GroupedQuery, MultiHeadLatent
 from moedge.export.rope import LongRope, Rope, Yarn
 
+MOST_HEAD_DIM = 8192  # rotary tables are made before any weight's shape is compared
 # What rotary parameters may hold, by type. "finetuned" is a remark of the first YaRN models.
 _ANY_ROPE = ("rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "finetuned")
 _SCALED = ("original_max_position_embeddings", "attention_factor")
@@ -31,7 +32,7 @@ def read_rope(
     `partial` is the family's usual share of rotated dimensions; a family without one refuses any but the whole.
     """
     newer = config.section("rope_parameters")
-    parameters = config.section("rope_scaling") if config.has("rope_scaling") else newer
+    parameters = config.section("rope_scaling") if config.says_anything("rope_scaling") else newer
     theta = parameters.number("rope_theta", newer.number("rope_theta", config.number("rope_theta", theta)))
     dim = head_dim
     if partial is not None:
@@ -77,6 +78,8 @@ def _positive(parameters: Config, key: str, default: float) -> float:
     value = parameters.number(key, default)
     if value <= 0:
         raise parameters.refuse(key, "it must be above 0")
+    if not 1e-6 < value < 1e9:
+        raise parameters.refuse(key, "it must be a number that a model can have")
     return value
 
 
@@ -104,14 +107,14 @@ def read_grouped_query(config: Config, kv_heads: int | None = None, head_dim: in
     `kv_heads` and `head_dim` are the family's own defaults; usual are as many as heads, and hidden_size / heads.
     """
     heads = config.integer("num_attention_heads")
-    head_dim = config.integer("head_dim", head_dim or config.integer("hidden_size") // heads)
+    head_dim = config.integer("head_dim", head_dim or config.integer("hidden_size") // heads, most=MOST_HEAD_DIM)
     kv_heads = config.integer("num_key_value_heads", kv_heads or heads)
     return GroupedQuery(heads, kv_heads, head_dim, scale=head_dim**-0.5)
 
 
 def read_latent(config: Config, rope: Rope) -> MultiHeadLatent:
     """DeepSeek's latent attention; `mscale_all_dim` sharpens the softmax itself, whatever the tables carry."""
-    nope, rotary = config.integer("qk_nope_head_dim"), config.integer("qk_rope_head_dim")
+    nope, rotary = config.integer("qk_nope_head_dim"), config.integer("qk_rope_head_dim", most=MOST_HEAD_DIM)
     sharpen = rope.yarn.magnitude(rope.yarn.mscale_all_dim) if rope.yarn and rope.yarn.mscale_all_dim else 1.0
     return MultiHeadLatent(
         num_heads=config.integer("num_attention_heads"),
@@ -146,5 +149,5 @@ def windowed(config: Config, attention: GroupedQuery, layers: int) -> GroupedQue
 
 def after_last(config: Config, layers: int, key: str = "num_nextn_predict_layers", default: int = 1) -> tuple[str, ...]:
     """Patterns of the multi-token-prediction layers, which stand after the last one and are no part of decoding."""
-    count = config.integer(key, default, least=0)
+    count = config.integer(key, default, least=0, most=64)
     return tuple(rf"model\.layers\.{i}\..*" for i in range(layers, layers + count))

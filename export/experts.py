@@ -5,11 +5,11 @@ import onnx_ir as ir
 from moedge.export.checkpoint import Checkpoint
 from moedge.export.linear import store_whole
 from moedge.export.lowering import ExpertBiases, ExpertWeights, Lowering
-from moedge.export.matrices import Matrix
+from moedge.export.matrices import Matrix, picked
 from moedge.export.mlp import gated_mlp, mlp
 from moedge.export.model_config import ModelConfig
 from moedge.export.routing import route
-from moedge.export.stored import picked, plane, stored
+from moedge.export.stored import plane, stored
 
 SHARED = "shared experts"
 

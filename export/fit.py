@@ -59,7 +59,7 @@ def _tensor_bytes(name: str, dtype: str, shape: tuple[int, ...], scheme: Scheme)
     if dtype not in _FLOATS and not dtype.startswith("F8"):
         if not scheme.quantized:
             return 4 * count * _PACKED.get(dtype, 1), 4 * count * _PACKED.get(dtype, 1)
-        width = {"I64": 8, "I32": 4}.get(dtype, 2)  # mxfp4's pairs of codes become int8
+        width = {"I64": 8, "I32": 4, "I8": 1}.get(dtype, 2)  # of U8 mxfp4's pairs of codes, which become int8
         return width * count, width * count
     if len(shape) < 2 or not scheme.quantized:
         return 4 * count, 4 * count

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from moedge.export.arithmetic import FLOAT
 from moedge.export.builder import MICROSOFT, Attributes, Builder
 from moedge.export.grouped import plain_grouped_query, rotated
-from moedge.export.linear import StoredCodes, scaled, scheme_for, store_quantized
+from moedge.export.linear import StoredCodes, note_other_scheme, scaled, scheme_for, store_quantized
 from moedge.export.lowering import CachePort, ExpertBiases, ExpertWeights, Norm, Positions, Routing
 from moedge.export.matrices import Matrix
 from moedge.export.model_config import Experts, GroupedQuery, ModelConfig
@@ -156,7 +156,7 @@ class FusedLowering:
         b = self.builder
         matrices = (*weights.gate, *weights.up, *weights.down)
         scheme = scheme_for(matrices, self._scheme, "routed experts", self.notes)
-        self.expert_scheme = scheme
+        note_other_scheme(self, scheme)
         self._activations = INT8_ACTIVATIONS
         with b.scope("experts"):
             first = self._expert_regions("gate_up_proj", weights.gate[0].shape, 2, config.num_experts, scheme)
@@ -253,6 +253,6 @@ def _interleaved(gate: Codes, up: Codes) -> Codes:
 
 def _write_expert(regions: Sequence[Region], expert: int, codes: Codes) -> None:
     arrays = (codes.codes, codes.scales, codes.zero_points)
-    for region, array in zip(regions, arrays, strict=False):
-        if array is not None:
-            region.write(array, expert * array.nbytes)
+    present = [array for array in arrays if array is not None]
+    for region, array in zip(regions, present, strict=True):
+        region.write(array, expert * array.nbytes)

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from moedge.devices.errors import MoedgeError
 from moedge.export.arithmetic import FLOAT
 from moedge.export.checkpoint import Checkpoint
 from moedge.export.model_config import GroupedQuery, ModelConfig
-from moedge.export.talking import GENERATION_NAME, Talking
+from moedge.export.talking import Talking
+from moedge.export.tokenizer import TOKENIZER_CONFIG_NAME
 from moedge.runtime.manifest import LAST_LOGITS, MODEL_NAME, CacheTensor
 
 GENAI_NAME = "genai_config.json"
-TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 # Its cache tensors are named by layer, one key and one value each, from layer 0 on without a gap.
 PAST = {"key": "past_key_values.%d.key", "value": "past_key_values.%d.value"}
 PRESENT = {"key": "present.%d.key", "value": "present.%d.value"}
@@ -129,8 +128,6 @@ def _search(generation: Mapping[str, Any], model: ModelConfig, context: int) -> 
 
     def stated(name: str, otherwise: float) -> Any:
         value = generation.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise MoedgeError(f"{name} of {GENERATION_NAME} is {value!r}, which is no number: correct it.")
         return otherwise if value is None else value
 
     temperature = stated("temperature", 1.0)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from moedge.devices.detect import detect
@@ -22,6 +23,7 @@ from moedge.export.fit import Space, estimate, memory_note, refuse_too_large
 from moedge.export.hub_errors import explained
 from moedge.export.hub_name import HubName
 from moedge.export.preview import Header, TensorHeader, preview
+from moedge.export.publish import partial_folder
 from moedge.export.published_formats import refuse_unreadable
 
 # All that is not weights: what a model is, how it is tokenized, how it talks.
@@ -38,6 +40,7 @@ SMALL_FILES = (
     INDEX_NAME,
 )
 _SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
+MOST_SMALL_BYTES = 256 << 20  # the index of a checkpoint with a million tensors takes less
 _AT_ONCE = 8  # headers that are asked for at the same time
 
 
@@ -53,6 +56,8 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
     api = HfApi(library_name="moedge")
     with explained(str(name)):
         revision = api.resolve_revision(name.repo, revision=name.revision, local_files_only=constants.HF_HUB_OFFLINE)
+        if not constants.HF_HUB_OFFLINE and not _is_cached(name, revision.resolved):
+            _refuse_huge(api, name, revision.resolved)
         folder = Path(snapshot_download(name.repo, revision=revision, allow_patterns=list(SMALL_FILES)))
     small = [folder / file for file in SMALL_FILES if (folder / file).is_file()]
     # No tensor at all: what family, quantization and tokenizer are is decided without a look at the weights.
@@ -61,15 +66,18 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
 
     shards = _shards(name, folder)
     missing = [shard for shard in shards if not (folder / shard).is_file()]
-    to_fetch = _bytes_to_fetch(api, name, folder, missing)
+    sizes, to_fetch = _bytes_to_fetch(api, name, folder, missing)
     download = Space(Path(constants.HF_HUB_CACHE), to_fetch, "to fetch")
     refuse_too_large(str(name), download)
-    headers = _headers(api, name, revision.resolved, missing)
+    headers = _headers(api, name, revision.resolved, sizes)
     here = [folder / shard for shard in shards if shard not in headers]
     with preview(str(name), (*small, *here), headers) as checkpoint:
+        checkpoint.rename(model.names.renamed)
         refuse_unreadable(checkpoint, Config(checkpoint.config, f"{name}/config.json"), model.names.ignored)
         size = estimate(checkpoint, model, options.scheme)
-    refuse_too_large(str(name), download, Space(target.resolve().parent, size.disk, "for the bundle"))
+    # what an interrupted export has left counts: --resume goes on with it, --force removes it
+    left = sum(path.stat().st_size for path in partial_folder(target).glob("*"))
+    refuse_too_large(str(name), download, Space(target.resolve().parent, max(size.disk - left, 0), "for the bundle"))
     if plan == "fused" or not options.scheme.quantized:  # what else ONNX Runtime unpacks is not known before it loads
         for note in memory_note(size, detect().usable_memory_bytes):
             say(note)
@@ -88,16 +96,32 @@ def _shards(name: HubName, folder: Path) -> list[str]:
     return shards
 
 
-def _bytes_to_fetch(api: HfApi, name: HubName, folder: Path, missing: list[str]) -> int:
-    """Bytes of the missing shards, without those that another commit has brought into the cache already.
+def _is_cached(name: HubName, commit: str) -> bool:
+    """Whether the small files of the commit are here already, so that nothing need be asked."""
+    try:
+        snapshot_download(name.repo, revision=commit, allow_patterns=list(SMALL_FILES), local_files_only=True)
+    except LocalEntryNotFoundError:
+        return False
+    return True
+
+
+def _refuse_huge(api: HfApi, name: HubName, commit: str) -> None:
+    """Raise MoedgeError if a file that should be small would fill a disk."""
+    for entry in api.list_repo_tree(name.repo, revision=commit):
+        if isinstance(entry, RepoFile) and entry.path in SMALL_FILES and entry.size > MOST_SMALL_BYTES:
+            raise MoedgeError(f"{entry.path} of {name} has {entry.size} bytes: do not use this checkpoint.")
+
+
+def _bytes_to_fetch(api: HfApi, name: HubName, folder: Path, missing: list[str]) -> tuple[dict[str, int], int]:
+    """Bytes of each missing shard, and of those in all that no other commit has brought into the cache already.
 
     The cache of a repository has one folder a commit, `snapshots/<commit>`, of links to `blobs/<hash of a file>`.
     """
     if not missing:
-        return 0
+        return {}, 0
     with explained(str(name)):
         listed = {entry.path: entry for entry in api.list_repo_tree(name.repo, revision=folder.name)}
-    total = 0
+    sizes, total = {}, 0
     for shard in missing:
         file = listed.get(shard)
         if not isinstance(file, RepoFile):
@@ -105,16 +129,25 @@ def _bytes_to_fetch(api: HfApi, name: HubName, folder: Path, missing: list[str])
                 f"{name} has no {shard}: moedge reads safetensors only, look for a repository that has the model so."
             )
         blob = folder.parents[1] / "blobs" / (file.lfs.sha256 if file.lfs else file.blob_id)
+        sizes[shard] = file.size
         total += 0 if blob.is_file() else file.size
-    return total
+    return sizes, total
 
 
-def _headers(api: HfApi, name: HubName, commit: str, shards: list[str]) -> dict[str, Header]:
-    """The headers of shards that are on the hub: the first bytes of each, asked for by range."""
+def _headers(api: HfApi, name: HubName, commit: str, sizes: dict[str, int]) -> dict[str, Header]:
+    """The headers of shards of these sizes that are on the hub: the first bytes of each, asked for by range."""
 
     def header(shard: str) -> Header:
         tensors = api.parse_safetensors_file_metadata(name.repo, shard, revision=commit).tensors
+        for tensor in tensors.values():
+            bounds = tensor.data_offsets
+            if not _are_lengths(tensor.shape) or not _are_lengths(bounds, sizes[shard]) or len(bounds) != 2:
+                raise MoedgeError(f"{shard} of {name} has a broken header: do not use this checkpoint.")
         return {key: TensorHeader(t.dtype, tuple(t.shape), t.data_offsets) for key, t in tensors.items()}
 
     with explained(str(name)), ThreadPoolExecutor(_AT_ONCE) as pool:
-        return dict(zip(shards, pool.map(header, shards), strict=True))
+        return dict(zip(sizes, pool.map(header, sizes), strict=True))
+
+
+def _are_lengths(values: object, most: int = 2**53) -> bool:
+    return isinstance(values, list | tuple) and all(type(value) is int and 0 <= value <= most for value in values)

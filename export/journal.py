@@ -86,8 +86,10 @@ class Journal:
         self._append(mark)
         self.marks.append(mark)
 
-    def close(self) -> None:
-        """Let go of the file."""
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
 
     def _append(self, entry: Recipe | Mark) -> None:

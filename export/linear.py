@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.builder import Builder
+from moedge.export.lowering import Lowering
 from moedge.export.matrices import Matrix, row_chunks
 from moedge.export.weights_file import Region
 from moedge.quant.blocks import F32, Codes
@@ -48,6 +49,15 @@ def scheme_for(matrices: Sequence[Matrix], wanted: Scheme, what: str, notes: lis
         sizes = " and ".join(str(k) for k in sorted({m.shape[1] for m in matrices}))
         notes.append(f"{what}: block {fitted.block} instead of {wanted.block}, for input dimensions of {sizes}")
     return fitted
+
+
+def note_other_scheme(low: Lowering, scheme: Scheme) -> None:
+    """A layer's routed experts get a scheme; the manifest and the kernel probe know that of the last layer."""
+    if low.expert_scheme not in (None, scheme):
+        low.notes.append(
+            f"routed experts: layers differ in scheme, the kernel is proved at load for the last one's, {scheme.name}"
+        )
+    low.expert_scheme = scheme
 
 
 def read_whole(matrix: Matrix) -> F32:

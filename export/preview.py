@@ -1,6 +1,6 @@
 """A checkpoint without its weights: small files and headers as a `Checkpoint` that cannot be told from the real one.
 
-Whatever refuses a checkpoint by its config, names, shapes and number formats refuses it so before a weight is fetched.
+Whatever refuses a checkpoint by its config, tokenizer and number formats refuses it so before a weight is fetched.
 A shard is a header followed by a hole in the file, which takes no room on the disk.
 """
 

@@ -16,8 +16,8 @@ from moedge.export.journal import JOURNAL_NAME, UnfinishedError, kept
 
 
 @contextmanager
-def publish(target: Path) -> Iterator[Path]:
-    """A hidden sibling folder to fill; on success it becomes `target` in one step.
+def publish(target: Path, replace: bool = True) -> Iterator[Path]:
+    """A hidden sibling folder to fill; on success it becomes `target` in one step, which only `replace` may replace.
 
     It comes with what an earlier process left in it, for the caller to use or to remove. On failure it disappears,
     unless it can be resumed: for `UnfinishedError`, and once a stage is finished for anything but a MoedgeError.
@@ -26,18 +26,16 @@ def publish(target: Path) -> Iterator[Path]:
     target = target.resolve()  # what a link stands for is replaced, not the link
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = partial_folder(target)
-    folder.mkdir(exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise MoedgeError(f"another export is writing {target}: wait for it, or choose another name.") from None
+    lock = _locked(folder)
+    if lock is None:
+        raise MoedgeError(f"another export is writing {target}: wait for it, or choose another name.")
     keep = False
     try:
         yield folder
         for path in folder.iterdir():
             _sync(path)
+        if target.exists() and not replace:
+            raise UnfinishedError(f"{target} has appeared meanwhile: move it away, then run it again with --resume.")
         (folder / JOURNAL_NAME).unlink(missing_ok=True)  # from here on there is nothing to resume
         _sync(folder)
         if target.exists():
@@ -57,6 +55,20 @@ def publish(target: Path) -> Iterator[Path]:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """A descriptor that holds the folder's lock; None if another process does, or has just published the folder."""
+    folder.mkdir(exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(lock).st_ino == folder.stat().st_ino:
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(lock)
+    return None
 
 
 def partial_folder(target: Path) -> Path:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from moedge.export.arithmetic import FLOAT, gated, normalise
 from moedge.export.builder import Builder
 from moedge.export.grouped import plain_grouped_query
-from moedge.export.linear import StoredCodes, dequantized, scheme_for, store_float, store_quantized
+from moedge.export.linear import StoredCodes, dequantized, note_other_scheme, scheme_for, store_float, store_quantized
 from moedge.export.lowering import CachePort, ExpertWeights, Norm, Positions, Routing
 from moedge.export.matrices import Matrix
 from moedge.export.model_config import Experts, Gate, GroupedQuery, ModelConfig
@@ -106,7 +106,7 @@ class StandardLowering:
         routed = self._routed(indices, config.num_experts)
         total = b.op("Expand", b.constant(np.array([0], np.float32)), b.op("Shape", x))
         scheme = scheme_for((*weights.gate, *weights.up, *weights.down), self._scheme, EXPERTS, self.notes)
-        self.expert_scheme = scheme
+        note_other_scheme(self, scheme)
         for expert in range(config.num_experts):
             with b.scope(f"experts.{expert}"):
                 taken = self._expert(x, total, indices, parts, expert, weights, scheme, config.gate)

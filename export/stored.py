@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint import FLOATS, Checkpoint
 from moedge.export.config import Config
-from moedge.export.matrices import Matrix, Rounded, picked
+from moedge.export.matrices import Matrix, Rounded
 from moedge.export.published_formats import read_published
 from moedge.export.stored_codes import awq_matrix, gptq_matrix, int8_matrix, mxfp4_plane, packed_matrix
 from moedge.export.stored_floats import fp8_matrix
 from moedge.quant.blocks import F32
-
-__all__ = ["is_stored", "picked", "plane", "stored"]
 
 
 def stored(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:

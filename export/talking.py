@@ -1,20 +1,24 @@
 """What a bundle needs to talk: tokenizer, chat template, generation defaults, taken from the checkpoint and checked."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 from tokenizers import Tokenizer
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.chat_formats import detect
 from moedge.export.checkpoint import Checkpoint
-from moedge.export.tokenizer import TOKENIZER_NAME, named_token, read_tokenizer
+from moedge.export.tokenizer import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, named_token, read_tokenizer
 from moedge.runtime.manifest import ChatFormat
 
 TEMPLATE_NAME = "chat_template.jinja"
+_GENERATION = re.compile(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}")  # a tag for training that the runtime knows too
 GENERATION_NAME = "generation_config.json"
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,10 @@ def read_talking(checkpoint: Checkpoint) -> Talking:
     text = read_tokenizer(checkpoint.folder)
     tokenizer = Tokenizer.from_str(text)
     generation = _optional_json(checkpoint, GENERATION_NAME)
+    for name in SAMPLING:
+        value = generation.get(name)
+        if value is not None and not (type(value) in (int, float) and abs(value) < 1e9):
+            raise MoedgeError(f"{name} of {GENERATION_NAME} is {value!r}, which is no number to sample by: correct it.")
     eos = _role(checkpoint, generation, tokenizer, "eos_token")
     eos_ids = tuple(eos) if isinstance(eos, list) else (eos,)
     if not eos_ids or not all(type(i) is int for i in eos_ids):
@@ -78,9 +86,31 @@ def _optional_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
 def _template(checkpoint: Checkpoint) -> str | None:
     """The template file, or the `chat_template` key of tokenizer_config.json where older checkpoints keep it."""
     path = checkpoint.folder / TEMPLATE_NAME
+    template: Any = None
     if path.exists():
-        return path.read_text(encoding="utf-8")
-    template = _optional_json(checkpoint, "tokenizer_config.json").get("chat_template")
-    if isinstance(template, list):  # several, by name
-        template = next((t.get("template") for t in template if t.get("name") == "default"), None)
-    return template if isinstance(template, str) else None
+        try:
+            template = path.read_text(encoding="utf-8")
+        except ValueError as error:
+            raise MoedgeError(f"{path} is not text in UTF-8 ({error}): download it again.") from None
+    else:
+        path = checkpoint.folder / TOKENIZER_CONFIG_NAME
+        template = _optional_json(checkpoint, TOKENIZER_CONFIG_NAME).get("chat_template")
+        if isinstance(template, list):  # several, by name
+            named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
+            if "default" not in named:
+                raise MoedgeError(
+                    f"{path} has no chat template called default: write the one to use into {TEMPLATE_NAME} beside it."
+                )
+            template = named["default"]
+    if not isinstance(template, str):
+        return None
+    _refuse_broken(template, path)
+    return template
+
+
+def _refuse_broken(template: str, path: Path) -> None:
+    """Found here it costs nothing; found when the bundle is loaded, the export."""
+    try:
+        jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(_GENERATION.sub("", template))
+    except jinja2.TemplateError as error:
+        raise MoedgeError(f"the chat template of {path} is not valid Jinja ({error}): correct it.") from None

@@ -15,7 +15,7 @@ from moedge.devices.errors import MoedgeError
 TOKENIZER_NAME = "tokenizer.json"
 TIKTOKEN_NAME = "tiktoken.model"
 SENTENCEPIECE_NAME = "tokenizer.model"
-CONFIG_NAME = "tokenizer_config.json"
+TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 _ADDED_NAME = "added_tokens.json"
 _SPECIAL_NAME = "special_tokens_map.json"
 
@@ -26,7 +26,7 @@ def read_tokenizer(folder: Path) -> str:
     Tokens that only tokenizer_config.json or added_tokens.json names are added. MoedgeError if there is no tokenizer,
     if it is broken or cannot be converted exactly, and if these files contradict each other.
     """
-    config = _read_object(folder / CONFIG_NAME)
+    config = _read_object(folder / TOKENIZER_CONFIG_NAME)
     named = _named_tokens(folder, config)
     if (folder / TOKENIZER_NAME).exists():
         return _own(folder / TOKENIZER_NAME, named)
@@ -47,7 +47,7 @@ def read_tokenizer(folder: Path) -> str:
 
 def named_token(folder: Path, name: str) -> str | None:
     """The spelling of a token by its role (`eos_token`), from tokenizer_config.json or special_tokens_map.json."""
-    for file in (CONFIG_NAME, _SPECIAL_NAME):
+    for file in (TOKENIZER_CONFIG_NAME, _SPECIAL_NAME):
         spelled = _content(_read_object(folder / file).get(name))
         if spelled is not None:
             return spelled
@@ -91,7 +91,7 @@ def _sentencepiece(folder: Path, config: Mapping[str, Any], named: Mapping[int, 
         token_id = tokenizer.token_to_id(spelled)
         if token_id is None:
             raise MoedgeError(
-                f"{CONFIG_NAME} adds the {role} {spelled!r}, which {SENTENCEPIECE_NAME} lacks: correct it."
+                f"{TOKENIZER_CONFIG_NAME} adds the {role} {spelled!r}, which {SENTENCEPIECE_NAME} lacks: correct it."
             )
         around.append((spelled, token_id))
         single = [spelled, *single] if role == "bos_token" else [*single, spelled]
@@ -110,10 +110,12 @@ def _named_tokens(folder: Path, config: Mapping[str, Any]) -> dict[int, AddedTok
         found[token_id] = AddedToken(content, special=content in special, normalized=False)
     decoder = config.get("added_tokens_decoder") or {}
     if not isinstance(decoder, dict):
-        raise MoedgeError(f"added_tokens_decoder of {folder / CONFIG_NAME} is no object: correct it.")
+        raise MoedgeError(f"added_tokens_decoder of {folder / TOKENIZER_CONFIG_NAME} is no object: correct it.")
     for key, entry in decoder.items():
-        if not key.isdecimal() or not isinstance(entry, dict) or _content(entry) is None:
-            raise MoedgeError(f"added_tokens_decoder of {folder / CONFIG_NAME} has a broken entry {key}: correct it.")
+        if not key.isdecimal() or len(key) > 9 or not isinstance(entry, dict) or _content(entry) is None:
+            raise MoedgeError(
+                f"added_tokens_decoder of {folder / TOKENIZER_CONFIG_NAME} has a broken entry {key[:20]}: correct it."
+            )
         flags = {
             flag: bool(entry.get(flag, False)) for flag in ("lstrip", "rstrip", "single_word", "normalized", "special")
         }
@@ -139,15 +141,21 @@ def _check_ids(tokenizer: Tokenizer, named: Mapping[int, AddedToken], folder: Pa
         found = tokenizer.token_to_id(token.content)
         if found != token_id:
             raise MoedgeError(
-                f"{folder / CONFIG_NAME} or {_ADDED_NAME} gives {token.content!r} the id {token_id}, the tokenizer "
-                f"gives it {found}: they do not belong together."
+                f"{folder / TOKENIZER_CONFIG_NAME} or {_ADDED_NAME} gives {token.content!r} the id {token_id}, the "
+                f"tokenizer gives it {found}: they do not belong together."
             )
 
 
 def _content(value: Any) -> str | None:
     """A token's spelling: plain, or the `content` of an object."""
     spelled = value.get("content") if isinstance(value, dict) else value
-    return spelled if isinstance(spelled, str) and spelled else None
+    if not isinstance(spelled, str) or not spelled:
+        return None
+    try:
+        spelled.encode()
+    except UnicodeEncodeError:
+        raise MoedgeError(f"the token {spelled!r} is half of a surrogate pair: download the tokenizer again.") from None
+    return spelled
 
 
 def _read_object(path: Path) -> dict[str, Any]:

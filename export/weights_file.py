@@ -23,7 +23,7 @@ from moedge.export.trail import Trail
 from moedge.runtime.manifest import WEIGHTS_NAME, TensorGroup
 
 ALIGNMENT = 64 * 1024
-_MOST_PENDING = 4  # writes, each of a few MB
+_MOST_PENDING = 4  # writes, each of at most some tens of MB
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,8 @@ class WeightsFile:
     def _settle_all(self) -> None:
         while self._pending:
             self._settle()
-        self._open.clear()
+        if self._open:
+            raise AssertionError(f"a tensor of {self._open[0].end - self._open[0].begin} bytes was not written whole")
         os.ftruncate(self._descriptor, max(self._end, self.kept_bytes))
 
     def finish_stage(self, name: str, tensors: Sequence[str]) -> None:
@@ -150,11 +151,21 @@ class WeightsFile:
 
     def close(self) -> None:
         """Make the bytes durable and learn their sha256."""
-        self._settle_all()
+        try:
+            self._settle_all()
+            self._trail.advance(self._end)
+            os.fsync(self._descriptor)
+            self.sha256 = self._trail.end()
+        except BaseException:
+            self._give_up()
+            raise
         self._writer.shutdown()
-        self._trail.advance(self._end)
-        os.fsync(self._descriptor)
-        self.sha256 = self._trail.end()
+        os.close(self._descriptor)
+
+    def _give_up(self) -> None:
+        self._writer.shutdown(cancel_futures=True)
+        with contextlib.suppress(Exception):  # what was finished is journalled; the first failure is the one to tell
+            self._trail.end()
         os.close(self._descriptor)
 
     def __enter__(self) -> "WeightsFile":
@@ -163,11 +174,8 @@ class WeightsFile:
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         if kind is None:
             self.close()
-            return
-        self._writer.shutdown(cancel_futures=True)
-        with contextlib.suppress(Exception):  # what was finished is journalled; the first failure is the one to tell
-            self._trail.end()
-        os.close(self._descriptor)
+        else:
+            self._give_up()
 
 
 def _write(descriptor: int, data: NDArray[Any], offset: int) -> None:

@@ -20,6 +20,8 @@ EXTRA_OF = {
     "onnx": "export",
     "onnx_ir": "export",
     "safetensors": "export",
+    "sentencepiece": "export",
+    "google": "export",
     "torch": "quant",
     "optimum": "optimum",
 }

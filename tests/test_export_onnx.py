@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import pytest
+import tiny_families
 import tiny_models as tiny
 from onnx.reference import ReferenceEvaluator
 
@@ -39,18 +40,33 @@ def test_every_graph_passes_the_checker(model, plan, scheme, tmp_path):
         onnx.checker.check_model(str(path), full_check=True)
 
 
-@pytest.mark.parametrize("scheme", ["fp32", "int4-block32-zp"])
-@pytest.mark.parametrize("model", ["deepseek", "qwen3-tied"])
+@pytest.mark.parametrize(("plan", "scheme"), [("fused", "int4"), ("if", "fp32")])
+@pytest.mark.parametrize("family", tiny_families.MAKERS)
+def test_every_family_passes_the_checker(family, plan, scheme, tmp_path):
+    bundle = export(tiny_families.quantizable(family), scheme, plan, tmp_path)
+    onnx.checker.check_model(str(bundle / "model.onnx"), full_check=True)
+
+
+EVALUATED = [
+    ("deepseek", "int4-block32-zp"),
+    ("qwen3-tied", "int4-block32-zp"),
+    *((model, "fp32") for model in ("deepseek", "qwen3-tied", *tiny_families.MAKERS)),
+]
+
+
+@pytest.mark.parametrize(("model", "scheme"), EVALUATED)
 def test_the_reference_evaluator_continues_a_text(model, scheme, tmp_path):
-    bundle = export(MODELS[model], scheme, "if", tmp_path)
+    config = MODELS[model] if model in MODELS else tiny_families.MAKERS[model]()
+    bundle = export(config, scheme, "if", tmp_path)
     evaluator = ReferenceEvaluator(onnx.load(bundle / "model.onnx"))
     cache = read_manifest(bundle).cache
-    rows = {tensor.past: np.zeros((1, 0, *tensor.shape), np.float32) for tensor in cache}
+    rows = {tensor.past: np.zeros((1, tensor.window, *tensor.shape), np.float32) for tensor in cache}
     ids, found = [5, 77, 140, 9, 33], []
     for start, stop in ((0, 3), (3, 4), (4, 5)):
         feeds = {"input_ids": np.array([ids[start:stop]]), "attention_mask": np.ones((1, stop), np.int64)}
         [logits, *new] = evaluator.run(["logits", *(t.present for t in cache)], feeds | rows)
         rows = {t.past: np.concatenate([rows[t.past], part], 1) for t, part in zip(cache, new, strict=True)}
+        rows |= {t.past: rows[t.past][:, -t.window :] for t in cache if t.window}
         found.append(logits[0, -1])
     ours = Engine.load(bundle).score(ids)[[2, 3, 4]]
     assert np.abs(np.array(found) - ours).max() < 1e-4 * np.abs(ours).max()

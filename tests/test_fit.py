@@ -1,6 +1,7 @@
 """Sizes estimated from headers alone against the bundles that come of them."""
 
 import pytest
+import quantized_checkpoints
 import tiny_models as tiny
 
 from moedge.export.bundle import ExportOptions, export_bundle, understand
@@ -17,7 +18,7 @@ def checkpoint(tmp_path_factory, request):
     config = tiny.qwen3_moe(hidden_size=128, moe_intermediate_size=64, tie_word_embeddings=request.param == "tied")
     tiny.save_checkpoint(config, folder, 0)
     if request.param == "packed":
-        tiny.pack_experts(folder)
+        quantized_checkpoints.pack_experts(folder)
     return folder
 
 

@@ -114,14 +114,14 @@ def reference_logits(model: PreTrainedModel, ids: np.ndarray) -> np.ndarray:
         return model(torch.from_numpy(ids)[None]).logits[0].float().numpy()
 
 
-def reference_greedy(model: PreTrainedModel, ids: np.ndarray, count: int, banned: int) -> list[int]:
-    """transformers' greedy continuation that never takes the `banned` token, here the end of text."""
-    out = [int(i) for i in ids]
-    for _ in range(count):
-        logits = reference_logits(model, np.array(out))[-1]
-        logits[banned] = -np.inf
-        out.append(int(logits.argmax()))
-    return out[len(ids) :]
+def reference_greedy(model: PreTrainedModel, ids: np.ndarray, tokens: list[int], banned: int) -> list[int]:
+    """What transformers takes after the prompt and each of `tokens`, never the `banned` one, here the end of text.
+
+    Equal to `tokens` if and only if they are its greedy continuation; one run instead of one a token.
+    """
+    logits = reference_logits(model, np.array([*ids, *tokens[:-1]]))[len(ids) - 1 :]
+    logits[:, banned] = -np.inf
+    return logits.argmax(-1).tolist()
 
 
 def with_exact_kernels(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:

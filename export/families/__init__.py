@@ -14,6 +14,8 @@ from moedge.devices.errors import MoedgeError
 from moedge.export.config import Config
 from moedge.export.model_config import GroupedQuery, ModelConfig
 
+MOST_LAYERS = 4096
+
 
 @dataclass(frozen=True)
 class Family:
@@ -44,6 +46,9 @@ def read_model_config(config: Config) -> ModelConfig:
         near = difflib.get_close_matches(model_type, known, 3, 0.5)
         hint = f"the nearest it knows are {', '.join(near)}" if near else "`moedge families` lists those it knows"
         raise MoedgeError(f"moedge does not know the model type {model_type!r}: {hint}.")
+    for place in (config, config.section("text_config")):  # before anything is made for each layer
+        if place.has("num_hidden_layers"):
+            place.integer("num_hidden_layers", most=MOST_LAYERS)
     model: ModelConfig = import_module(known[model_type]).read(config)
     if wrong := next(_contradictions(model), None):
         raise MoedgeError(f"the config of this {model_type} asks for {wrong}: correct it.")
@@ -59,3 +64,9 @@ def _contradictions(model: ModelConfig) -> Iterator[str]:
         yield f"{router.topk_group} of {router.n_group} groups of {experts.num_experts} experts"
     elif experts.num_experts_per_tok > (reachable := experts.num_experts // router.n_group * router.topk_group):
         yield f"{experts.num_experts_per_tok} experts a token out of {reachable}"
+    if model.norm_eps < 0 or router.norm_eps < 0 or router.norm_min < 0:
+        yield "a norm with an epsilon below 0"
+    if model.multipliers.logits_divisor == 0:
+        yield "logits divided by 0"
+    if experts.gate.limit is not None and experts.gate.limit <= 0:
+        yield f"a gate that is held within {experts.gate.limit}"
