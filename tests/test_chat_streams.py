@@ -177,7 +177,19 @@ def test_the_end_of_a_turn_may_be_delivered(chat_format):
         check(end, ("", "", []), chat_format)
 
 
-REPEATED = (" ", "\n", '"', "'", "{", '{"', "<arg_key>a</arg_key><arg_value>", "<function=f>\n", "f(from=", "to=")
+REPEATED = (
+    " ",
+    "\n",
+    '"',
+    '"\\',
+    "'",
+    "{",
+    '{"',
+    "<arg_key>a</arg_key><arg_value>",
+    "<function=f>\n",
+    "f(from=",
+    "to=",
+)
 
 
 @pytest.mark.parametrize("chat_format", sorted(GRAMMARS))
