@@ -18,7 +18,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat_arguments import wants_objects, with_objects
+from moedge.runtime.chat_arguments import CallForm, call_form, with_calls
 from moedge.runtime.user_text import UserText
 
 MAX_CHARACTERS = 1 << 20  # of one rendered prompt
@@ -72,7 +72,7 @@ class ChatTemplate:
         """
         user_text = UserText(self._special_tokens)
         calls = any(message.get("tool_calls") for message in messages)
-        written = with_objects(messages) if calls and self._wants_objects else list(messages)
+        written = with_calls(messages, self._call_form) if calls else list(messages)
         marked = self._rendered(user_text.mark(written), user_text.mark(tools or None), add_generation_prompt)
         pieces = user_text.pieces(marked)
         if sum(len(text) for text, _ in pieces) > MAX_CHARACTERS:
@@ -80,8 +80,8 @@ class ChatTemplate:
         return pieces
 
     @cached_property
-    def _wants_objects(self) -> bool:
-        return wants_objects(lambda messages: self._rendered(messages, None, True))
+    def _call_form(self) -> CallForm:
+        return call_form(lambda messages: self._rendered(messages, None, True))
 
     def _rendered(self, messages: Any, tools: Any, add_generation_prompt: bool) -> str:
         parts: list[str] = []
