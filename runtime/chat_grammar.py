@@ -28,6 +28,7 @@ class At(Enum):
     SECTION = auto()  # between the calls of a section: blanks are layout
     HEADER = auto()  # before the arguments of a call, or before a message
     BODY = auto()  # a call or several, name and arguments in one
+    BARE = auto()  # a body that lacks the tags around it, so that it ends at other markers
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from moedge.runtime.chat_delta import CallArguments, CallStart, Content, Delta, 
 from moedge.runtime.chat_grammar import At, Grammar, WrittenCall
 
 _BLANK_SO_FAR = {At.START: At.CONTENT, At.AFTER: At.CONTENT, At.THOUGHT: At.THINKING}
-_WHOLE = (At.SECTION, At.HEADER, At.BODY, At.OPEN)
+_BODIES = (At.BODY, At.BARE)
+_WHOLE = (At.SECTION, At.HEADER, At.OPEN, *_BODIES)
 # Where text that turned out to be no call belongs; calls that follow each other inherit it.
 _AROUND = {
     At.START: At.CONTENT,
@@ -51,7 +52,7 @@ class GrammarParser:
         """See `ChatParser.finish`. A call whose header never ended becomes content."""
         last, self._last = self._last, ""
         deltas = [] if last in self._grammar.ends else self._read(last)
-        while self._at is At.BODY:
+        while self._at in _BODIES:
             text, self._held = self._held, ""
             deltas += self._read_body(text, "") + self._read("")
         return deltas + self._close()
@@ -120,7 +121,7 @@ class GrammarParser:
     def _cross(self, before: str, marker: str) -> list[Delta]:
         """Read the text before a marker and step over it."""
         target = self._grammar.steps[self._at][marker]
-        if self._at is At.BODY:
+        if self._at in _BODIES:
             return self._read_body(before, marker)
         if self._at is At.HEADER and target in (At.ARGUMENTS, At.SECTION):
             deltas, target = self._read_header(before, target)
@@ -132,14 +133,14 @@ class GrammarParser:
         return deltas
 
     def _enter(self, target: At, marker: str) -> None:
-        if target in (At.OPEN, At.BODY):
+        if target is At.OPEN or target in _BODIES:
             self._around = _AROUND.get(self._at, self._around)
             self._opener = marker
         self._at = target
 
     def _read_body(self, text: str, marker: str) -> list[Delta]:
         """Leave a body at a marker, or at the answer's end: its calls, or its text as it was written."""
-        target = self._grammar.steps[At.BODY].get(marker, At.AFTER)
+        target = self._grammar.steps[self._at].get(marker, At.AFTER)
         closer = marker if target is At.AFTER else ""
         read = self._grammar.body(text)
         if read is not None:
