@@ -7,6 +7,7 @@ chat_machine.py. Nothing here reads a stream.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any
 
 THINK, END_THINK = "<think>", "</think>"
 
@@ -33,10 +34,13 @@ class At(Enum):
 
 @dataclass(frozen=True)
 class WrittenCall:
-    """A call as it was read: `arguments` is JSON text, "" if none were written; no id where the format has none."""
+    """A call as it was read: `arguments` is JSON text, "" if none were written; no id where the format has none.
+
+    Where a format does not tell texts from other values, `arguments` are the texts that were written, by name.
+    """
 
     name: str
-    arguments: str = ""
+    arguments: str | Mapping[str, str] = ""
     id: str | None = None
 
 
@@ -64,6 +68,7 @@ class Grammar:
     first: Mapping[str, At] = field(default_factory=dict)
     header: Callable[[str], WrittenCall | At | None] = _no_header  # a call, a message's state, or neither
     body: Callable[[str], Body | None] = _no_body  # None: it is no call
+    words: Mapping[str, Any] = field(default_factory=dict)  # values beside JSON's, of arguments written as texts
     fence: str = ""  # what may stand between arguments and the marker that ends them
     joint: str = ""  # what parts two messages of one kind in one answer
 

@@ -6,9 +6,12 @@ delivered where it stood, as content or thinking, with the markers around it.
 
 import secrets
 import string
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from moedge.runtime.chat_delta import CallArguments, CallStart, Content, Delta, Reasoning, find_first, split_safe
 from moedge.runtime.chat_grammar import At, Grammar, WrittenCall
+from moedge.runtime.chat_tagged import argument_types, as_json
 
 _BLANK_SO_FAR = {At.START: At.CONTENT, At.AFTER: At.CONTENT, At.THOUGHT: At.THINKING}
 _BODIES = (At.BODY, At.BARE)
@@ -27,8 +30,9 @@ _AROUND = {
 class GrammarParser:
     """See `ChatParser`. A prompt that ends in an opened thought (`prompt_end`) makes the answer begin in thinking."""
 
-    def __init__(self, grammar: Grammar, prompt_end: str = "") -> None:
+    def __init__(self, grammar: Grammar, prompt_end: str = "", tools: Sequence[Mapping[str, Any]] = ()) -> None:
         self._grammar = grammar
+        self._types = argument_types(tools)
         self._markers = {at: tuple(steps) for at, steps in grammar.steps.items()}
         # with a letter that never comes, so that a whole one is held back too until it is known to be the last text
         self._ends = tuple(f"{end}\0" for end in grammar.ends)
@@ -176,7 +180,10 @@ class GrammarParser:
         index, self._calls = self._calls, self._calls + 1
         self._around = At.CONTENT  # a call ends open thinking
         start = CallStart(index, call.id or _new_id(), call.name)
-        return [start, CallArguments(index, call.arguments)] if call.arguments else [start]
+        arguments = call.arguments
+        if not isinstance(arguments, str):
+            arguments = as_json(arguments, self._types.get(call.name, {}), self._grammar.words)
+        return [start, CallArguments(index, arguments)] if arguments else [start]
 
 
 def _without_layout(text: str) -> str:

@@ -9,6 +9,7 @@
     </tool_call>
 
 The models forget the outer tags at times, so `<function=` begins a call too, which then ends at `</function>`.
+Their template shows them earlier booleans as Python spells them, and so they write them.
 """
 
 import re
@@ -51,4 +52,5 @@ QWEN3_CODER = Grammar(
     kept=frozenset({FUNCTION}),
     first={"<": At.BODY},
     body=_body,
+    words={"True": True, "False": False, "None": None},
 )
