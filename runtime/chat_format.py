@@ -12,6 +12,7 @@ from moedge.devices.errors import MoedgeError
 from moedge.runtime.chat_deepseek_v3 import DEEPSEEK_V3
 from moedge.runtime.chat_deepseek_v3_1 import DEEPSEEK_V3_1
 from moedge.runtime.chat_delta import CallArguments, CallStart, Content, Delta, Reasoning
+from moedge.runtime.chat_ernie import ERNIE
 from moedge.runtime.chat_glm import GLM
 from moedge.runtime.chat_gpt_oss import GPT_OSS
 from moedge.runtime.chat_grammar import At, Grammar
@@ -51,6 +52,7 @@ class ChatParser(Protocol):
 GRAMMARS: dict[str, Grammar] = {
     "deepseek_v3": DEEPSEEK_V3,
     "deepseek_v3_1": DEEPSEEK_V3_1,
+    "ernie": ERNIE,
     "glm": GLM,
     "gpt_oss": GPT_OSS,
     "granite": GRANITE,

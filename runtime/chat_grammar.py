@@ -10,6 +10,7 @@ from enum import Enum, auto
 from typing import Any
 
 THINK, END_THINK = "<think>", "</think>"
+RESPONSE, END_RESPONSE = "<response>", "</response>"
 
 
 class At(Enum):
@@ -18,6 +19,7 @@ class At(Enum):
     # nothing but blanks so far; the first other text that begins no marker decides
     START = auto()  # of the answer: text goes on as content, blanks before it too
     THOUGHT = auto()  # of thinking, whose leading newlines are layout
+    REPLY = auto()  # of content between tags of its own, whose leading newlines are layout
     AFTER = auto()  # behind thinking or a call: leading newlines are layout
     OPEN = auto()  # behind the marker of a call: its first character tells which form follows
     # delivered while it comes
@@ -89,4 +91,17 @@ def thinking_steps(calls: Mapping[str, At], think: str = THINK, end: str = END_T
         At.THINKING: {f"\n{end}": At.AFTER, end: At.AFTER, **calls},
         At.CONTENT: dict(calls),
         At.AFTER: dict(calls),
+    }
+
+
+def response_steps(calls: Mapping[str, At]) -> dict[At, Mapping[str, At]]:
+    """Those of `thinking_steps`, and content that may stand between tags of its own, newlines beside them layout."""
+    thinking = thinking_steps(calls)
+    response = {f"\n{END_RESPONSE}": At.AFTER, END_RESPONSE: At.AFTER, **calls}
+    return {
+        **thinking,
+        At.START: {**thinking[At.START], RESPONSE: At.REPLY},
+        At.AFTER: {**thinking[At.AFTER], RESPONSE: At.REPLY},
+        At.REPLY: response,
+        At.RESPONSE: response,
     }

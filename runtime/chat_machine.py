@@ -13,7 +13,7 @@ from moedge.runtime.chat_delta import CallArguments, CallStart, Content, Delta, 
 from moedge.runtime.chat_grammar import At, Grammar, WrittenCall
 from moedge.runtime.chat_tagged import argument_types, as_json
 
-_BLANK_SO_FAR = {At.START: At.CONTENT, At.AFTER: At.CONTENT, At.THOUGHT: At.THINKING}
+_BLANK_SO_FAR = {At.START: At.CONTENT, At.AFTER: At.CONTENT, At.THOUGHT: At.THINKING, At.REPLY: At.RESPONSE}
 _BODIES = (At.BODY, At.BARE)
 _WHOLE = (At.SECTION, At.HEADER, At.OPEN, *_BODIES)
 # Where text that turned out to be no call belongs; calls that follow each other inherit it.
@@ -21,6 +21,7 @@ _AROUND = {
     At.START: At.CONTENT,
     At.AFTER: At.CONTENT,
     At.CONTENT: At.CONTENT,
+    At.REPLY: At.RESPONSE,
     At.RESPONSE: At.RESPONSE,
     At.THOUGHT: At.THINKING,
     At.THINKING: At.THINKING,

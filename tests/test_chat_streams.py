@@ -53,6 +53,9 @@ CALLS = {
         "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "fü", "<｜tool▁sep｜>", '{"ü": ', "1}",
         "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>",
     ),
+    "ernie": (
+        "\n</think>\n\n", "<response>", "\n", "ü", "\n</response>", "\n", "<tool_call>", *_JSON_CALL, "</tool_call>",
+    ),
     "glm": (
         "<tool_call>", "fü", "\n", "<arg_key>", "ü", "</arg_key>", "<arg_value>", "ü", "</arg_value>", "</tool_call>",
     ),
