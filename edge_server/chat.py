@@ -22,7 +22,7 @@ def create_chat_completion(service: Service) -> Response:
     chat = read_chat(read_json(request), engine.defaults, service.limits())
     service.check_model(chat.model)
     token_ids = engine.encode_chat(chat.messages, chat.tools or None)
-    parser = engine.chat_parser(token_ids)
+    parser = engine.chat_parser(token_ids, chat.tools)
     ticket = service.submit(token_ids, chat.params, "messages")
     kind = "chat.completion.chunk" if chat.stream else "chat.completion"
     reply = Reply(kind, engine.manifest.name, replies.new_id("chatcmpl"))

@@ -9,6 +9,7 @@ from flask import Response
 from werkzeug.exceptions import HTTPException
 
 from moedge.devices.errors import MoedgeError
+from moedge.runtime.chat_template import ToolsNotShown
 from moedge.runtime.generation import BrokenLogits
 from moedge.runtime.scheduler import NotAccepting, QueueFull
 
@@ -63,6 +64,8 @@ def api_error(error: Exception) -> ApiError:
         case BrokenLogits():
             log.error("a request failed: %s", error)
             return ApiError(500, _sentence(error), "server_error", code="internal_error")
+        case ToolsNotShown():
+            return ApiError(400, _sentence(error), param="tools", code="unsupported_parameter")
         case MoedgeError():
             return ApiError(400, _sentence(error))
         case HTTPException():

@@ -35,6 +35,7 @@ _SIGNS = (
     _Sign("qwen3_coder", template=("<function=", "<parameter=")),
     _Sign("granite", template=("<|start_of_role|>", "<tool_call>")),
     _Sign("granite", template=("<|tool_call|>",), vocabulary=("<|start_of_role|>",)),
+    _Sign("ernie", template=("<response>", "<tool_call>")),
     _Sign("hermes", template=("<tool_call>",)),
     # templates that show tools to the model, and leave the form of calls to its training
     _Sign("kimi_k2", template=("tool_declare",), vocabulary=("<|tool_calls_section_begin|>",)),

@@ -5,12 +5,14 @@ raises on what a model wrote, and nothing of it is lost: text that fits no gramm
 call, as its arguments. docs/chat_formats.md shows them all.
 """
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.chat_deepseek_v3 import DEEPSEEK_V3
 from moedge.runtime.chat_deepseek_v3_1 import DEEPSEEK_V3_1
 from moedge.runtime.chat_delta import CallArguments, CallStart, Content, Delta, Reasoning
+from moedge.runtime.chat_ernie import ERNIE
 from moedge.runtime.chat_glm import GLM
 from moedge.runtime.chat_gpt_oss import GPT_OSS
 from moedge.runtime.chat_grammar import At, Grammar
@@ -50,6 +52,7 @@ class ChatParser(Protocol):
 GRAMMARS: dict[str, Grammar] = {
     "deepseek_v3": DEEPSEEK_V3,
     "deepseek_v3_1": DEEPSEEK_V3_1,
+    "ernie": ERNIE,
     "glm": GLM,
     "gpt_oss": GPT_OSS,
     "granite": GRANITE,
@@ -63,13 +66,14 @@ GRAMMARS: dict[str, Grammar] = {
 }
 
 
-def chat_parser(chat_format: str, prompt_end: str = "") -> ChatParser:
+def chat_parser(chat_format: str, prompt_end: str = "", tools: Sequence[Mapping[str, Any]] | None = None) -> ChatParser:
     """A fresh parser for one answer in the format that the manifest names; MoedgeError for one not known here.
 
     `prompt_end` is the last text of the rendered prompt: where a template has opened the thinking, the answer begins
-    inside of it.
+    inside of it. `tools` are those that the model was shown: their schemas tell which arguments are texts, where the
+    format does not.
     """
-    return GrammarParser(_grammar(chat_format), prompt_end)
+    return GrammarParser(_grammar(chat_format), prompt_end, tools or ())
 
 
 def calls_tools(chat_format: str) -> bool:

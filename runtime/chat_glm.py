@@ -17,7 +17,8 @@ _ARGUMENT = re.compile(r"\s*<arg_key>(?P<key>[^<>]*)</arg_key>\s*<arg_value>(?P<
 
 def _body(text: str) -> Body | None:
     name, tag, rest = text.partition("<arg_key>")
-    return read_tagged(name.strip(), tag + rest, _ARGUMENT)
+    read = read_tagged(name.strip(), tag + rest, _ARGUMENT)
+    return None if read is None or read[1] else ([read[0]], "")
 
 
 GLM = Grammar(

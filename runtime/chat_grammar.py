@@ -7,8 +7,10 @@ chat_machine.py. Nothing here reads a stream.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any
 
 THINK, END_THINK = "<think>", "</think>"
+RESPONSE, END_RESPONSE = "<response>", "</response>"
 
 
 class At(Enum):
@@ -17,6 +19,7 @@ class At(Enum):
     # nothing but blanks so far; the first other text that begins no marker decides
     START = auto()  # of the answer: text goes on as content, blanks before it too
     THOUGHT = auto()  # of thinking, whose leading newlines are layout
+    REPLY = auto()  # of content between tags of its own, whose leading newlines are layout
     AFTER = auto()  # behind thinking or a call: leading newlines are layout
     OPEN = auto()  # behind the marker of a call: its first character tells which form follows
     # delivered while it comes
@@ -28,14 +31,18 @@ class At(Enum):
     SECTION = auto()  # between the calls of a section: blanks are layout
     HEADER = auto()  # before the arguments of a call, or before a message
     BODY = auto()  # a call or several, name and arguments in one
+    BARE = auto()  # a body that lacks the tags around it, so that it ends at other markers
 
 
 @dataclass(frozen=True)
 class WrittenCall:
-    """A call as it was read: `arguments` is JSON text, "" if none were written; no id where the format has none."""
+    """A call as it was read: `arguments` is JSON text, "" if none were written; no id where the format has none.
+
+    Where a format does not tell texts from other values, `arguments` are the texts that were written, by name.
+    """
 
     name: str
-    arguments: str = ""
+    arguments: str | Mapping[str, str] = ""
     id: str | None = None
 
 
@@ -63,6 +70,7 @@ class Grammar:
     first: Mapping[str, At] = field(default_factory=dict)
     header: Callable[[str], WrittenCall | At | None] = _no_header  # a call, a message's state, or neither
     body: Callable[[str], Body | None] = _no_body  # None: it is no call
+    words: Mapping[str, Any] = field(default_factory=dict)  # values beside JSON's, of arguments written as texts
     fence: str = ""  # what may stand between arguments and the marker that ends them
     joint: str = ""  # what parts two messages of one kind in one answer
 
@@ -83,4 +91,17 @@ def thinking_steps(calls: Mapping[str, At], think: str = THINK, end: str = END_T
         At.THINKING: {f"\n{end}": At.AFTER, end: At.AFTER, **calls},
         At.CONTENT: dict(calls),
         At.AFTER: dict(calls),
+    }
+
+
+def response_steps(calls: Mapping[str, At]) -> dict[At, Mapping[str, At]]:
+    """Those of `thinking_steps`, and content that may stand between tags of its own, newlines beside them layout."""
+    thinking = thinking_steps(calls)
+    response = {f"\n{END_RESPONSE}": At.AFTER, END_RESPONSE: At.AFTER, **calls}
+    return {
+        **thinking,
+        At.START: {**thinking[At.START], RESPONSE: At.REPLY},
+        At.AFTER: {**thinking[At.AFTER], RESPONSE: At.REPLY},
+        At.REPLY: response,
+        At.RESPONSE: response,
     }

@@ -3,22 +3,14 @@
 Thinking, where there is any, stands in `<think>...</think>`, the answer after it in `<response>...</response>` (3.3).
 """
 
-from moedge.runtime.chat_grammar import THINK, At, Grammar, thinking_steps
+from moedge.runtime.chat_grammar import THINK, At, Grammar, response_steps
 from moedge.runtime.chat_json import read_calls
 
 CALLS = {"<|tool_call|>": At.OPEN, "<tool_call>": At.OPEN}
 END_CALL = "</tool_call>"
-RESPONSE, END_RESPONSE = "<response>", "</response>"
-_THINKING = thinking_steps(CALLS)
 
 GRANITE = Grammar(
-    steps={
-        **_THINKING,
-        At.START: {**_THINKING[At.START], RESPONSE: At.RESPONSE},
-        At.AFTER: {**_THINKING[At.AFTER], RESPONSE: At.RESPONSE},
-        At.RESPONSE: {f"\n{END_RESPONSE}": At.AFTER, END_RESPONSE: At.AFTER, **CALLS},
-        At.BODY: {END_CALL: At.AFTER, **CALLS},
-    },
+    steps={**response_steps(CALLS), At.BODY: {END_CALL: At.AFTER, **CALLS}},
     think=THINK,
     ends=("<|end_of_text|>",),
     first={"{": At.BODY, "[": At.BODY},

@@ -26,7 +26,7 @@ def value_of(text: str) -> Any:
     """The value that a text spells as JSON, otherwise the text itself."""
     try:
         value, rest = _load(text)
-        dump(value)
+        dump([value])  # nested once, as it will be among the arguments
     except ValueError:
         return text
     return text if rest else value

@@ -14,8 +14,10 @@ from moedge.runtime.chat_json import dump, read_calls
 CALL, END_CALL = "<|tool_call_start|>", "<|tool_call_end|>"
 _JSON_NAMES = {"true": True, "false": False, "null": None}
 _SUFFIX = "_of_moedge_"
+# a string that never ends runs to the end of the text: its rest is not searched for strings again and again
 _STRING_OR_KEYWORD = re.compile(
-    r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|\b(""" + "|".join(keyword.kwlist) + r")(?=\s*=[^=])", re.DOTALL
+    r"""("(?:\\.|[^"\\])*(?:"|\\?\Z)|'(?:\\.|[^'\\])*(?:'|\\?\Z))""" + rf"|\b({'|'.join(keyword.kwlist)})(?=\s*=[^=])",
+    re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = frozenset("\n\\'\"abfnrtv01234567xuUN")

@@ -6,17 +6,22 @@ delivered where it stood, as content or thinking, with the markers around it.
 
 import secrets
 import string
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from moedge.runtime.chat_delta import CallArguments, CallStart, Content, Delta, Reasoning, find_first, split_safe
 from moedge.runtime.chat_grammar import At, Grammar, WrittenCall
+from moedge.runtime.chat_tagged import argument_types, as_json
 
-_BLANK_SO_FAR = {At.START: At.CONTENT, At.AFTER: At.CONTENT, At.THOUGHT: At.THINKING}
-_WHOLE = (At.SECTION, At.HEADER, At.BODY, At.OPEN)
+_BLANK_SO_FAR = {At.START: At.CONTENT, At.AFTER: At.CONTENT, At.THOUGHT: At.THINKING, At.REPLY: At.RESPONSE}
+_BODIES = (At.BODY, At.BARE)
+_WHOLE = (At.SECTION, At.HEADER, At.OPEN, *_BODIES)
 # Where text that turned out to be no call belongs; calls that follow each other inherit it.
 _AROUND = {
     At.START: At.CONTENT,
     At.AFTER: At.CONTENT,
     At.CONTENT: At.CONTENT,
+    At.REPLY: At.RESPONSE,
     At.RESPONSE: At.RESPONSE,
     At.THOUGHT: At.THINKING,
     At.THINKING: At.THINKING,
@@ -26,8 +31,9 @@ _AROUND = {
 class GrammarParser:
     """See `ChatParser`. A prompt that ends in an opened thought (`prompt_end`) makes the answer begin in thinking."""
 
-    def __init__(self, grammar: Grammar, prompt_end: str = "") -> None:
+    def __init__(self, grammar: Grammar, prompt_end: str = "", tools: Sequence[Mapping[str, Any]] = ()) -> None:
         self._grammar = grammar
+        self._types = argument_types(tools)
         self._markers = {at: tuple(steps) for at, steps in grammar.steps.items()}
         # with a letter that never comes, so that a whole one is held back too until it is known to be the last text
         self._ends = tuple(f"{end}\0" for end in grammar.ends)
@@ -51,7 +57,7 @@ class GrammarParser:
         """See `ChatParser.finish`. A call whose header never ended becomes content."""
         last, self._last = self._last, ""
         deltas = [] if last in self._grammar.ends else self._read(last)
-        while self._at is At.BODY:
+        while self._at in _BODIES:
             text, self._held = self._held, ""
             deltas += self._read_body(text, "") + self._read("")
         return deltas + self._close()
@@ -120,7 +126,7 @@ class GrammarParser:
     def _cross(self, before: str, marker: str) -> list[Delta]:
         """Read the text before a marker and step over it."""
         target = self._grammar.steps[self._at][marker]
-        if self._at is At.BODY:
+        if self._at in _BODIES:
             return self._read_body(before, marker)
         if self._at is At.HEADER and target in (At.ARGUMENTS, At.SECTION):
             deltas, target = self._read_header(before, target)
@@ -132,14 +138,14 @@ class GrammarParser:
         return deltas
 
     def _enter(self, target: At, marker: str) -> None:
-        if target in (At.OPEN, At.BODY):
+        if target is At.OPEN or target in _BODIES:
             self._around = _AROUND.get(self._at, self._around)
             self._opener = marker
         self._at = target
 
     def _read_body(self, text: str, marker: str) -> list[Delta]:
         """Leave a body at a marker, or at the answer's end: its calls, or its text as it was written."""
-        target = self._grammar.steps[At.BODY].get(marker, At.AFTER)
+        target = self._grammar.steps[self._at].get(marker, At.AFTER)
         closer = marker if target is At.AFTER else ""
         read = self._grammar.body(text)
         if read is not None:
@@ -175,7 +181,10 @@ class GrammarParser:
         index, self._calls = self._calls, self._calls + 1
         self._around = At.CONTENT  # a call ends open thinking
         start = CallStart(index, call.id or _new_id(), call.name)
-        return [start, CallArguments(index, call.arguments)] if call.arguments else [start]
+        arguments = call.arguments
+        if not isinstance(arguments, str):
+            arguments = as_json(arguments, self._types.get(call.name, {}), self._grammar.words)
+        return [start, CallArguments(index, arguments)] if arguments else [start]
 
 
 def _without_layout(text: str) -> str:

@@ -8,12 +8,13 @@
     </function>
     </tool_call>
 
-The models forget the outer `<tool_call>` at times, so `<function=` begins a call too.
+The models forget the outer tags at times, so `<function=` begins a call too, which then ends at `</function>`.
+Their template shows them earlier booleans as Python spells them, and so they write them.
 """
 
 import re
 
-from moedge.runtime.chat_grammar import THINK, At, Body, Grammar, thinking_steps
+from moedge.runtime.chat_grammar import THINK, At, Body, Grammar, WrittenCall, thinking_steps
 from moedge.runtime.chat_hermes import CALL, END_CALL, ENDS
 from moedge.runtime.chat_tagged import read_tagged
 
@@ -22,20 +23,34 @@ _ARGUMENT = re.compile(r"\s*<parameter=(?P<key>[^<>]+)>\n?(?P<value>.*?)\n?</par
 
 
 def _body(text: str) -> Body | None:
-    name, end, rest = text.strip().removeprefix(FUNCTION).partition(">")
-    if not text.lstrip().startswith(FUNCTION) or not end:
-        return None
-    return read_tagged(name.strip(), rest.removesuffix(END_FUNCTION), _ARGUMENT)
+    calls: list[WrittenCall] = []
+    rest = text.strip()
+    while rest.startswith(FUNCTION):
+        name, end, rest = rest.removeprefix(FUNCTION).partition(">")
+        read = read_tagged(name.strip(), rest, _ARGUMENT) if end else None
+        if read is None:
+            return None
+        call, rest = read
+        if rest and not rest.startswith(END_FUNCTION):
+            return None
+        calls.append(call)
+        rest = rest.removeprefix(END_FUNCTION).lstrip()
+    return (calls, rest) if calls else None
 
+
+_THINKING = thinking_steps({CALL: At.OPEN, FUNCTION: At.BARE})
 
 QWEN3_CODER = Grammar(
     steps={
-        **thinking_steps({CALL: At.OPEN, FUNCTION: At.BODY}),
+        **_THINKING,
+        At.AFTER: {**_THINKING[At.AFTER], END_CALL: At.AFTER},  # of a call whose opening tag was forgotten
         At.BODY: {END_CALL: At.AFTER, CALL: At.OPEN},
+        At.BARE: {END_FUNCTION: At.AFTER, END_CALL: At.AFTER, CALL: At.OPEN},
     },
     think=THINK,
     ends=ENDS,
     kept=frozenset({FUNCTION}),
     first={"<": At.BODY},
     body=_body,
+    words={"True": True, "False": False, "None": None},
 )

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from jinja2 import TemplateError, nodes
+from jinja2 import TemplateError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
@@ -18,12 +18,16 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat_arguments import wants_objects, with_objects
+from moedge.runtime.chat_arguments import CallForm, call_form, with_calls
 from moedge.runtime.user_text import UserText
 
 MAX_CHARACTERS = 1 << 20  # of one rendered prompt
 MAX_STEPS = 200_000  # passes through loops and macros of one rendering, some 100 ms
 STEP = "_moedge_step"
+
+
+class ToolsNotShown(MoedgeError):  # noqa: N818 - it names what the template does
+    """Tools for a template that never shows them: the model would not know that it has any."""
 
 
 class ChatTemplate:
@@ -40,8 +44,10 @@ class ChatTemplate:
         bos_token: str | None = None,
         eos_token: str | None = None,
     ) -> None:
+        environment = _Environment()
         try:
-            self._template = _Environment().from_string(source)
+            self._template = environment.from_string(source)
+            self._shows_tools = "tools" in meta.find_undeclared_variables(environment.parse(source))
         except TemplateError as error:
             raise MoedgeError(f"the chat template is not valid Jinja ({error}): export the bundle again.") from None
         names = {"bos_token": bos_token, "eos_token": eos_token}
@@ -54,7 +60,7 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
     ) -> str:
-        """The prompt as one text; MoedgeError if the template refuses the messages or exceeds its limits."""
+        """The prompt as one text; see `render_pieces`."""
         pieces = self.render_pieces(messages, tools, add_generation_prompt)
         return "".join(text for text, _ in pieces)
 
@@ -69,10 +75,14 @@ class ChatTemplate:
         True: special tokens of the template, and ordinary text between them. False: a stretch between two special
         tokens of the template in which text of a user spells one; encode it with special tokens off. Where users
         spell none, which is nearly always, this is one piece, and so the tokens are those of Hugging Face.
+
+        MoedgeError if the template refuses the messages or exceeds its limits, `ToolsNotShown` if it drops the tools.
         """
+        if tools and not self._shows_tools:
+            raise ToolsNotShown("the chat template of this model never shows tools to it: send the request without.")
         user_text = UserText(self._special_tokens)
         calls = any(message.get("tool_calls") for message in messages)
-        written = with_objects(messages) if calls and self._wants_objects else list(messages)
+        written = with_calls(messages, self._call_form) if calls else list(messages)
         marked = self._rendered(user_text.mark(written), user_text.mark(tools or None), add_generation_prompt)
         pieces = user_text.pieces(marked)
         if sum(len(text) for text, _ in pieces) > MAX_CHARACTERS:
@@ -80,8 +90,8 @@ class ChatTemplate:
         return pieces
 
     @cached_property
-    def _wants_objects(self) -> bool:
-        return wants_objects(lambda messages: self._rendered(messages, None, True))
+    def _call_form(self) -> CallForm:
+        return call_form(lambda messages: self._rendered(messages, None, True))
 
     def _rendered(self, messages: Any, tools: Any, add_generation_prompt: bool) -> str:
         parts: list[str] = []

@@ -127,7 +127,7 @@ class Conversation:
 
     def read(self, writing: Writing) -> Iterator[Delta]:
         """The answer's parts as they come; at its end, or wherever it was stopped, it joins the messages."""
-        parser = self._engine.chat_parser(writing.prompt_ids)
+        parser = self._engine.chat_parser(writing.prompt_ids, self._tools)
         parts: list[Delta] = []
         try:
             for token in writing:

@@ -100,13 +100,13 @@ class Engine:
         pieces = self._template.render_pieces(messages, tools, add_generation_prompt)
         return [i for text, trusted in pieces for i in self.tokenizer.encode(text, allow_special=trusted)]
 
-    def chat_parser(self, prompt_ids: Sequence[int]) -> ChatParser:
-        """A fresh parser for the answer to one encoded prompt, in this model's chat format.
+    def chat_parser(self, prompt_ids: Sequence[int], tools: Sequence[Mapping[str, Any]] | None = None) -> ChatParser:
+        """A fresh parser for the answer to one encoded prompt, which showed these tools, in this model's chat format.
 
         Many templates end prompts in `<think>`: the answer then begins inside of thinking, and never says so.
         """
         prompt_end = self.tokenizer.decode(prompt_ids[-PROMPT_END:])
-        return chat_parser(self.manifest.model.chat_format, prompt_end)
+        return chat_parser(self.manifest.model.chat_format, prompt_end, tools)
 
     def _load_template(self) -> ChatTemplate | None:
         try:

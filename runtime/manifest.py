@@ -23,7 +23,7 @@ LAST_LOGITS = "last_logits"
 ExpertPlan = Literal["fused", "if"]
 CacheLayout = Literal["rows", "shared"]
 ChatFormat = Literal[
-    "deepseek_v3", "deepseek_v3_1", "glm", "gpt_oss", "granite", "hermes",
+    "deepseek_v3", "deepseek_v3_1", "ernie", "glm", "gpt_oss", "granite", "hermes",
     "kimi_k2", "lfm2", "mistral", "plain", "qwen3_coder", "think",
 ]  # fmt: skip
 

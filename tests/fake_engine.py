@@ -124,8 +124,8 @@ class FakeEngine:
     def encode_chat(self, messages, tools=None, add_generation_prompt=True) -> list[int]:
         return self.tokenizer.encode(self._template.render(messages, tools, add_generation_prompt))
 
-    def chat_parser(self, prompt_ids: Sequence[int]) -> ChatParser:
-        return chat_parser(self.manifest.model.chat_format, self.tokenizer.decode(prompt_ids[-16:]))
+    def chat_parser(self, prompt_ids: Sequence[int], tools=None) -> ChatParser:
+        return chat_parser(self.manifest.model.chat_format, self.tokenizer.decode(prompt_ids[-16:]), tools)
 
 
 class MidwayError(MoedgeError):

@@ -1,4 +1,4 @@
-"""Arguments of earlier tool calls, as each kind of template wants them."""
+"""Earlier tool calls, as each kind of template wants them: their arguments, and the content beside them."""
 
 import json
 
@@ -12,13 +12,22 @@ AS_TEXT = "{{ c.function.name + c.function.arguments }}"
 AS_OBJECT = "{% for k, v in c.function.arguments.items() %}<k>{{ k }}</k>{{ v }}{% endfor %}"
 ENCODED = "{{ c.function.arguments | tojson }}"
 EITHER = "{{ c.function.arguments if c.function.arguments is string else c.function.arguments | tojson }}"
+# calls in a message whose content is null, and in no other
+UNLESS_CONTENT = (
+    "{% for m in messages %}{% if m.content is none %}{% for c in m.tool_calls %}<call>CALL{% endfor %}"
+    "{% else %}{{ m.content }}|{% endif %}{% endfor %}"
+)
 
 
-def conversation(arguments):
+def conversation(arguments, content="a"):
     function = {"name": "f", "arguments": arguments}
     return [
         {"role": "user", "content": "u"},
-        {"role": "assistant", "content": "a", "tool_calls": [{"id": "1", "type": "function", "function": function}]},
+        {
+            "role": "assistant",
+            "content": content,
+            "tool_calls": [{"id": "1", "type": "function", "function": function}],
+        },
         {"role": "tool", "tool_call_id": "1", "content": "r"},
     ]
 
@@ -38,6 +47,23 @@ def test_arguments_are_given_as_the_template_wants_them(call, shown):
     assert template.render(messages) == f"u|{shown}a|r|"
     assert messages == conversation('{"a":  "<x>"}')
     assert template.render(messages[:1]) == "u|"
+
+
+@pytest.mark.parametrize(
+    ("call", "shown"), [(AS_TEXT, 'f{"a":  "<x>"}'), (AS_OBJECT, "<k>a</k><x>"), (ENCODED, '{"a": "<x>"}')]
+)
+@pytest.mark.parametrize("content", ["", "\n\n", None])
+def test_calls_that_a_template_shows_beside_null_alone_do_not_vanish(call, shown, content):
+    template = ChatTemplate(UNLESS_CONTENT.replace("CALL", call), special_tokens=("<x>",))
+    messages = conversation('{"a":  "<x>"}', content)
+    assert template.render(messages) == f"u|<call>{shown}r|"
+    assert messages == conversation('{"a":  "<x>"}', content)
+    assert template.render(conversation("{}", "a")) == "u|a|r|"  # what the template makes of both
+
+
+def test_empty_content_beside_calls_stays_where_the_template_shows_them():
+    shows_all = LOOP.replace("CALL", AS_TEXT).replace("m.content", "m.content | tojson")
+    assert ChatTemplate(shows_all).render(conversation("{}", "")) == '"u"|f{}""|"r"|'
 
 
 def test_no_arguments_are_an_empty_object():

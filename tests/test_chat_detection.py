@@ -24,6 +24,7 @@ TEMPLATES = {
     "glm": "<tool_call>{{ name }}\n<arg_key>{{ k }}</arg_key>\n<arg_value>{{ v }}</arg_value>\n</tool_call>",
     "qwen3_coder": "<tool_call>\n<function={{ name }}>\n<parameter={{ k }}>\n{{ v }}\n</parameter>\n</function>",
     "granite": "<|start_of_role|>{{ m.role }}<|end_of_role|><tool_call>\n{{ call }}\n</tool_call>",
+    "ernie": "<response>\n{{ m.content }}\n</response>\n<tool_call>\n{{ call | tojson }}\n</tool_call>\n",
     "hermes": "<tool_call>\n{{ call | tojson }}\n</tool_call>",
     "think": "{% if enable_thinking %}<think>{% endif %}",
     "plain": "<|tool_response|>{{ result }}",

@@ -37,6 +37,23 @@ V3 = {
         ("", "", [("f", "{}")]),
     ),
     "no fence": (f'{BEGIN}{CALL}function{SEP}f\n{{"a": 1}}\n{CALL_END}{END}', ("", "", [("f", '{"a": 1}')])),
+    "fence and arguments on a line": (
+        f"{BEGIN}{CALL}function{SEP}f\n```json{A1}\n```{CALL_END}{END}",
+        ("", "", [("f", A1)]),
+    ),
+    "plain fence": (f"{BEGIN}{CALL}function{SEP}f\n```\n{LINES}\n```{CALL_END}{END}", ("", "", [("f", LINES)])),
+    "fence on one line": (f"{BEGIN}{CALL}function{SEP}f ```{A1}```\n{CALL_END}{END}", ("", "", [("f", A1)])),
+    "fence around no object": (
+        f"{BEGIN}{CALL}function{SEP}f\n```json\noops\n```{CALL_END}{END}",
+        ("", "", [("f", "oops")]),
+    ),
+    "empty fence": (f"{BEGIN}{CALL}function{SEP}f\n```json\n```{CALL_END}{END}", ("", "", [("f", "")])),
+    "closing fence alone": (f"{BEGIN}{CALL}function{SEP}f\n{A1}\n```{CALL_END}{END}", ("", "", [("f", A1)])),
+    "fence and no end of call": (
+        f"{fenced('f', A1).removesuffix(CALL_END)}{fenced('g', '{}').removesuffix(CALL_END)}{END}",
+        ("", "", [("f", A1), ("g", "{}")]),
+    ),
+    "no fence, cut off": (f'{BEGIN}{CALL}function{SEP}f\n{{"a": ', ("", "", [("f", '{"a": ')])),
     "no end of call": (
         f"{BEGIN}{CALL}function{SEP}f\n```json\n{{}}{CALL}function{SEP}g\n```json\n[]{END}",
         ("", "", [("f", "{}"), ("g", "[]")]),

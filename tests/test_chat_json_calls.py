@@ -85,7 +85,7 @@ GRANITE = {
     ),
     "thinking and response": (
         "<think>\nIt is 4.\n</think>\n<response>\nFour.\n</response>",
-        ("It is 4.", "\nFour.", []),
+        ("It is 4.", "Four.", []),
     ),
     "response cut off": ("<think>a</think><response>b</respo", ("a", "b</respo", [])),
     "response, then call": (f"<response>Sure.</response>\n<|tool_call|>[{TIMER}]", ("", "Sure.", [TIMER_READ])),
@@ -100,6 +100,28 @@ GRANITE = {
     "nameless": ('<|tool_call|>[{"name": " "}]', ("", '<|tool_call|>[{"name": " "}]', [])),
 }
 
+ERNIE = {
+    "thinking and response": (
+        "<think>\nIt is 4.\n</think>\n\n<response>\nFour.\n\n Or 5.\n</response>\n",
+        ("It is 4.", "Four.\n\n Or 5.", []),
+    ),
+    "no thinking": ("<response>\nFour.\n</response>\n", ("", "Four.", [])),
+    "no response": ("<think>\nIt is 4.\n</think>\nFour.", ("It is 4.", "Four.", [])),
+    "response cut off": ("<response>\nFour.\n</respo", ("", "Four.\n</respo", [])),
+    "empty response": ("<response>\n\n</response>\n", ("", "", [])),
+    "call": (f"<think>a\n</think>\n\n<tool_call>\n{TIMER}\n</tool_call>\n", ("a", "", [TIMER_READ])),
+    "response, then calls": (
+        f"<response>\nSure.\n</response>\n<tool_call>\n{TIMER}\n</tool_call>\n<tool_call>\n{LIGHT}\n</tool_call>",
+        ("", "Sure.", [TIMER_READ, LIGHT_READ]),
+    ),
+    "call in a response": (f"<response>\n<tool_call>{TIMER}</tool_call>", ("", "", [TIMER_READ])),
+    "bad call in a response": (
+        "<response>\n<tool_call>{x}</tool_call> b\n</response>",
+        ("", "<tool_call>{x}</tool_call> b", []),
+    ),
+    "tags inside content": ("Use <response>.</response>", ("", "Use <response>.</response>", [])),
+}
+
 
 @pytest.mark.parametrize(("text", "expected"), HERMES.values(), ids=HERMES)
 def test_hermes(text, expected):
@@ -109,6 +131,11 @@ def test_hermes(text, expected):
 @pytest.mark.parametrize(("text", "expected"), GRANITE.values(), ids=GRANITE)
 def test_granite(text, expected):
     check(text, expected, "granite")
+
+
+@pytest.mark.parametrize(("text", "expected"), ERNIE.values(), ids=ERNIE)
+def test_ernie(text, expected):
+    check(text, expected, "ernie")
 
 
 def test_an_id_that_the_model_wrote_is_kept():

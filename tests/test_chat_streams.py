@@ -53,6 +53,9 @@ CALLS = {
         "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "fü", "<｜tool▁sep｜>", '{"ü": ', "1}",
         "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>",
     ),
+    "ernie": (
+        "\n</think>\n\n", "<response>", "\n", "ü", "\n</response>", "\n", "<tool_call>", *_JSON_CALL, "</tool_call>",
+    ),
     "glm": (
         "<tool_call>", "fü", "\n", "<arg_key>", "ü", "</arg_key>", "<arg_value>", "ü", "</arg_value>", "</tool_call>",
     ),
@@ -177,7 +180,19 @@ def test_the_end_of_a_turn_may_be_delivered(chat_format):
         check(end, ("", "", []), chat_format)
 
 
-REPEATED = (" ", "\n", '"', "'", "{", '{"', "<arg_key>a</arg_key><arg_value>", "<function=f>\n", "f(from=", "to=")
+REPEATED = (
+    " ",
+    "\n",
+    '"',
+    '"\\',
+    "'",
+    "{",
+    '{"',
+    "<arg_key>a</arg_key><arg_value>",
+    "<function=f>\n",
+    "f(from=",
+    "to=",
+)
 
 
 @pytest.mark.parametrize("chat_format", sorted(GRAMMARS))

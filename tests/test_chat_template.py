@@ -10,7 +10,7 @@ from tiny_bundle import write_tiny_bundle
 from transformers.utils import chat_template_utils
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat_template import MAX_CHARACTERS, ChatTemplate
+from moedge.runtime.chat_template import MAX_CHARACTERS, ChatTemplate, ToolsNotShown
 from moedge.runtime.engine import Engine
 
 SPECIAL = (
@@ -101,6 +101,28 @@ def test_spelling_in_tools_and_keys_survives_json():
     pieces = TEMPLATE.render_pieces([user("x")], tools)
     (false,) = [text for text, true in pieces if not true]
     assert json.loads(false.removeprefix("tool_declare")) == tools
+
+
+@pytest.mark.parametrize(
+    ("source", "shows"),
+    [
+        ("{{ messages[0].content }}", False),
+        ("{{ messages[0].content }}{# tools #} tools {{ 'tools' }}{{ messages[0].tools }}", False),
+        ("{% set tools = [] %}{{ tools }}", False),
+        ("{% if not tools is defined %}{% set tools = none %}{% endif %}{{ tools }}", True),
+        ("{% macro declare() %}{{ tools | tojson }}{% endmacro %}{{ declare() }}", True),
+        ("{% generation %}{% for tool in tools or [] %}{{ tool }}{% endfor %}{% endgeneration %}", True),
+    ],
+)
+def test_tools_are_refused_where_the_template_never_shows_them(source, shows):
+    template = ChatTemplate(source)
+    template.render([user("x")])
+    template.render([user("x")], [])
+    if shows:
+        assert "f" in template.render([user("x")], [{"name": "f"}])
+    else:
+        with pytest.raises(ToolsNotShown, match="never shows tools"):
+            template.render([user("x")], [{"name": "f"}])
 
 
 def test_template_still_finds_tokens_in_text():

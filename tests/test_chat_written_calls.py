@@ -66,6 +66,7 @@ QWEN_CALL = (
     "<tool_call>\n<function=set_light>\n<parameter=room>\nKüche\n</parameter>\n"
     "<parameter=on>\ntrue\n</parameter>\n</function>\n</tool_call>"
 )
+BARE_CALL = QWEN_CALL.removeprefix("<tool_call>\n").removesuffix("\n</tool_call>")
 QWEN3_CODER = {
     "call": (QWEN_CALL, ("", "", [LIGHT_READ])),
     "all at once": (
@@ -73,6 +74,29 @@ QWEN3_CODER = {
         ("lamp", "Sure.\n\n", [LIGHT_READ, LIGHT_READ]),
     ),
     "outer tag forgotten": (QWEN_CALL.removeprefix("<tool_call>\n"), ("", "", [LIGHT_READ])),
+    "outer tags forgotten": (f"So.{BARE_CALL}", ("", "So.", [LIGHT_READ])),
+    "several without outer tags": (
+        f"<think>lamp{BARE_CALL}\n{BARE_CALL}{BARE_CALL}\nDone, </function>.",
+        ("lamp", "Done, </function>.", [LIGHT_READ, LIGHT_READ, LIGHT_READ]),
+    ),
+    "outer opener forgotten": (f"{BARE_CALL}\n</tool_call>\nDone.", ("", "Done.", [LIGHT_READ])),
+    "outer end forgotten": (
+        f"{QWEN_CALL.removesuffix('</tool_call>')}{QWEN_CALL.removesuffix('</tool_call>')}Done.",
+        ("", "Done.", [LIGHT_READ, LIGHT_READ]),
+    ),
+    "several in one tag": (
+        f"<tool_call>\n{BARE_CALL}\n{BARE_CALL}\n</tool_call>Done.",
+        ("", "Done.", [LIGHT_READ, LIGHT_READ]),
+    ),
+    "inner end as a value": (
+        "<tool_call><function=f><parameter=code></function></parameter></function></tool_call>",
+        ("", "", [("f", '{"code": "</function>"}')]),
+    ),
+    "bare text between": unread("<function=f>well</function> so"),
+    "bare call in prose while thinking": (
+        f"<think>a <function=f> b</function> c</think>Hi{BARE_CALL}",
+        ("a <function=f> b</function> c", "Hi", [LIGHT_READ]),
+    ),
     "several lines": (
         "<tool_call><function=f><parameter=code>\nif x:\n  y\n\n</parameter></function></tool_call>",
         ("", "", [("f", '{"code": "if x:\\n  y\\n"}')]),

@@ -116,6 +116,15 @@ def test_tools_for_a_model_that_calls_none_are_refused(serve):
     assert error_of(chat(serve(FakeEngine(chat_format="plain")), tools=TOOLS), 400)["param"] == "tools"
 
 
+def test_tools_that_the_template_would_drop_are_refused(serve):
+    client = serve(FakeEngine(template="<|user|>{{ messages[0].content }}<|assistant|>"))
+    error = error_of(chat(client, tools=TOOLS), 400)
+    assert (error["param"], error["code"]) == ("tools", "unsupported_parameter")
+    assert "never shows tools" in error["message"]
+    assert chat(client, tools=TOOLS, tool_choice="none").status_code == 200
+    assert chat(client, tools=[]).status_code == 200
+
+
 BAD_BODIES = {
     "empty": b"",
     "blank": b"  ",
