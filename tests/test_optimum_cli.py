@@ -49,7 +49,7 @@ def test_installed_from_a_wheel_it_exports_from_the_hub(wheel, published, tmp_pa
         environment["HF_ENDPOINT"] = hub.url
         done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["origin"]["repo"] == "org/tiny"
+    assert json.loads(done.stdout)["hub"]["repo"] == "org/tiny"
     export_bundle(published, tmp_path / "local", ExportOptions(parse_scheme("int8"), context=64))
     assert (bundle / "weights.bin").read_bytes() == (tmp_path / "local" / "weights.bin").read_bytes()
     where = subprocess.run((*python, WHERE), capture_output=True, text=True, env=environment, check=True)
