@@ -196,7 +196,6 @@ def test_unknown_family_names_the_nearest(checkpoint):
     ("changes", "match"),
     [
         ({"hidden_act": "gelu"}, "hidden_act"),
-        ({"use_sliding_window": "yes"}, "use_sliding_window"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "llama3"),
         ({"num_hidden_layers": "three"}, "num_hidden_layers"),
         ({"vocab_size": ...}, "vocab_size"),
