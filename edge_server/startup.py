@@ -64,7 +64,7 @@ def run(bundle: Path, settings: Settings) -> None:
             service.open(engine, settings.max_running, settings.max_queued)
             url = _url(settings.host, server.effective_port)
             chat_format = engine.manifest.model.chat_format if engine.has_chat_template else None
-            typer.echo(greeting(engine.manifest.name, url, settings.api_key, chat_format))
+            typer.echo(greeting(engine.manifest.name, url, settings.api_key, chat_format, engine.shows_tools))
         except Exception as error:  # told by the main thread, which looks at its next tick
             failures.append(error)
 
@@ -78,14 +78,17 @@ def run(bundle: Path, settings: Settings) -> None:
     os._exit(0)
 
 
-def greeting(model: str, url: str, api_key: str | None, chat_format: ChatFormat | None) -> str:
+def greeting(
+    model: str, url: str, api_key: str | None, chat_format: ChatFormat | None, shows_tools: bool = True
+) -> str:
     """What to print once requests are answered: where, and a line to try that shows what the model can do.
 
-    A chat format that can call tools is shown calling one; None is a model that only completes text.
+    A chat format that can call tools, of a template that shows them, is shown calling one; None is a model that only
+    completes text.
     """
     path, body = "completions", {"prompt": "Once upon a time", "max_tokens": 64}
     if chat_format is not None:
-        tools = calls_tools(chat_format)
+        tools = calls_tools(chat_format) and shows_tools
         question = "turn on the kitchen light" if tools else "Hello!"
         path, body = "chat/completions", {"messages": [{"role": "user", "content": question}], "max_tokens": 128}
         body |= {"tools": [EXAMPLE_TOOL]} if tools else {}

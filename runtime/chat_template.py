@@ -47,7 +47,7 @@ class ChatTemplate:
         environment = _Environment()
         try:
             self._template = environment.from_string(source)
-            self._shows_tools = "tools" in meta.find_undeclared_variables(environment.parse(source))
+            self.shows_tools = "tools" in meta.find_undeclared_variables(environment.parse(source))
         except TemplateError as error:
             raise MoedgeError(f"the chat template is not valid Jinja ({error}): export the bundle again.") from None
         names = {"bos_token": bos_token, "eos_token": eos_token}
@@ -78,7 +78,7 @@ class ChatTemplate:
 
         MoedgeError if the template refuses the messages or exceeds its limits, `ToolsNotShown` if it drops the tools.
         """
-        if tools and not self._shows_tools:
+        if tools and not self.shows_tools:
             raise ToolsNotShown("the chat template of this model never shows tools to it: send the request without.")
         user_text = UserText(self._special_tokens)
         calls = any(message.get("tool_calls") for message in messages)

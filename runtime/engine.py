@@ -74,6 +74,11 @@ class Engine:
         """Whether the bundle can chat; a base model only completes text."""
         return self._template is not None
 
+    @property
+    def shows_tools(self) -> bool:
+        """Whether the chat template tells the model of tools; without a template nothing does."""
+        return self._template is not None and self._template.shows_tools
+
     def session(self) -> Session:
         """A new, empty timeline."""
         return Session(self)
