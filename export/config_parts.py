@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.config import Config
-from moedge.export.model_config import GroupedQuery, MultiHeadLatent
+from moedge.export.model_config import Experts, GroupedQuery, ModelConfig, MultiHeadLatent
 from moedge.export.rope import LongRope, Rope, Yarn
 
 MOST_HEAD_DIM = 8192  # rotary tables are made before any weight's shape is compared
@@ -98,6 +98,32 @@ def _longrope(config: Config, parameters: Config, frequencies: int) -> LongRope:
         )
     return LongRope(
         original, short, long, parameters.number("short_mscale", usual), parameters.number("long_mscale", usual)
+    )
+
+
+def decoder(
+    config: Config,
+    attention: GroupedQuery | MultiHeadLatent,
+    rope: Rope,
+    experts: Experts,
+    moe_layers: tuple[int, ...],
+    norm_eps: float = 1e-6,
+    tied: bool = False,
+) -> ModelConfig:
+    """A decoder with the sizes that every config.json spells alike; `norm_eps` and `tied` are the family's defaults."""
+    return ModelConfig(
+        model_type=config.text("model_type"),
+        vocab_size=config.integer("vocab_size"),
+        hidden_size=config.integer("hidden_size"),
+        num_hidden_layers=config.integer("num_hidden_layers"),
+        intermediate_size=config.integer("intermediate_size"),
+        norm_eps=config.number("rms_norm_eps", norm_eps),
+        tie_word_embeddings=config.flag("tie_word_embeddings", tied),
+        max_position_embeddings=config.integer("max_position_embeddings"),
+        attention=attention,
+        rope=rope,
+        experts=experts,
+        moe_layers=moe_layers,
     )
 
 

@@ -3,8 +3,10 @@
 Source: modeling_deepseek_v2.py of transformers 5.23; DeepSeek-V2 (arXiv:2405.04434).
 """
 
+from dataclasses import replace
+
 from moedge.export.config import Config
-from moedge.export.config_parts import read_latent, read_rope
+from moedge.export.config_parts import decoder, read_latent, read_rope
 from moedge.export.model_config import Experts, ModelConfig, Router
 
 MODEL_TYPES = {"deepseek_v2": "DeepSeek V2, V2-Lite and Coder-V2"}
@@ -22,32 +24,27 @@ def read(config: Config) -> ModelConfig:
     width = config.integer("moe_intermediate_size")
     rope = read_rope(config, config.integer("qk_rope_head_dim"), interleaved=True)
     grouped = config.text("topk_method", "greedy") == "group_limited_greedy"
-    return ModelConfig(
-        model_type=config.text("model_type"),
-        vocab_size=config.integer("vocab_size"),
-        hidden_size=config.integer("hidden_size"),
-        num_hidden_layers=layers,
-        intermediate_size=config.integer("intermediate_size"),
-        norm_eps=config.number("rms_norm_eps", 1e-6),
-        tie_word_embeddings=config.flag("tie_word_embeddings", False),
-        max_position_embeddings=config.integer("max_position_embeddings"),
-        attention=read_latent(config, rope),
-        rope=rope,
-        experts=Experts(
-            num_experts=config.integer("n_routed_experts"),
-            num_experts_per_tok=config.integer("num_experts_per_tok"),
-            intermediate_size=width,
-            shared_intermediate_size=width * config.integer("n_shared_experts", 2, least=0),
-            router=Router(
-                scoring="softmax",
-                # norm_topk_prob, false in every published one, is not looked at: transformers does not either
-                normalize=False,
-                n_group=config.integer("n_group") if grouped else 1,
-                topk_group=config.integer("topk_group") if grouped else 1,
-                group_score="max",
-                scale=config.number("routed_scaling_factor", 1.0),
+    return replace(
+        decoder(
+            config,
+            attention=read_latent(config, rope),
+            rope=rope,
+            experts=Experts(
+                num_experts=config.integer("n_routed_experts"),
+                num_experts_per_tok=config.integer("num_experts_per_tok"),
+                intermediate_size=width,
+                shared_intermediate_size=width * config.integer("n_shared_experts", 2, least=0),
+                router=Router(
+                    scoring="softmax",
+                    # norm_topk_prob, false in every published one, is not looked at: transformers does not either
+                    normalize=False,
+                    n_group=config.integer("n_group") if grouped else 1,
+                    topk_group=config.integer("topk_group") if grouped else 1,
+                    group_score="max",
+                    scale=config.number("routed_scaling_factor", 1.0),
+                ),
             ),
+            moe_layers=tuple(range(config.integer("first_k_dense_replace", 0, least=0), layers)),
         ),
-        moe_layers=tuple(range(config.integer("first_k_dense_replace", 0, least=0), layers)),
         mlp_bias=config.flag("mlp_bias", False),
     )

@@ -3,8 +3,10 @@
 Source: modeling_deepseek_v3.py of transformers 5.23; DeepSeek-V3 (arXiv:2412.19437), Kimi K2 (arXiv:2507.20534).
 """
 
+from dataclasses import replace
+
 from moedge.export.config import Config
-from moedge.export.config_parts import after_last, read_latent, read_rope
+from moedge.export.config_parts import after_last, decoder, read_latent, read_rope
 from moedge.export.model_config import Experts, ModelConfig, Router
 from moedge.export.tensor_names import TensorNames
 
@@ -22,31 +24,26 @@ def read(config: Config) -> ModelConfig:
     layers = config.integer("num_hidden_layers")
     width = config.integer("moe_intermediate_size")
     rope = read_rope(config, config.integer("qk_rope_head_dim"), interleaved=config.flag("rope_interleave", True))
-    return ModelConfig(
-        model_type=config.text("model_type"),
-        vocab_size=config.integer("vocab_size"),
-        hidden_size=config.integer("hidden_size"),
-        num_hidden_layers=layers,
-        intermediate_size=config.integer("intermediate_size"),
-        norm_eps=config.number("rms_norm_eps", 1e-6),
-        tie_word_embeddings=config.flag("tie_word_embeddings", False),
-        max_position_embeddings=config.integer("max_position_embeddings"),
-        attention=read_latent(config, rope),
-        rope=rope,
-        experts=Experts(
-            num_experts=config.integer("n_routed_experts"),
-            num_experts_per_tok=config.integer("num_experts_per_tok"),
-            intermediate_size=width,
-            shared_intermediate_size=width * config.integer("n_shared_experts", 1, least=0),
-            router=Router(
-                scoring="sigmoid",
-                normalize=config.flag("norm_topk_prob", True),
-                correction_bias=True,
-                n_group=config.integer("n_group", 8),
-                topk_group=config.integer("topk_group", 4),
-                scale=config.number("routed_scaling_factor", 2.5),
+    return replace(
+        decoder(
+            config,
+            attention=read_latent(config, rope),
+            rope=rope,
+            experts=Experts(
+                num_experts=config.integer("n_routed_experts"),
+                num_experts_per_tok=config.integer("num_experts_per_tok"),
+                intermediate_size=width,
+                shared_intermediate_size=width * config.integer("n_shared_experts", 1, least=0),
+                router=Router(
+                    scoring="sigmoid",
+                    normalize=config.flag("norm_topk_prob", True),
+                    correction_bias=True,
+                    n_group=config.integer("n_group", 8),
+                    topk_group=config.integer("topk_group", 4),
+                    scale=config.number("routed_scaling_factor", 2.5),
+                ),
             ),
+            moe_layers=tuple(range(config.integer("first_k_dense_replace", 3, least=0), layers)),
         ),
-        moe_layers=tuple(range(config.integer("first_k_dense_replace", 3, least=0), layers)),
         names=TensorNames().ignoring(*after_last(config, layers)),
     )

@@ -6,7 +6,7 @@ Source: modeling_dots1.py of transformers 5.23; dots.llm1 (arXiv:2506.05767).
 from dataclasses import replace
 
 from moedge.export.config import Config
-from moedge.export.config_parts import read_grouped_query, read_rope, sliding_layers
+from moedge.export.config_parts import decoder, read_grouped_query, read_rope, sliding_layers
 from moedge.export.model_config import Experts, ModelConfig, Router
 
 MODEL_TYPES = {"dots1": "dots.llm1"}
@@ -33,15 +33,8 @@ def read(config: Config) -> ModelConfig:
     elif sliding_layers(config, ()):
         raise config.refuse("layer_types", "it has sliding windows, whose width sliding_window does not say")
     width = config.integer("moe_intermediate_size", 1408)
-    return ModelConfig(
-        model_type=config.text("model_type"),
-        vocab_size=config.integer("vocab_size"),
-        hidden_size=config.integer("hidden_size"),
-        num_hidden_layers=layers,
-        intermediate_size=config.integer("intermediate_size"),
-        norm_eps=config.number("rms_norm_eps", 1e-6),
-        tie_word_embeddings=config.flag("tie_word_embeddings", False),
-        max_position_embeddings=config.integer("max_position_embeddings"),
+    return decoder(
+        config,
         attention=attention,
         rope=read_rope(config, attention.head_dim),
         experts=Experts(

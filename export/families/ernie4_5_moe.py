@@ -6,7 +6,7 @@ Source: modeling_ernie4_5_moe.py of transformers 5.23.
 from dataclasses import replace
 
 from moedge.export.config import Config
-from moedge.export.config_parts import read_grouped_query, read_rope
+from moedge.export.config_parts import decoder, read_grouped_query, read_rope
 from moedge.export.model_config import Experts, ModelConfig, Router
 from moedge.export.tensor_names import TensorNames
 
@@ -27,31 +27,28 @@ def read(config: Config) -> ModelConfig:
     first, interval = config.integer("moe_layer_start_index", 1, least=0), config.integer("moe_layer_interval", 1)
     last = config.integer("moe_layer_end_index", -1, least=-1)
     last = layers - 1 if last == -1 else last
-    return ModelConfig(
-        model_type=config.text("model_type"),
-        vocab_size=config.integer("vocab_size"),
-        hidden_size=config.integer("hidden_size"),
-        num_hidden_layers=layers,
-        intermediate_size=config.integer("intermediate_size"),
-        norm_eps=config.number("rms_norm_eps", 1e-5),
-        tie_word_embeddings=config.flag("tie_word_embeddings", True),
-        max_position_embeddings=config.integer("max_position_embeddings"),
-        attention=attention,
-        rope=read_rope(config, attention.head_dim, interleaved=True, theta=500000.0),
-        experts=Experts(
-            num_experts=config.integer("moe_num_experts", 64),
-            num_experts_per_tok=config.integer("moe_k", config.integer("num_experts_per_tok", 6)),
-            intermediate_size=width,
-            router=Router(
-                scoring="softmax",
-                normalize=True,
-                correction_bias=True,
-                norm_eps=0.0,
-                norm_min=config.number("moe_norm_min", 1e-12),
+    return replace(
+        decoder(
+            config,
+            attention=attention,
+            rope=read_rope(config, attention.head_dim, interleaved=True, theta=500000.0),
+            experts=Experts(
+                num_experts=config.integer("moe_num_experts", 64),
+                num_experts_per_tok=config.integer("moe_k", config.integer("num_experts_per_tok", 6)),
+                intermediate_size=width,
+                router=Router(
+                    scoring="softmax",
+                    normalize=True,
+                    correction_bias=True,
+                    norm_eps=0.0,
+                    norm_min=config.number("moe_norm_min", 1e-12),
+                ),
+                shared_intermediate_size=width * config.integer("moe_num_shared_experts", 2, least=0),
             ),
-            shared_intermediate_size=width * config.integer("moe_num_shared_experts", 2, least=0),
+            moe_layers=tuple(i for i in range(layers) if first <= i <= last and (i + 1) % interval == 0),
+            norm_eps=1e-5,
+            tied=True,
         ),
-        moe_layers=tuple(i for i in range(layers) if first <= i <= last and (i + 1) % interval == 0),
         mlp_bias=bias,
         lm_head_bias=bias,
         names=TensorNames(

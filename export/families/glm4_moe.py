@@ -6,7 +6,7 @@ Source: modeling_glm4_moe.py of transformers 5.23; GLM-4.5 (arXiv:2508.06471).
 from dataclasses import replace
 
 from moedge.export.config import Config
-from moedge.export.config_parts import after_last, read_grouped_query, read_rope
+from moedge.export.config_parts import after_last, decoder, read_grouped_query, read_rope
 from moedge.export.model_config import Experts, ModelConfig, Router
 from moedge.export.tensor_names import TensorNames
 
@@ -28,31 +28,27 @@ def read(config: Config) -> ModelConfig:
         qk_norm="head" if config.flag("use_qk_norm", False) else "none",
     )
     width = config.integer("moe_intermediate_size", 1408)
-    return ModelConfig(
-        model_type=config.text("model_type"),
-        vocab_size=config.integer("vocab_size"),
-        hidden_size=config.integer("hidden_size"),
-        num_hidden_layers=layers,
-        intermediate_size=config.integer("intermediate_size"),
-        norm_eps=config.number("rms_norm_eps", 1e-5),
-        tie_word_embeddings=config.flag("tie_word_embeddings", False),
-        max_position_embeddings=config.integer("max_position_embeddings"),
-        attention=attention,
-        rope=read_rope(config, attention.head_dim, partial=0.5),
-        experts=Experts(
-            num_experts=config.integer("n_routed_experts", 128),
-            num_experts_per_tok=config.integer("num_experts_per_tok", 8),
-            intermediate_size=width,
-            shared_intermediate_size=width * config.integer("n_shared_experts", 1, least=0),
-            router=Router(
-                scoring="sigmoid",
-                normalize=config.flag("norm_topk_prob", True),
-                correction_bias=True,
-                n_group=config.integer("n_group", 1),
-                topk_group=config.integer("topk_group", 1),
-                scale=config.number("routed_scaling_factor", 1.0),
+    return replace(
+        decoder(
+            config,
+            attention=attention,
+            rope=read_rope(config, attention.head_dim, partial=0.5),
+            experts=Experts(
+                num_experts=config.integer("n_routed_experts", 128),
+                num_experts_per_tok=config.integer("num_experts_per_tok", 8),
+                intermediate_size=width,
+                shared_intermediate_size=width * config.integer("n_shared_experts", 1, least=0),
+                router=Router(
+                    scoring="sigmoid",
+                    normalize=config.flag("norm_topk_prob", True),
+                    correction_bias=True,
+                    n_group=config.integer("n_group", 1),
+                    topk_group=config.integer("topk_group", 1),
+                    scale=config.number("routed_scaling_factor", 1.0),
+                ),
             ),
+            moe_layers=tuple(range(config.integer("first_k_dense_replace", 1, least=0), layers)),
+            norm_eps=1e-5,
         ),
-        moe_layers=tuple(range(config.integer("first_k_dense_replace", 1, least=0), layers)),
         names=TensorNames().ignoring(*after_last(config, layers)),
     )

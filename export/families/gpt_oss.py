@@ -6,7 +6,7 @@ Source: modeling_gpt_oss.py of transformers 5.23; gpt-oss model card (arXiv:2508
 from dataclasses import replace
 
 from moedge.export.config import Config
-from moedge.export.config_parts import read_grouped_query, read_rope, sliding_layers
+from moedge.export.config_parts import decoder, read_grouped_query, read_rope, sliding_layers
 from moedge.export.model_config import Experts, Gate, ModelConfig, Router
 from moedge.export.tensor_names import TensorNames
 
@@ -34,26 +34,24 @@ def read(config: Config) -> ModelConfig:
         sliding_window=config.integer("sliding_window", 128),
         sliding_layers=sliding_layers(config, tuple(range(0, layers, 2))),
     )
-    return ModelConfig(
-        model_type=config.text("model_type"),
-        vocab_size=config.integer("vocab_size"),
-        hidden_size=config.integer("hidden_size"),
-        num_hidden_layers=layers,
-        intermediate_size=config.integer("intermediate_size"),
-        norm_eps=config.number("rms_norm_eps", 1e-5),
-        tie_word_embeddings=config.flag("tie_word_embeddings", False),
-        max_position_embeddings=config.integer("max_position_embeddings"),
-        attention=attention,
-        rope=read_rope(config.otherwise("rope_parameters", YARN), attention.head_dim, theta=150000.0),
-        experts=Experts(
-            num_experts=config.integer("num_local_experts", 128),
-            num_experts_per_tok=config.integer("num_experts_per_tok", 4),
-            intermediate_size=config.integer("intermediate_size"),
-            router=Router(scoring="softmax", normalize=True, bias=True),
-            gate=Gate(alpha=config.number("swiglu_alpha", 1.702), beta=1.0, limit=config.number("swiglu_limit", 7.0)),
-            bias=True,
+    return replace(
+        decoder(
+            config,
+            attention=attention,
+            rope=read_rope(config.otherwise("rope_parameters", YARN), attention.head_dim, theta=150000.0),
+            experts=Experts(
+                num_experts=config.integer("num_local_experts", 128),
+                num_experts_per_tok=config.integer("num_experts_per_tok", 4),
+                intermediate_size=config.integer("intermediate_size"),
+                router=Router(scoring="softmax", normalize=True, bias=True),
+                gate=Gate(
+                    alpha=config.number("swiglu_alpha", 1.702), beta=1.0, limit=config.number("swiglu_limit", 7.0)
+                ),
+                bias=True,
+            ),
+            moe_layers=tuple(range(layers)),
+            norm_eps=1e-5,
         ),
-        moe_layers=tuple(range(layers)),
         names=TensorNames(
             router="model.layers.{layer}.mlp.router",
             layout="interleaved",

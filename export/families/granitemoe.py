@@ -6,7 +6,7 @@ Source: modeling_granitemoe.py and modeling_granitemoeshared.py of transformers 
 from dataclasses import replace
 
 from moedge.export.config import Config
-from moedge.export.config_parts import read_grouped_query, read_rope
+from moedge.export.config_parts import decoder, read_grouped_query, read_rope
 from moedge.export.model_config import Experts, ModelConfig, Multipliers, Router
 from moedge.export.tensor_names import TensorNames
 
@@ -30,25 +30,20 @@ def read(config: Config) -> ModelConfig:
     attention = replace(read_grouped_query(config), bias=bias, output_bias=bias)
     if config.has("attention_multiplier") or not config.names("attention_multiplier"):  # null: the usual scale
         attention = replace(attention, scale=config.number("attention_multiplier", 1.0))
-    return ModelConfig(
-        model_type=config.text("model_type"),
-        vocab_size=config.integer("vocab_size"),
-        hidden_size=config.integer("hidden_size"),
-        num_hidden_layers=layers,
-        intermediate_size=config.integer("intermediate_size"),
-        norm_eps=config.number("rms_norm_eps", 1e-6),
-        tie_word_embeddings=config.flag("tie_word_embeddings", False),
-        max_position_embeddings=config.integer("max_position_embeddings"),
-        attention=attention,
-        rope=read_rope(config, attention.head_dim),
-        experts=Experts(
-            num_experts=config.integer("num_local_experts", 8),
-            num_experts_per_tok=config.integer("num_experts_per_tok", 2),
-            intermediate_size=config.integer("intermediate_size"),
-            router=Router(scoring="softmax", normalize=True),
-            shared_intermediate_size=config.integer("shared_intermediate_size", 0, least=0),
+    return replace(
+        decoder(
+            config,
+            attention=attention,
+            rope=read_rope(config, attention.head_dim),
+            experts=Experts(
+                num_experts=config.integer("num_local_experts", 8),
+                num_experts_per_tok=config.integer("num_experts_per_tok", 2),
+                intermediate_size=config.integer("intermediate_size"),
+                router=Router(scoring="softmax", normalize=True),
+                shared_intermediate_size=config.integer("shared_intermediate_size", 0, least=0),
+            ),
+            moe_layers=tuple(range(layers)),
         ),
-        moe_layers=tuple(range(layers)),
         multipliers=Multipliers(
             embedding=config.number("embedding_multiplier", 1.0),
             residual=config.number("residual_multiplier", 1.0),

@@ -6,7 +6,7 @@ Source: modeling_lfm2_moe.py of transformers 5.23; LFM2 (arXiv:2511.23404).
 from dataclasses import replace
 
 from moedge.export.config import Config
-from moedge.export.config_parts import read_grouped_query, read_rope
+from moedge.export.config_parts import decoder, read_grouped_query, read_rope
 from moedge.export.model_config import Experts, ModelConfig, Router, ShortConvolution
 from moedge.export.tensor_names import TensorNames
 
@@ -24,30 +24,27 @@ def read(config: Config) -> ModelConfig:
         raise config.refuse("layer_types", f"it must name each of the {layers} layers")
     attention = replace(read_grouped_query(config, 8), qk_norm="head")
     bias = config.flag("use_expert_bias", True)
-    return ModelConfig(
-        model_type=config.text("model_type"),
-        vocab_size=config.integer("vocab_size"),
-        hidden_size=config.integer("hidden_size"),
-        num_hidden_layers=layers,
-        intermediate_size=config.integer("intermediate_size"),
+    return replace(
+        decoder(
+            config,
+            attention=attention,
+            rope=read_rope(config, attention.head_dim, theta=1e6),
+            experts=Experts(
+                num_experts=config.integer("num_experts", 32),
+                num_experts_per_tok=config.integer("num_experts_per_tok", 4),
+                intermediate_size=config.integer("moe_intermediate_size", 1792),
+                router=Router(
+                    scoring="sigmoid",
+                    normalize=config.flag("norm_topk_prob", True),
+                    norm_eps=1e-6,
+                    correction_bias=bias,
+                    scale=config.number("routed_scaling_factor", 1.0),
+                ),
+            ),
+            moe_layers=tuple(range(config.integer("num_dense_layers", 2, least=0), layers)),
+        ),
         norm_eps=config.number("norm_eps", 1e-5),
         tie_word_embeddings=config.flag("tie_embedding", config.flag("tie_word_embeddings", True)),
-        max_position_embeddings=config.integer("max_position_embeddings"),
-        attention=attention,
-        rope=read_rope(config, attention.head_dim, theta=1e6),
-        experts=Experts(
-            num_experts=config.integer("num_experts", 32),
-            num_experts_per_tok=config.integer("num_experts_per_tok", 4),
-            intermediate_size=config.integer("moe_intermediate_size", 1792),
-            router=Router(
-                scoring="sigmoid",
-                normalize=config.flag("norm_topk_prob", True),
-                norm_eps=1e-6,
-                correction_bias=bias,
-                scale=config.number("routed_scaling_factor", 1.0),
-            ),
-        ),
-        moe_layers=tuple(range(config.integer("num_dense_layers", 2, least=0), layers)),
         convolution=ShortConvolution(
             kernel=config.integer("conv_L_cache", 3),
             layers=tuple(i for i, kind in enumerate(types) if kind == "conv"),

@@ -3,8 +3,10 @@
 Source: modeling_mixtral.py of transformers 5.23; Mixtral of Experts (arXiv:2401.04088).
 """
 
+from dataclasses import replace
+
 from moedge.export.config import Config
-from moedge.export.config_parts import read_grouped_query, read_rope, windowed
+from moedge.export.config_parts import decoder, read_grouped_query, read_rope, windowed
 from moedge.export.model_config import Experts, ModelConfig, Router
 from moedge.export.tensor_names import TensorNames
 
@@ -18,24 +20,20 @@ def read(config: Config) -> ModelConfig:
     config.require("hidden_act", "silu")
     layers = config.integer("num_hidden_layers")
     attention = windowed(config, read_grouped_query(config), layers)
-    return ModelConfig(
-        model_type=config.text("model_type"),
-        vocab_size=config.integer("vocab_size"),
-        hidden_size=config.integer("hidden_size"),
-        num_hidden_layers=layers,
-        intermediate_size=config.integer("intermediate_size"),
-        norm_eps=config.number("rms_norm_eps", 1e-5),
-        tie_word_embeddings=config.flag("tie_word_embeddings", False),
-        max_position_embeddings=config.integer("max_position_embeddings"),
-        attention=attention,
-        rope=read_rope(config, attention.head_dim, theta=1e6),
-        experts=Experts(
-            num_experts=config.integer("num_local_experts", 8),
-            num_experts_per_tok=config.integer("num_experts_per_tok", 2),
-            intermediate_size=config.integer("intermediate_size"),
-            router=Router(scoring="softmax", normalize=True),
+    return replace(
+        decoder(
+            config,
+            attention=attention,
+            rope=read_rope(config, attention.head_dim, theta=1e6),
+            experts=Experts(
+                num_experts=config.integer("num_local_experts", 8),
+                num_experts_per_tok=config.integer("num_experts_per_tok", 2),
+                intermediate_size=config.integer("intermediate_size"),
+                router=Router(scoring="softmax", normalize=True),
+            ),
+            moe_layers=tuple(range(layers)),
+            norm_eps=1e-5,
         ),
-        moe_layers=tuple(range(layers)),
         names=TensorNames(
             router="model.layers.{layer}.block_sparse_moe.gate",
             expert="model.layers.{layer}.block_sparse_moe.experts.{expert}",

@@ -6,7 +6,7 @@ Source: modeling_olmoe.py of transformers 5.23; OLMoE (arXiv:2409.02060).
 from dataclasses import replace
 
 from moedge.export.config import Config
-from moedge.export.config_parts import read_grouped_query, read_rope
+from moedge.export.config_parts import decoder, read_grouped_query, read_rope
 from moedge.export.model_config import Experts, ModelConfig, Router
 
 MODEL_TYPES = {"olmoe": "OLMoE-1B-7B"}
@@ -26,15 +26,8 @@ def read(config: Config) -> ModelConfig:
         bias=bias,
         output_bias=bias,
     )
-    return ModelConfig(
-        model_type=config.text("model_type"),
-        vocab_size=config.integer("vocab_size"),
-        hidden_size=config.integer("hidden_size"),
-        num_hidden_layers=layers,
-        intermediate_size=config.integer("intermediate_size"),
-        norm_eps=config.number("rms_norm_eps", 1e-5),
-        tie_word_embeddings=config.flag("tie_word_embeddings", False),
-        max_position_embeddings=config.integer("max_position_embeddings"),
+    return decoder(
+        config,
         attention=attention,
         rope=read_rope(config, attention.head_dim),
         experts=Experts(
@@ -44,4 +37,5 @@ def read(config: Config) -> ModelConfig:
             router=Router(scoring="softmax", normalize=config.flag("norm_topk_prob", False)),
         ),
         moe_layers=tuple(range(layers)),
+        norm_eps=1e-5,
     )

@@ -6,7 +6,7 @@ Source: modeling_phimoe.py of transformers 5.23; GRIN-MoE (arXiv:2409.12136), Ph
 from dataclasses import replace
 
 from moedge.export.config import Config
-from moedge.export.config_parts import read_grouped_query, read_rope, windowed
+from moedge.export.config_parts import decoder, read_grouped_query, read_rope, windowed
 from moedge.export.model_config import Experts, ModelConfig, Router
 from moedge.export.tensor_names import TensorNames
 
@@ -27,27 +27,23 @@ def read(config: Config) -> ModelConfig:
     if rope.yarn is not None:
         key = "rope_scaling" if config.has("rope_scaling") else "rope_parameters"
         raise config.refuse(key, "moedge supports only longrope here, which this family's magnitudes are made for")
-    return ModelConfig(
-        model_type=config.text("model_type"),
-        vocab_size=config.integer("vocab_size"),
-        hidden_size=config.integer("hidden_size"),
-        num_hidden_layers=layers,
-        intermediate_size=config.integer("intermediate_size"),
-        norm="layer",
-        norm_eps=config.number("rms_norm_eps", 1e-5),
-        tie_word_embeddings=config.flag("tie_word_embeddings", False),
-        max_position_embeddings=config.integer("max_position_embeddings"),
-        attention=attention,
-        rope=rope,
-        experts=Experts(
-            num_experts=config.integer("num_local_experts", 16),
-            num_experts_per_tok=2,
-            intermediate_size=config.integer("intermediate_size"),
-            router=Router(
-                scoring="sparsemixer", normalize=False, jitter_eps=config.number("router_jitter_noise", 0.01)
+    return replace(
+        decoder(
+            config,
+            attention=attention,
+            rope=rope,
+            experts=Experts(
+                num_experts=config.integer("num_local_experts", 16),
+                num_experts_per_tok=2,
+                intermediate_size=config.integer("intermediate_size"),
+                router=Router(
+                    scoring="sparsemixer", normalize=False, jitter_eps=config.number("router_jitter_noise", 0.01)
+                ),
             ),
+            moe_layers=tuple(range(layers)),
+            norm_eps=1e-5,
         ),
-        moe_layers=tuple(range(layers)),
+        norm="layer",
         lm_head_bias=config.flag("lm_head_bias", False),
         names=TensorNames(
             router="model.layers.{layer}.block_sparse_moe.gate",

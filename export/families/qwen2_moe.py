@@ -6,7 +6,7 @@ Source: modeling_qwen2_moe.py of transformers 5.23; Qwen2 (arXiv:2407.10671).
 from dataclasses import replace
 
 from moedge.export.config import Config
-from moedge.export.config_parts import read_grouped_query, read_rope, sliding_layers
+from moedge.export.config_parts import decoder, read_grouped_query, read_rope, sliding_layers
 from moedge.export.model_config import Experts, ModelConfig, Router
 from moedge.export.tensor_names import TensorNames
 
@@ -30,25 +30,20 @@ def read(config: Config) -> ModelConfig:
     elif sliding_layers(config, ()):
         raise config.refuse("layer_types", "it has sliding windows where use_sliding_window has none")
     dense, step = config.integers("mlp_only_layers"), config.integer("decoder_sparse_step", 1)
-    return ModelConfig(
-        model_type=config.text("model_type"),
-        vocab_size=config.integer("vocab_size"),
-        hidden_size=config.integer("hidden_size"),
-        num_hidden_layers=layers,
-        intermediate_size=config.integer("intermediate_size"),
-        norm_eps=config.number("rms_norm_eps", 1e-6),
-        tie_word_embeddings=config.flag("tie_word_embeddings", False),
-        max_position_embeddings=config.integer("max_position_embeddings"),
-        attention=attention,
-        rope=read_rope(config, attention.head_dim),
-        experts=Experts(
-            num_experts=config.integer("num_experts", 60),
-            num_experts_per_tok=config.integer("num_experts_per_tok", 4),
-            intermediate_size=config.integer("moe_intermediate_size", 1408),
-            router=Router(scoring="softmax", normalize=config.flag("norm_topk_prob", False)),
-            shared_intermediate_size=config.integer("shared_expert_intermediate_size", 5632),
-            shared_gate=True,
+    return replace(
+        decoder(
+            config,
+            attention=attention,
+            rope=read_rope(config, attention.head_dim),
+            experts=Experts(
+                num_experts=config.integer("num_experts", 60),
+                num_experts_per_tok=config.integer("num_experts_per_tok", 4),
+                intermediate_size=config.integer("moe_intermediate_size", 1408),
+                router=Router(scoring="softmax", normalize=config.flag("norm_topk_prob", False)),
+                shared_intermediate_size=config.integer("shared_expert_intermediate_size", 5632),
+                shared_gate=True,
+            ),
+            moe_layers=tuple(i for i in range(layers) if i not in dense and (i + 1) % step == 0),
         ),
-        moe_layers=tuple(i for i in range(layers) if i not in dense and (i + 1) % step == 0),
         names=TensorNames(shared_expert="model.layers.{layer}.mlp.shared_expert"),
     )

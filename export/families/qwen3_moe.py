@@ -6,7 +6,7 @@ Source: modeling_qwen3_moe.py of transformers 5.23; Qwen3 (arXiv:2505.09388).
 from dataclasses import replace
 
 from moedge.export.config import Config
-from moedge.export.config_parts import read_grouped_query, read_rope
+from moedge.export.config_parts import decoder, read_grouped_query, read_rope
 from moedge.export.model_config import Experts, ModelConfig, Router
 
 MODEL_TYPES = {"qwen3_moe": "Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder"}
@@ -25,15 +25,8 @@ def read(config: Config) -> ModelConfig:
             attention, sliding_window=config.integer("sliding_window", 4096), sliding_layers=tuple(range(layers))
         )
     dense, step = config.integers("mlp_only_layers"), config.integer("decoder_sparse_step", 1)
-    return ModelConfig(
-        model_type=config.text("model_type"),
-        vocab_size=config.integer("vocab_size"),
-        hidden_size=config.integer("hidden_size"),
-        num_hidden_layers=layers,
-        intermediate_size=config.integer("intermediate_size"),
-        norm_eps=config.number("rms_norm_eps", 1e-6),
-        tie_word_embeddings=config.flag("tie_word_embeddings", False),
-        max_position_embeddings=config.integer("max_position_embeddings"),
+    return decoder(
+        config,
         attention=attention,
         rope=read_rope(config, attention.head_dim),
         experts=Experts(
