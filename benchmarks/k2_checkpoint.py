@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from random_checkpoint import byte_tokenizer
 
-from moedge.export.checkpoint import INDEX_NAME
+from moedge.export.checkpoint.folder import INDEX_NAME
 
 CHUNK_BYTES = 16 << 20
 # The library writes tensors of wide dtypes first, and by name among equals.

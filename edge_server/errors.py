@@ -9,7 +9,7 @@ from flask import Response
 from werkzeug.exceptions import HTTPException
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat_template import ToolsNotShown
+from moedge.runtime.chat.template import ToolsNotShown
 from moedge.runtime.generation import BrokenLogits
 from moedge.runtime.scheduler import NotAccepting, QueueFull
 

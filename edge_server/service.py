@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from moedge.edge_server.errors import ApiError, unavailable
 from moedge.edge_server.wire import ModelLimits
-from moedge.runtime.chat_format import calls_tools
+from moedge.runtime.chat.format import calls_tools
 from moedge.runtime.generation import Token
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.scheduler import Scheduler

@@ -1,6 +1,6 @@
 """One export from beginning to end: checkpoint in, bundle out.
 
-It decides what goes into a bundle and in which order, the manifest last; `publish.py` makes it appear at once.
+It decides what goes into a bundle and in which order, the manifest last; `writing/publish.py` makes it appear at once.
 """
 
 import hashlib
@@ -15,25 +15,25 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.builder import MICROSOFT, Builder
-from moedge.export.checkpoint import Checkpoint
-from moedge.export.config import Config
-from moedge.export.decoder import build_decoder
+from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.checkpoint.formats import ACTIVATION_SCALES, is_zero_bias, refuse_unreadable
 from moedge.export.families import read_model_config
-from moedge.export.fused import FusedLowering
 from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
-from moedge.export.journal import JOURNAL_NAME, Journal, Recipe
+from moedge.export.graph.builder import MICROSOFT, Builder
+from moedge.export.graph.decoder import build_decoder
+from moedge.export.graph.fused import FusedLowering
+from moedge.export.graph.probe import build_probe
+from moedge.export.graph.standard import StandardLowering
+from moedge.export.graph.tied_head import with_stored_head
 from moedge.export.memory import keep_freed_memory, peak_resident_bytes
-from moedge.export.model_config import ModelConfig
-from moedge.export.origins import Origin
-from moedge.export.probe import build_probe
-from moedge.export.publish import publish
-from moedge.export.published_formats import ACTIVATION_SCALES, is_zero_bias, refuse_unreadable
-from moedge.export.stages import Stages
-from moedge.export.standard import StandardLowering
-from moedge.export.talking import Talking, read_talking
-from moedge.export.tied_head import with_stored_head
-from moedge.export.weights_file import WeightsFile
+from moedge.export.model.config import ModelConfig
+from moedge.export.tokenizer.talking import Talking, read_talking
+from moedge.export.writing.journal import JOURNAL_NAME, Journal, Recipe
+from moedge.export.writing.origins import Origin
+from moedge.export.writing.publish import publish
+from moedge.export.writing.stages import Stages
+from moedge.export.writing.weights_file import WeightsFile
 from moedge.quant.scheme import FP32, Scheme
 from moedge.runtime.manifest import (
     MANIFEST_NAME,

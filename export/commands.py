@@ -44,8 +44,8 @@ def export(
 ) -> None:
     """Convert a checkpoint into a quantized ONNX bundle."""
     from moedge.export.bundle import ExportOptions, export_bundle
-    from moedge.export.journal import kept
-    from moedge.export.publish import partial_folder
+    from moedge.export.writing.journal import kept
+    from moedge.export.writing.publish import partial_folder
 
     try:
         chosen = parse_scheme(scheme)
@@ -84,14 +84,14 @@ def families(as_json: Annotated[bool, typer.Option("--json", help="Print the lis
 
 def _folder(checkpoint: str, output: Path, options: "ExportOptions") -> "tuple[Path, HubCommit | None]":
     """The checkpoint as a folder, fetched from the hub if that is meant."""
-    from moedge.export.hub_name import parse_name
+    from moedge.export.hub.name import parse_name
 
     name = parse_name(checkpoint)
     if name is None:
         return Path(checkpoint), None
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    from moedge.export.hub import fetch
+    from moedge.export.hub.fetch import fetch
 
     if not sys.stderr.isatty():  # one of the library's bars asks for it by itself, the other does not
         disable_progress_bars()

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from moedge.export.arithmetic import FLOAT
-from moedge.export.checkpoint import Checkpoint
-from moedge.export.model_config import GroupedQuery, ModelConfig
-from moedge.export.talking import Talking
-from moedge.export.tokenizer import TOKENIZER_CONFIG_NAME
+from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.graph.arithmetic import FLOAT
+from moedge.export.model.config import GroupedQuery, ModelConfig
+from moedge.export.tokenizer.reading import TOKENIZER_CONFIG_NAME
+from moedge.export.tokenizer.talking import Talking
 from moedge.runtime.manifest import LAST_LOGITS, MODEL_NAME, CacheTensor
 
 GENAI_NAME = "genai_config.json"

@@ -1,6 +1,6 @@
 """What `inspect` and `verify` say about a bundle: the same facts as lines for people and as JSON for machines.
 
-Sizes come from sizes.py, problems from bundle.py; nothing is computed here but text.
+Sizes come from sizes.py, problems from integrity.py; nothing is computed here but text.
 """
 
 from typing import Any

@@ -30,7 +30,7 @@ def verify(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     """Check every file of a bundle against its manifest; exit 1 and list all problems if it is not intact."""
     import json
 
-    from moedge.runtime.bundle import check_bundle
+    from moedge.runtime.integrity import check_bundle
     from moedge.runtime.progress import bytes_progress
 
     with bytes_progress("verify") as progress:
@@ -69,7 +69,7 @@ def run(
     from dataclasses import replace
 
     from moedge.devices.errors import MoedgeError
-    from moedge.runtime.chat_format import calls_tools
+    from moedge.runtime.chat.format import calls_tools
     from moedge.runtime.conversation import Conversation, Writing
     from moedge.runtime.engine import Engine
     from moedge.runtime.terminal import Screen, chat, print_answer, print_text, read_tools

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from moedge.runtime.chat_delta import CallArguments, CallStart, Content, Delta, Reasoning
+from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, Reasoning
 from moedge.runtime.engine import Engine
 from moedge.runtime.generation import FinishReason, Token
 from moedge.runtime.sampling import SamplingParams

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
 from moedge.devices.profile import Profile, load_profile
-from moedge.runtime.bundle import open_bundle
-from moedge.runtime.chat_format import ChatParser, chat_parser
-from moedge.runtime.chat_template import ChatTemplate
+from moedge.runtime.chat.format import ChatParser, chat_parser
+from moedge.runtime.chat.template import ChatTemplate
+from moedge.runtime.integrity import open_bundle
 from moedge.runtime.kernel_probe import prove_fast_kernel
 from moedge.runtime.manifest import LAST_LOGITS, MODEL_NAME, Manifest
 from moedge.runtime.sampling import SamplingParams

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat_delta import CallArguments, CallStart, Content, Delta, Reasoning
+from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, Reasoning
 from moedge.runtime.conversation import Call, Conversation, Writing
 
 # a model's output must not steer the terminal: all control characters but tab and newline

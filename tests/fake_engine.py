@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat_format import ChatParser, chat_parser
-from moedge.runtime.chat_template import ChatTemplate
+from moedge.runtime.chat.format import ChatParser, chat_parser
+from moedge.runtime.chat.template import ChatTemplate
 from moedge.runtime.generation import Token
 from moedge.runtime.manifest import SCHEMA_VERSION, ExpertKernel, Manifest, ModelFacts
 from moedge.runtime.sampling import SamplingParams

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime import manifest as contract
-from moedge.runtime.bundle import check_bundle, open_bundle
 from moedge.runtime.bundle_report import describe, description_lines
 from moedge.runtime.cli import main
+from moedge.runtime.integrity import check_bundle, open_bundle
 from moedge.runtime.manifest import FileEntry, Manifest, TensorGroup, read_manifest, write_manifest
 from moedge.runtime.sizes import (
     cache_bytes_per_token,

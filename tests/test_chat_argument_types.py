@@ -6,7 +6,7 @@ import pytest
 from edge_client import chat
 from fake_engine import FakeEngine
 
-from moedge.runtime.chat_format import CallArguments, CallStart, chat_parser
+from moedge.runtime.chat.format import CallArguments, CallStart, chat_parser
 
 STRING, NULLABLE = {"type": "string"}, {"anyOf": [{"type": "string"}, {"type": "null"}]}
 FORMS = {

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat_template import ChatTemplate
+from moedge.runtime.chat.template import ChatTemplate
 
 LOOP = "{% for m in messages %}{% for c in m.tool_calls or [] %}CALL{% endfor %}{{ m.content }}|{% endfor %}"
 AS_TEXT = "{{ c.function.name + c.function.arguments }}"

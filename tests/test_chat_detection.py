@@ -7,9 +7,9 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, models
 
-from moedge.export.chat_formats import detect
-from moedge.export.checkpoint import Checkpoint
-from moedge.export.talking import read_talking
+from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.tokenizer.chat_signs import detect
+from moedge.export.tokenizer.talking import read_talking
 
 TURNS = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
 TOOLS = "{% if tools %}{{ tools | tojson }}{% endif %}"

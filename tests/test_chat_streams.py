@@ -9,8 +9,8 @@ from chat_reading import GENERATED, check, read, read_named
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moedge.runtime.chat_format import GRAMMARS, Content, Reasoning, calls_tools, chat_parser
-from moedge.runtime.chat_grammar import At
+from moedge.runtime.chat.format import GRAMMARS, Content, Reasoning, calls_tools, chat_parser
+from moedge.runtime.chat.grammar import At
 from moedge.runtime.manifest import ChatFormat
 
 # ü stands in no marker, so it counts what arrives

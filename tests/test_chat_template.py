@@ -10,7 +10,7 @@ from tiny_bundle import write_tiny_bundle
 from transformers.utils import chat_template_utils
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat_template import MAX_CHARACTERS, ChatTemplate, ToolsNotShown
+from moedge.runtime.chat.template import MAX_CHARACTERS, ChatTemplate, ToolsNotShown
 from moedge.runtime.engine import Engine
 
 SPECIAL = (

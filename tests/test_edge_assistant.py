@@ -133,7 +133,7 @@ def test_template_renders_an_exchange(training: list[Any]) -> None:
 def test_the_server_renders_the_template_as_training_does(requests: list[dict[str, Any]]) -> None:
     import data
 
-    from moedge.runtime.chat_template import ChatTemplate
+    from moedge.runtime.chat.template import ChatTemplate
 
     template = ChatTemplate((CHECKPOINT / "chat_template.jinja").read_text(encoding="utf-8"))
     for request in requests[:20]:

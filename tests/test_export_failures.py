@@ -14,9 +14,9 @@ from safetensors.numpy import load_file, save_file
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import ExportOptions, export_bundle
-from moedge.export.publish import publish
+from moedge.export.writing.publish import publish
 from moedge.quant.scheme import parse_scheme
-from moedge.runtime.bundle import check_bundle
+from moedge.runtime.integrity import check_bundle
 from moedge.runtime.manifest import read_manifest
 
 INT4 = ExportOptions(parse_scheme("int4"))

@@ -15,11 +15,11 @@ from safetensors.numpy import load_file, save_file
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import ExportOptions, Progress, export_bundle
-from moedge.export.journal import JOURNAL_NAME, UnfinishedError
-from moedge.export.shard import Shard
+from moedge.export.checkpoint.shard import Shard
+from moedge.export.writing.journal import JOURNAL_NAME, UnfinishedError
 from moedge.quant.scheme import parse_scheme
-from moedge.runtime.bundle import check_bundle
 from moedge.runtime.cli import main
+from moedge.runtime.integrity import check_bundle
 from moedge.runtime.manifest import read_manifest
 
 INT4 = ExportOptions(parse_scheme("int4"))

@@ -9,13 +9,13 @@ from compressed_tensors.entrypoints.convert.converters.autoawq import AutoAWQCon
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
-from moedge.quant.awq import grid_from_awq
 from moedge.quant.blocks import dequantize, unpack
-from moedge.quant.compressed_tensors import grid_from_int8, grid_from_packed, zeros_from_packed
-from moedge.quant.fp8 import dequantize_fp8, e8m0
-from moedge.quant.gptq import grid_from_gptq, zeros_from_gptq
+from moedge.quant.formats.awq import grid_from_awq
+from moedge.quant.formats.compressed_tensors import grid_from_int8, grid_from_packed, zeros_from_packed
+from moedge.quant.formats.fp8 import dequantize_fp8, e8m0
+from moedge.quant.formats.gptq import grid_from_gptq, zeros_from_gptq
+from moedge.quant.formats.mxfp4 import grid_from_mxfp4
 from moedge.quant.grids import Grid, holds, in_order, joint_scheme, native_scheme
-from moedge.quant.mxfp4 import grid_from_mxfp4
 from moedge.quant.scheme import FP32, scheme_of
 
 

@@ -8,10 +8,10 @@ import quantized_checkpoints as quantized
 import torch
 from safetensors.torch import save_file
 
-from moedge.export.checkpoint import Checkpoint
-from moedge.export.matrices import Reordered, picked, stack
-from moedge.export.origins import Origins
-from moedge.export.stored import plane, stored
+from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.checkpoint.matrix import Reordered, picked, stack
+from moedge.export.checkpoint.modules import plane, stored
+from moedge.export.writing.origins import Origins
 from moedge.quant.blocks import dequantize
 from moedge.quant.scheme import FP32, scheme_of
 

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 from moedge.devices.detect import detect
 from moedge.devices.errors import MoedgeError
 from moedge.export import fit
-from moedge.export.fit import Space, refuse_too_large
-from moedge.export.hub_name import HubName, parse_name
+from moedge.export.hub.fit import Space, refuse_too_large
+from moedge.export.hub.name import HubName, parse_name
 from moedge.runtime.cli import main
 
 INDEX = "model.safetensors.index.json"

@@ -19,7 +19,9 @@ from moedge.export.commands import export
 from moedge.quant.scheme import parse_scheme
 
 RUN = "from optimum.commands.optimum_cli import main; import sys; sys.argv[0] = 'optimum-cli'; main()"
-WHERE = "import moedge.export.hub as h, optimum.commands.register.register_moedge as r; print(h.__file__, r.__file__)"
+WHERE = (
+    "import moedge.export.hub.fetch as h, optimum.commands.register.register_moedge as r; print(h.__file__, r.__file__)"
+)
 
 
 def parsed(*words):

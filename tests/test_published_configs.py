@@ -9,9 +9,9 @@ from published_configs import EXTRA, GPT_OSS_20B, PUBLISHED
 from transformers import AutoConfig
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.config import Config
+from moedge.export.checkpoint.config import Config
 from moedge.export.families import read_model_config
-from moedge.export.model_config import GroupedQuery
+from moedge.export.model.config import GroupedQuery
 
 A_LAYER_TYPE = {"sliding_attention": {"rope_theta": 1e4}}
 ZERO_FACTORS = {"type": "longrope", "short_factor": [0] * 64, "long_factor": [1] * 64}

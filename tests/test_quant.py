@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from moedge.quant.blocks import dequantize, interleave_rows, pack, quantize, unpack
-from moedge.quant.compressed_tensors import grid_from_packed
+from moedge.quant.formats.compressed_tensors import grid_from_packed
 from moedge.quant.scheme import SCHEME_NAMES, parse_scheme, scheme_of
 
 QUANTIZED = [name for name in SCHEME_NAMES if name != "fp32"]

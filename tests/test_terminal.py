@@ -12,7 +12,7 @@ from tiny_bundle import successors_of, tokenizer, write_tiny_bundle
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime import Engine, SamplingParams
-from moedge.runtime.chat_delta import CallArguments, CallStart, Content, Reasoning
+from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Reasoning
 from moedge.runtime.cli import main
 from moedge.runtime.conversation import Call, Conversation, Writing, message_of
 from moedge.runtime.terminal import Screen, numbers, read_tools

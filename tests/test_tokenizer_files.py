@@ -8,9 +8,9 @@ from safetensors.numpy import save_file
 from tiny_bundle import ADDED, tokenizer
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint import Checkpoint
-from moedge.export.talking import read_talking
-from moedge.export.tokenizer import read_tokenizer
+from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.tokenizer.reading import read_tokenizer
+from moedge.export.tokenizer.talking import read_talking
 from moedge.runtime.text import Tokenizer
 
 BUILT = tokenizer()

@@ -9,7 +9,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizer_texts import TEXTS, corpus, random_texts
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.tokenizer import read_tokenizer
+from moedge.export.tokenizer.reading import read_tokenizer
 from moedge.runtime.text import Tokenizer
 
 SENTENCES = [line for line in corpus() if line.strip()]

@@ -12,8 +12,8 @@ from tokenizers import Regex, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as HubTokenizer
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.tokenizer import read_tokenizer
-from moedge.export.tokenizer_merges import rebuild_merges
+from moedge.export.tokenizer.merges import rebuild_merges
+from moedge.export.tokenizer.reading import read_tokenizer
 from moedge.runtime.text import Tokenizer
 
 # As in tokenization_kimi.py of Kimi-K2-Instruct, written out once more so that a slip in ours is seen.

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.config import Config
-from moedge.export.model_config import GroupedQuery, ModelConfig
+from moedge.export.checkpoint.config import Config
+from moedge.export.model.config import GroupedQuery, ModelConfig
 
 MOST_LAYERS = 4096
 

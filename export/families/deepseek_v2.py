@@ -5,9 +5,9 @@ Source: modeling_deepseek_v2.py of transformers 5.23; DeepSeek-V2 (arXiv:2405.04
 
 from dataclasses import replace
 
-from moedge.export.config import Config
-from moedge.export.config_parts import decoder, read_latent, read_rope
-from moedge.export.model_config import Experts, ModelConfig, Router
+from moedge.export.checkpoint.config import Config
+from moedge.export.model.config import Experts, ModelConfig, Router
+from moedge.export.model.parts import decoder, read_latent, read_rope
 
 MODEL_TYPES = {"deepseek_v2": "DeepSeek V2, V2-Lite and Coder-V2"}
 ATTENTION = "latent"

@@ -5,9 +5,9 @@ Source: modeling_dots1.py of transformers 5.23; dots.llm1 (arXiv:2506.05767).
 
 from dataclasses import replace
 
-from moedge.export.config import Config
-from moedge.export.config_parts import decoder, read_grouped_query, read_rope, sliding_layers
-from moedge.export.model_config import Experts, ModelConfig, Router
+from moedge.export.checkpoint.config import Config
+from moedge.export.model.config import Experts, ModelConfig, Router
+from moedge.export.model.parts import decoder, read_grouped_query, read_rope, sliding_layers
 
 MODEL_TYPES = {"dots1": "dots.llm1"}
 ATTENTION = "grouped-query"

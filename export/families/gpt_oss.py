@@ -5,10 +5,10 @@ Source: modeling_gpt_oss.py of transformers 5.23; gpt-oss model card (arXiv:2508
 
 from dataclasses import replace
 
-from moedge.export.config import Config
-from moedge.export.config_parts import decoder, read_grouped_query, read_rope, sliding_layers
-from moedge.export.model_config import Experts, Gate, ModelConfig, Router
-from moedge.export.tensor_names import TensorNames
+from moedge.export.checkpoint.config import Config
+from moedge.export.model.config import Experts, Gate, ModelConfig, Router
+from moedge.export.model.parts import decoder, read_grouped_query, read_rope, sliding_layers
+from moedge.export.model.tensor_names import TensorNames
 
 # what a config without rotary parameters means
 YARN = {

@@ -5,10 +5,10 @@ Source: modeling_granitemoe.py and modeling_granitemoeshared.py of transformers 
 
 from dataclasses import replace
 
-from moedge.export.config import Config
-from moedge.export.config_parts import decoder, read_grouped_query, read_rope
-from moedge.export.model_config import Experts, ModelConfig, Multipliers, Router
-from moedge.export.tensor_names import TensorNames
+from moedge.export.checkpoint.config import Config
+from moedge.export.model.config import Experts, ModelConfig, Multipliers, Router
+from moedge.export.model.parts import decoder, read_grouped_query, read_rope
+from moedge.export.model.tensor_names import TensorNames
 
 MODEL_TYPES = {
     "granitemoe": "Granite 3.0 and 3.1 1B-A400M and 3B-A800M",

@@ -5,9 +5,9 @@ Source: modeling_kimi_k25.py of transformers 5.23. Images are not supported: the
 
 from dataclasses import replace
 
-from moedge.export.config import Config
+from moedge.export.checkpoint.config import Config
 from moedge.export.families.deepseek_v3 import read as read_text
-from moedge.export.model_config import ModelConfig
+from moedge.export.model.config import ModelConfig
 
 MODEL_TYPES = {"kimi_k25": "Kimi K2.5 and K2.6, text only"}
 ATTENTION = "latent"

@@ -5,9 +5,9 @@ Source: modeling_olmoe.py of transformers 5.23; OLMoE (arXiv:2409.02060).
 
 from dataclasses import replace
 
-from moedge.export.config import Config
-from moedge.export.config_parts import decoder, read_grouped_query, read_rope
-from moedge.export.model_config import Experts, ModelConfig, Router
+from moedge.export.checkpoint.config import Config
+from moedge.export.model.config import Experts, ModelConfig, Router
+from moedge.export.model.parts import decoder, read_grouped_query, read_rope
 
 MODEL_TYPES = {"olmoe": "OLMoE-1B-7B"}
 ATTENTION = "grouped-query"

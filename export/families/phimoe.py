@@ -5,10 +5,10 @@ Source: modeling_phimoe.py of transformers 5.23; GRIN-MoE (arXiv:2409.12136), Ph
 
 from dataclasses import replace
 
-from moedge.export.config import Config
-from moedge.export.config_parts import decoder, read_grouped_query, read_rope, windowed
-from moedge.export.model_config import Experts, ModelConfig, Router
-from moedge.export.tensor_names import TensorNames
+from moedge.export.checkpoint.config import Config
+from moedge.export.model.config import Experts, ModelConfig, Router
+from moedge.export.model.parts import decoder, read_grouped_query, read_rope, windowed
+from moedge.export.model.tensor_names import TensorNames
 
 MODEL_TYPES = {"phimoe": "Phi-3.5-MoE-instruct, Phi-mini-MoE, GRIN-MoE"}
 ATTENTION = "grouped-query"

@@ -5,9 +5,9 @@ Source: modeling_qwen3_moe.py of transformers 5.23; Qwen3 (arXiv:2505.09388).
 
 from dataclasses import replace
 
-from moedge.export.config import Config
-from moedge.export.config_parts import decoder, read_grouped_query, read_rope
-from moedge.export.model_config import Experts, ModelConfig, Router
+from moedge.export.checkpoint.config import Config
+from moedge.export.model.config import Experts, ModelConfig, Router
+from moedge.export.model.parts import decoder, read_grouped_query, read_rope
 
 MODEL_TYPES = {"qwen3_moe": "Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder"}
 ATTENTION = "grouped-query"

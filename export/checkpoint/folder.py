@@ -1,0 +1,196 @@
+"""A checkpoint folder as published: config, the index of its safetensors shards, and tensors read a slice at a time.
+
+It keeps the account of which tensors were consumed; it does not know what any of them means.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.shard import Header, Shard
+
+INDEX_NAME = "model.safetensors.index.json"
+SINGLE_NAME = "model.safetensors"
+FLOATS = ("F32", "F16", "BF16")
+POWERS = ("U8", "F8_E8M0")  # bytes that are exponents of two, where they are scales
+
+
+class Checkpoint:
+    """A folder with config.json, tokenizer files and safetensors shards; open it in a `with` statement."""
+
+    def __init__(self, folder: Path, on_read: Callable[[int], None] = lambda _: None) -> None:
+        if not folder.is_dir():
+            raise MoedgeError(f"{folder} is not a folder: give the folder of a checkpoint.")
+        self.folder = folder
+        self._on_read = on_read
+        self.config = self.read_json("config.json")
+        self._shard_of = read_index(folder)
+        self._consumed: dict[str, None] = {}  # a set in the order of reading
+        self._stored_as: dict[str, str] = {}  # of renamed tensors
+        self._headers: dict[str, Header] = {}
+        self.shards = sorted(set(self._shard_of.values())) or [SINGLE_NAME]
+        self._open: dict[str, Shard] = {}
+        try:
+            for shard in self.shards:
+                self._learn_headers(shard)
+        except MoedgeError:
+            self._close()
+            raise
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON object of the checkpoint; MoedgeError if it is missing or broken."""
+        path = self.folder / name
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise MoedgeError(f"{self.folder} has no {name}: it is not a complete checkpoint.") from None
+        except (ValueError, RecursionError) as error:
+            raise MoedgeError(f"{path} is not valid JSON ({error}): download it again.") from None
+        if not isinstance(data, dict):
+            raise MoedgeError(f"{path} does not hold a JSON object: download it again.")
+        return data
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._shard_of
+
+    def rename(self, renamed: Iterable[tuple[str, str]]) -> None:
+        """Replace these regular expressions in tensor names from now on; MoedgeError if two would share a name."""
+        rules = tuple(renamed)
+        for old in [*self._shard_of] if rules else ():
+            new = old
+            for pattern, replacement in rules:
+                new = re.sub(pattern, replacement, new)
+            if new == old:
+                continue
+            if new in self._shard_of:
+                raise MoedgeError(f"{self.folder} holds {old} and {new}, which are the same: keep one.")
+            self._shard_of[new], self._headers[new] = self._shard_of.pop(old), self._headers.pop(old)
+            self._stored_as[new] = old
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor; MoedgeError if the checkpoint has none of that name."""
+        self._require(name)
+        return self._headers[name].shape
+
+    def dtype(self, name: str) -> str:
+        """The dtype of a tensor, as safetensors spells it; MoedgeError if the checkpoint has none of that name."""
+        self._require(name)
+        return self._headers[name].dtype
+
+    def dtypes(self) -> dict[str, str]:
+        """Every tensor's dtype, as safetensors spells it."""
+        return {name: header.dtype for name, header in self._headers.items()}
+
+    def expect(self, name: str, *shape: int) -> None:
+        """Raise MoedgeError if the tensor is missing or has another shape."""
+        if self.shape(name) != shape:
+            raise MoedgeError(
+                f"{name} has the shape {self.shape(name)} where the config says {shape}: they do not belong together."
+            )
+
+    def nbytes(self) -> int:
+        """Bytes of all shards."""
+        return sum(shard.nbytes for shard in self._open.values())
+
+    def identity(self) -> dict[str, str]:
+        """By file, what tells one checkpoint from another without reading all of it; see Shard.identity."""
+        return {name: shard.identity for name, shard in self._open.items()}
+
+    def consumed(self) -> list[str]:
+        """The tensors that were read, in that order."""
+        return list(self._consumed)
+
+    def consume(self, names: Iterable[str]) -> None:
+        """Mark tensors as consumed that an earlier run has read."""
+        self._consumed |= dict.fromkeys(names)
+        self._on_read(sum(self._headers[name].nbytes for name in self._consumed))
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Rows start:stop of a tensor in its own dtype, copied out of the file; marks the tensor as consumed."""
+        return self.read_part(name, *([slice(start, stop)] if self.shape(name) else []))
+
+    def read_part(self, name: str, *part: slice) -> NDArray[Any]:
+        """The part of a tensor that slices of its leading axes cut out; see `read`."""
+        self._require(name)
+        self._consumed[name] = None
+        array = self._open[self._shard_of[name]].read(self._stored_as.get(name, name), *part)
+        self._on_read(array.nbytes)
+        return array
+
+    def read_float(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+        """Rows of a tensor of plain numbers as fp32; MoedgeError if it holds anything else."""
+        return self.read_float_part(name, *([slice(start, stop)] if self.shape(name) else []))
+
+    def read_float_part(self, name: str, *part: slice) -> NDArray[np.float32]:
+        """The part of a tensor of plain numbers that slices of its leading axes cut out, as fp32."""
+        if self.dtype(name) not in FLOATS:
+            raise MoedgeError(f"{name} is stored as {self.dtype(name)} where moedge reads {', '.join(FLOATS)}.")
+        return self.read_part(name, *part).astype(np.float32)
+
+    def read_parameter(self, name: str, *shape: int) -> NDArray[np.float32]:
+        """A whole tensor of that shape as fp32, for what no scheme rounds; MoedgeError if it holds NaN or infinity."""
+        self.expect(name, *shape)
+        values = self.read_float(name)
+        if not np.isfinite(values).all():
+            raise MoedgeError(f"{name} holds NaN or infinity: download it again.")
+        return values
+
+    def unconsumed(self, ignored: Iterable[str]) -> list[str]:
+        """The tensors that nobody read and no pattern of `ignored` matches whole."""
+        return unmatched(self._shard_of.keys() - self._consumed.keys(), ignored)
+
+    def __enter__(self) -> "Checkpoint":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _require(self, name: str) -> None:
+        if name not in self._shard_of:
+            raise MoedgeError(f"{self.folder} has no tensor {name}, which its config calls for: it is incomplete.")
+
+    def _learn_headers(self, shard: str) -> None:
+        self._open[shard] = Shard(self.folder / shard)
+        for name, header in self._open[shard].headers.items():
+            if self._shard_of.setdefault(name, shard) != shard:
+                raise MoedgeError(
+                    f"{name} is in {shard} and in {self._shard_of[name]}: keep one, or download it again."
+                )
+            self._headers[name] = header
+        missing = sorted(n for n, s in self._shard_of.items() if s == shard and n not in self._headers)
+        if missing:
+            raise MoedgeError(f"{shard} lacks {missing[0]}, which {INDEX_NAME} says it holds: download it again.")
+
+    def _close(self) -> None:
+        for shard in self._open.values():
+            shard.close()
+
+
+def unmatched(names: Iterable[str], ignored: Iterable[str]) -> list[str]:
+    """The names, sorted, that no pattern of `ignored` matches whole."""
+    pattern = re.compile("|".join(f"(?:{p})" for p in ignored) or r"(?!)")
+    return sorted(name for name in names if not pattern.fullmatch(name))
+
+
+def read_index(folder: Path) -> dict[str, str]:
+    """Tensor name to shard, from the index if there is one; empty for a single file, learnt when it is opened."""
+    index = folder / INDEX_NAME
+    if index.exists():
+        try:
+            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            shards = {str(name): str(shard) for name, shard in weight_map.items()}
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise MoedgeError(f"{index} is not a safetensors index: download it again.") from None
+        outside = sorted(s for s in set(shards.values()) if Path(s).name != s)
+        if outside:
+            raise MoedgeError(f"{index} names a shard outside the folder ({outside[0]}): do not use this checkpoint.")
+        return shards
+    if not (folder / SINGLE_NAME).exists():
+        raise MoedgeError(f"{folder} has neither {SINGLE_NAME} nor {INDEX_NAME}: it is not a complete checkpoint.")
+    return {}

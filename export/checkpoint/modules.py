@@ -1,0 +1,81 @@
+"""A matrix of the checkpoint, in whatever format it is published there: the tensors that are present decide.
+
+Plain numbers and matrices within a 3-D tensor are read here, the rest in codes.py and floats.py.
+"""
+
+from dataclasses import dataclass
+
+from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.codes import awq_matrix, gptq_matrix, int8_matrix, mxfp4_plane, packed_matrix
+from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.floats import fp8_matrix
+from moedge.export.checkpoint.folder import FLOATS, Checkpoint
+from moedge.export.checkpoint.formats import read_published
+from moedge.export.checkpoint.matrix import Matrix, Rounded
+from moedge.quant.blocks import F32
+
+
+def stored(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
+    """The matrix of module `name`; MoedgeError if what is there is not of the shape [rows, columns] that is wanted."""
+    if f"{name}.weight_packed" in checkpoint:
+        return packed_matrix(checkpoint, name, shape)
+    if f"{name}.qweight" in checkpoint:
+        published = read_published(Config(checkpoint.config))
+        if published.method == "gptq":
+            return gptq_matrix(checkpoint, name, shape, published.gptq_one_less)
+        if published.method == "awq":
+            return awq_matrix(checkpoint, name, shape)
+        raise MoedgeError(f"{name}.qweight is there, but the config says neither gptq nor awq: complete config.json.")
+    weight = f"{name}.weight"
+    if checkpoint.dtype(weight) == "I8":
+        return int8_matrix(checkpoint, name, shape)
+    if checkpoint.dtype(weight) == "F8_E4M3":
+        return fp8_matrix(checkpoint, name, shape, read_published(Config(checkpoint.config)).fp8_block)
+    checkpoint.expect(weight, *shape)
+    rows = _Rows(checkpoint, weight)
+    return Rounded(name, shape, checkpoint.dtype(weight).lower(), False, rows)
+
+
+def is_stored(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether module `name` has a matrix, in any format."""
+    return any(f"{name}.{part}" in checkpoint for part in ("weight", "weight_packed", "qweight"))
+
+
+def plane(checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int, int], transposed: bool = False) -> Matrix:
+    """The matrix [rows, columns] of one expert in the 3-D tensor `name`, [E, columns, rows] where it is `transposed`.
+
+    MXFP4 in the place of such a tensor is never so: `name`_blocks [E, rows, columns / 32, 16] and `name`_scales.
+    """
+    if f"{name}_blocks" in checkpoint:
+        return mxfp4_plane(checkpoint, name, expert, shape)
+    whole = checkpoint.shape(name)
+    if len(whole) != 3 or expert >= whole[0]:
+        raise MoedgeError(f"{name} has the shape {whole}, in which there is no expert {expert}: correct config.json.")
+    checkpoint.expect(name, whole[0], *(reversed(shape) if transposed else shape))
+    if checkpoint.dtype(name) not in FLOATS:
+        raise MoedgeError(f"{name} is stored as {checkpoint.dtype(name)}, which moedge does not read there: take bf16.")
+    rows = _PlaneRows(checkpoint, name, expert, transposed)
+    return Rounded(f"{name}[{expert}]", shape, checkpoint.dtype(name).lower(), False, rows)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    checkpoint: Checkpoint
+    name: str
+
+    def __call__(self, start: int, stop: int) -> F32:
+        return self.checkpoint.read_float(self.name, start, stop)
+
+
+@dataclass(frozen=True)
+class _PlaneRows:
+    checkpoint: Checkpoint
+    name: str
+    expert: int
+    transposed: bool
+
+    def __call__(self, start: int, stop: int) -> F32:
+        expert, some = slice(self.expert, self.expert + 1), slice(start, stop)
+        part = (expert, slice(None), some) if self.transposed else (expert, some)
+        matrix: F32 = self.checkpoint.read_float_part(self.name, *part)[0]
+        return matrix.T if self.transposed else matrix

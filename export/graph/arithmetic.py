@@ -1,0 +1,136 @@
+"""Standard-ONNX pieces that both lowerings use: norms, gates, masks, attention over a past and new rows kept apart."""
+
+import numpy as np
+import onnx_ir as ir
+
+from moedge.export.graph.builder import Builder
+from moedge.export.graph.lowering import Bias, CachePort, Norm, Positions
+from moedge.export.model.config import Gate
+from moedge.runtime.manifest import CacheTensor
+
+FLOAT = ir.TensorType(ir.DataType.FLOAT)
+
+
+def rms_norm(b: Builder, x: ir.Value, weight: ir.Value, eps: float) -> ir.Value:
+    """x / sqrt(mean(x²) + eps) · weight over the last axis; ONNX Runtime fuses this very pattern."""
+    square = b.op("Pow", x, b.constant(np.array(2, np.float32)))
+    mean = b.op("ReduceMean", square, b.ints(-1), attributes={"keepdims": 1})
+    root = b.op("Sqrt", b.op("Add", mean, b.constant(np.array(eps, np.float32))))
+    return b.op("Mul", b.op("Div", x, root), weight)
+
+
+def normalise(b: Builder, x: ir.Value, norm: Norm) -> ir.Value:
+    """RMSNorm, or LayerNorm where there is a bias."""
+    if norm.bias is None:
+        return rms_norm(b, x, norm.weight, norm.eps)
+    return b.op("LayerNormalization", x, norm.weight, norm.bias, attributes={"axis": -1, "epsilon": norm.eps})
+
+
+def gated(b: Builder, gate: ir.Value, up: ir.Value, how: Gate) -> ir.Value:
+    """gate · sigmoid(alpha gate) · (up + beta), both held within the limit first; see `Gate`."""
+    if how.limit is not None:
+        low, high = (b.constant(np.array(v, np.float32)) for v in (-how.limit, how.limit))
+        gate, up = b.op("Min", gate, high), b.op("Clip", up, low, high)
+    if how.beta:
+        up = b.op("Add", up, b.constant(np.array(how.beta, np.float32)))
+    return b.op("Mul", b.op("Mul", gate, b.op("Sigmoid", scaled_by(b, gate, how.alpha))), up)
+
+
+def scaled_by(b: Builder, x: ir.Value, factor: float) -> ir.Value:
+    """x · factor, without a node where it is 1."""
+    return x if factor == 1.0 else b.op("Mul", x, b.constant(np.array(factor, np.float32)))
+
+
+def lengths(b: Builder, attention_mask: ir.Value, input_ids: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
+    """Past, new and total length, int64 [1] each, and the new tokens' positions, int64 [s]."""
+    total = b.op("Shape", attention_mask, attributes={"start": 1, "end": 2})
+    new = b.op("Shape", input_ids, attributes={"start": 1, "end": 2})
+    past = b.op("Sub", total, new)
+    scalars = [b.op("Squeeze", value, b.ints(0)) for value in (past, total)]
+    positions = b.op("Range", *scalars, b.constant(np.array(1, np.int64)))
+    return past, new, total, positions
+
+
+def table_rows(b: Builder, positions: ir.Value, total: ir.Value, switch: int) -> ir.Value:
+    """The rows of the rotary tables for these positions: `switch` further down once there are more tokens than that."""
+    if not switch:
+        return positions
+    longer = b.op("Cast", b.op("Greater", total, b.ints(switch)), attributes={"to": ir.DataType.INT64.value})
+    return b.op("Add", positions, b.op("Mul", longer, b.ints(switch)))
+
+
+def causal_bias(b: Builder, new: ir.Value, heads: int) -> Bias:
+    """Any past token may be looked at, and of the new ones those not after the looking one; for `heads` query heads."""
+    square = b.op("Concat", new, new, attributes={"axis": 0})
+    lowest = b.op("Expand", b.constant(np.array([-np.inf], np.float32)), square)
+    above = b.op("Trilu", lowest, b.constant(np.array(1, np.int64)), attributes={"upper": 1})
+    return Bias(None, _for_heads(b, above, new, new, heads))
+
+
+def window_bias(b: Builder, past: ir.Value, new: ir.Value, positions: ir.Value, heads: int, window: int) -> Bias:
+    """As `causal_bias`, but only the last `window` positions, the looking one's included, may be looked at."""
+    zero, step = b.constant(np.array(0, np.int64)), b.constant(np.array(1, np.int64))
+    old = b.op("Range", zero, b.op("Squeeze", past, b.ints(0)), step)  # [t]
+    here = b.op("Unsqueeze", positions, b.ints(-1))  # [s, 1]
+    far, near = (b.op("Sub", here, b.op("Unsqueeze", seen, b.ints(0))) for seen in (old, positions))
+    widest = b.constant(np.array(window, np.int64))
+    hidden = b.op("Or", b.op("Less", near, zero), b.op("GreaterOrEqual", near, widest))
+    return Bias(
+        _for_heads(b, _barred(b, b.op("GreaterOrEqual", far, widest)), new, past, heads),
+        _for_heads(b, _barred(b, hidden), new, new, heads),
+    )
+
+
+def _barred(b: Builder, where: ir.Value) -> ir.Value:
+    """-inf where true, 0 elsewhere."""
+    return b.op("Where", where, b.constant(np.array(-np.inf, np.float32)), b.constant(np.array(0, np.float32)))
+
+
+def _for_heads(b: Builder, bias: ir.Value, new: ir.Value, width: ir.Value, heads: int) -> ir.Value:
+    """[s, width] repeated for every head: [heads * s, width], for a width of 0 too."""
+    shape = b.op("Concat", b.ints(heads), new, width, attributes={"axis": 0})
+    flat = b.op("Concat", b.op("Mul", new, b.ints(heads)), width, attributes={"axis": 0})
+    return b.op("Reshape", b.op("Expand", bias, shape), flat, attributes={"allowzero": 1})
+
+
+def rows_port(layer: int, name: str, width: int, window: int = 0) -> tuple[ir.Value, CacheTensor]:
+    """The input and the manifest's entry of a cache of layout `rows`."""
+    rows = window or "past_length"
+    past = ir.Value(name=f"past_key_values.{layer}.{name}", type=FLOAT, shape=ir.Shape([1, rows, width]))
+    return past, CacheTensor(past.name or "", f"present.{layer}.{name}", "rows", (width,), window)
+
+
+def present(b: Builder, cache: list[CachePort], past: ir.Value, tensor: CacheTensor, rows: ir.Value) -> ir.Value:
+    """Give out new rows [s, width] as the cache's output [1, s, width]; returns that."""
+    value = b.op("Unsqueeze", rows, b.ints(0), output=tensor.present)
+    value.type = FLOAT
+    value.shape = ir.Shape([1, "sequence_length", tensor.shape[0]])
+    cache.append(CachePort(tensor, past, value))
+    return value
+
+
+def attend(
+    b: Builder,
+    q: ir.Value,
+    keys: tuple[ir.Value, ir.Value],
+    values: tuple[ir.Value, ir.Value],
+    where: Positions,
+    bias: Bias,
+    sinks: ir.Value | None = None,
+) -> ir.Value:
+    """Softmax attention of q [g, h * s, d] over past and new keys [g, t, d], [g, s, d], each scored by itself.
+
+    The scores are joined, never the keys, so the cache is read where it lies. `sinks` [g, h * s, 1] take part in the
+    softmax and weigh nothing. Returns [g, h * s, width of the values].
+    """
+    old, fresh = (b.op("MatMul", q, b.op("Transpose", k, attributes={"perm": [0, 2, 1]})) for k in keys)
+    scores = [old if bias.past is None else b.op("Add", old, bias.past), b.op("Add", fresh, bias.new)]
+    sizes = [where.past_length, where.new_length]
+    if sinks is not None:
+        scores.append(sinks)
+        sizes.append(b.ints(1))
+    joined = b.op("Softmax", b.op("Concat", *scores, attributes={"axis": -1}), attributes={"axis": -1})
+    past, new, *_ = b.ops(
+        "Split", joined, b.op("Concat", *sizes, attributes={"axis": 0}), attributes={"axis": -1}, outputs=len(sizes)
+    )
+    return b.op("Add", b.op("MatMul", past, values[0]), b.op("MatMul", new, values[1]))

@@ -1,0 +1,70 @@
+"""`probe.onnx`: a small QMoE node with the model's own attributes beside the same experts in plain fp32.
+
+The runtime runs it once to know which kernel this machine takes: see docs/graph.md.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from moedge.export.graph.arithmetic import FLOAT
+from moedge.export.graph.builder import MICROSOFT, make_attributes
+from moedge.export.graph.fused import qmoe_attributes
+from moedge.export.model.config import Experts, Gate
+from moedge.quant.blocks import F32, dequantize, interleave_rows, quantize
+from moedge.quant.scheme import Scheme
+
+TOKENS, EXPERTS = 3, 2
+
+
+def build_probe(scheme: Scheme, config: Experts) -> ir.Graph:
+    """The probe's graph: no inputs, outputs `actual` and `exact` [3, 2 * block], the latter computed here."""
+    rng = np.random.default_rng(0)
+    width = 2 * scheme.block
+    x = rng.standard_normal((TOKENS, width)).astype(np.float32)
+    logits = rng.standard_normal((TOKENS, EXPERTS)).astype(np.float32)
+    made = [
+        [quantize(rng.standard_normal((width, width)).astype(np.float32) / width**0.5, scheme) for _ in range(3)]
+        for _ in range(EXPERTS)
+    ]
+    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    exact = np.zeros_like(x)
+    for share, (gate, up, down) in zip(shares.T, made, strict=True):
+        g, u = x @ dequantize(gate).T, x @ dequantize(up).T
+        exact += share[:, None] * (_gated(g, u, config.gate) @ dequantize(down).T)
+    joined = [[interleave_rows(getattr(g, part), getattr(u, part)) for g, u, _ in made] for part in _parts(scheme)]
+    second = [[getattr(d, part) for _, _, d in made] for part in _parts(scheme)]
+    first_values = [_value(f"gate_up_{p}", np.stack(a)) for p, a in zip(_parts(scheme), joined, strict=True)]
+    second_values = [_value(f"down_{p}", np.stack(a)) for p, a in zip(_parts(scheme), second, strict=True)]
+    data = [_value("x", x), _value("logits", logits), _value("expected", exact)]
+    inputs: list[ir.Value | None] = [data[0], data[1], *first_values[:2], None, *second_values[:2]]
+    if scheme.zero_point:
+        inputs += [None, None, None, None, first_values[2], second_values[2]]
+    attributes = qmoe_attributes(scheme, replace(config, num_experts_per_tok=EXPERTS))
+    actual, copied = (ir.Value(name=n, type=FLOAT, shape=ir.Shape([TOKENS, width])) for n in ("actual", "exact"))
+    nodes = [
+        ir.Node(MICROSOFT, "QMoE", inputs, make_attributes(attributes), outputs=[actual], name="QMoE"),
+        ir.Node("", "Identity", [data[2]], outputs=[copied], name="exact"),
+    ]
+    return ir.Graph(
+        [], [actual, copied], nodes=nodes, initializers=[*data, *first_values, *second_values], name="probe"
+    )
+
+
+def _gated(gate: F32, up: F32, how: Gate) -> F32:
+    if how.limit is not None:
+        gate, up = np.minimum(gate, how.limit), np.clip(up, -how.limit, how.limit)
+    inner: F32 = gate / (1 + np.exp(-how.alpha * gate)) * (up + how.beta)
+    return inner
+
+
+def _parts(scheme: Scheme) -> tuple[str, ...]:
+    return ("codes", "scales", "zero_points") if scheme.zero_point else ("codes", "scales")
+
+
+def _value(name: str, array: NDArray[Any]) -> ir.Value:
+    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    return ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)

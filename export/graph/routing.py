@@ -1,0 +1,105 @@
+"""A router in the graph, in fp32 whatever the scheme: it decides, and its rounding would be felt by the whole layer.
+
+docs/qmoe.md shows what each kind becomes.
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.checkpoint.modules import stored
+from moedge.export.graph.builder import Builder
+from moedge.export.graph.lowering import Lowering, Routing
+from moedge.export.graph.storing import store_whole
+from moedge.export.model.config import ModelConfig, Router
+
+GROUP = "router"
+
+
+def route(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int, x: ir.Value) -> Routing:
+    """What the router of a layer says of hidden states [s, hidden_size]."""
+    b, names, config = low.builder, model.names, model.experts
+    router, experts = config.router, config.num_experts
+    name = names.router.format(layer=layer)
+    published = stored(checkpoint, name, (experts, model.hidden_size))
+    weight = store_whole(b, f"{name}.weight", published, GROUP)
+    inputs = [x, weight]
+    if router.bias:
+        inputs.append(b.vector(f"{name}.bias", checkpoint.read_parameter(f"{name}.bias", experts), GROUP))
+    logits = b.op("Gemm", *inputs, attributes={"transB": 1}, output=b.scoped("router_logits"))
+    if router.scoring == "sparsemixer":
+        weights = _sparsemixer(b, logits, config.num_experts_per_tok, router.jitter_eps)
+        return Routing(logits, weights, router.scale)
+    if router.scoring == "softmax" and router.normalize and not router.correction_bias and router.n_group == 1:
+        # softmax over the chosen equals renormalising
+        return Routing(logits, None, router.scale)
+    scores = _sigmoid(b, logits) if router.scoring == "sigmoid" else b.op("Softmax", logits, attributes={"axis": -1})
+    # alone, logits rank as scores do, also where those are all 0 or 1 in fp32
+    select = scores if router.correction_bias or router.n_group > 1 else logits
+    if router.correction_bias:
+        bias_name = names.correction_bias.format(layer=layer)
+        bias = b.vector(bias_name, _correction_bias(checkpoint, bias_name, experts), GROUP)
+        select = b.op("Add", scores, bias, output=b.scoped("selection_scores"))
+    if router.n_group > 1:
+        select = _best_groups(b, select, router, experts)
+    if router.normalize:
+        scores = _divided(b, select, scores, router, config.num_experts_per_tok)
+    return Routing(select, scores, router.scale)
+
+
+def _sigmoid(b: Builder, logits: ir.Value) -> ir.Value:
+    """1 / (1 + exp(-logits)): ONNX Runtime's Sigmoid is right to 6e-8 and not in proportion, which a division shows."""
+    return b.op("Reciprocal", b.op("Add", b.op("Exp", b.op("Neg", logits)), b.constant(np.array(1, np.float32))))
+
+
+def _divided(b: Builder, select: ir.Value, scores: ir.Value, router: Router, top_k: int) -> ir.Value:
+    """The scores over the chosen ones' sum, here and not in QMoE, which knows neither norm_eps nor norm_min."""
+    _, chosen = b.ops("TopK", select, b.ints(top_k), attributes={"axis": -1}, outputs=2)
+    weights = b.op("GatherElements", scores, chosen, attributes={"axis": 1})
+    total = b.op("ReduceSum", weights, b.ints(-1), attributes={"keepdims": 1})  # [s, 1]
+    if router.norm_eps:
+        total = b.op("Add", total, b.constant(np.array(router.norm_eps, np.float32)))
+    if router.norm_min:
+        total = b.op("Max", total, b.constant(np.array(router.norm_min, np.float32)))
+    return b.op("Div", scores, total)
+
+
+def _correction_bias(checkpoint: Checkpoint, name: str, experts: int) -> np.ndarray:
+    """[experts], which ERNIE keeps as one row [1, experts]."""
+    shape = checkpoint.shape(name)
+    return checkpoint.read_parameter(name, *((1, experts) if len(shape) == 2 else (experts,))).reshape(-1)
+
+
+def _best_groups(b: Builder, select: ir.Value, router: Router, experts: int) -> ir.Value:
+    """-inf for every expert outside the `topk_group` groups whose best experts score highest."""
+    size = experts // router.n_group
+    grouped = b.op("Reshape", select, b.ints(0, router.n_group, size))  # [s, groups, size]
+    best = min(2 if router.group_score == "top2" else 1, size)
+    values, _ = b.ops("TopK", grouped, b.ints(best), attributes={"axis": -1}, outputs=2)
+    sums = b.op("ReduceSum", values, b.ints(-1), attributes={"keepdims": 0})  # [s, groups]
+    top, _ = b.ops("TopK", sums, b.ints(router.topk_group), attributes={"axis": -1}, outputs=2)
+    least = b.op("Slice", top, b.ints(router.topk_group - 1), b.ints(router.topk_group), b.ints(-1))  # [s, 1]
+    outside = b.op("Unsqueeze", b.op("Less", sums, least), b.ints(-1))  # [s, groups, 1]
+    masked = b.op("Where", outside, b.constant(np.array(-np.inf, np.float32)), grouped)
+    return b.op("Reshape", masked, b.ints(0, experts), output=b.scoped("selection_scores_in_groups"))
+
+
+def _sparsemixer(b: Builder, logits: ir.Value, top_k: int, jitter_eps: float) -> ir.Value:
+    """[s, experts]: for each of the top k the softmax, at it, over those left that are relatively close to it.
+
+    close: (best - logit) / max(|logit|, best) ≤ 2 · jitter_eps, where best is the largest logit that is left.
+    """
+    lowest, twice = (b.constant(np.array(v, np.float32)) for v in (-np.inf, 2 * jitter_eps))
+    magnitude, left = b.op("Abs", logits), logits
+    weights: ir.Value | None = None
+    for _ in range(top_k):
+        best = b.op("ReduceMax", left, b.ints(-1), attributes={"keepdims": 1})  # [s, 1]
+        distance = b.op("Div", b.op("Sub", best, logits), b.op("Max", magnitude, best))
+        far = b.op("Greater", distance, twice)
+        shares = b.op("Softmax", b.op("Where", far, lowest, left), attributes={"axis": -1})
+        chosen = b.op("Equal", left, best)
+        weights = shares if weights is None else b.op("Where", chosen, shares, weights)
+        left = b.op("Where", chosen, lowest, left)
+    if weights is None:
+        raise AssertionError("a router chooses at least one expert")
+    return weights

@@ -1,0 +1,231 @@
+"""The `if` plan: standard ONNX only (opset 21), one `If` an expert, caches as rows. The exact twin of the fused plan.
+
+Quantized weights are dequantized by DequantizeLinear at every run: right everywhere, fast nowhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from moedge.export.checkpoint.matrix import Matrix
+from moedge.export.graph.arithmetic import FLOAT, gated, normalise
+from moedge.export.graph.builder import Builder
+from moedge.export.graph.grouped_query import plain_grouped_query
+from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing
+from moedge.export.graph.positions import shared_positions
+from moedge.export.graph.storing import (
+    StoredCodes,
+    dequantized,
+    note_other_scheme,
+    scheme_for,
+    store_float,
+    store_quantized,
+)
+from moedge.export.model.config import Experts, Gate, GroupedQuery, ModelConfig
+from moedge.export.model.rope import Rope
+from moedge.quant.blocks import F32
+from moedge.quant.scheme import Scheme
+
+EXPERTS = "routed experts"
+
+
+class StandardLowering:
+    """Lowers a decoder to standard ONNX."""
+
+    def __init__(self, builder: Builder, scheme: Scheme, notes: list[str]) -> None:
+        self.builder = builder
+        self.cache: list[CachePort] = []
+        self.notes = notes
+        self.expert_scheme: Scheme | None = None
+        self._scheme = scheme
+        self._table: ir.Value | StoredCodes | None = None
+
+    def positions(self, attention_mask: ir.Value, input_ids: ir.Value, model: ModelConfig, context: int) -> Positions:
+        """Lengths, masks, and the rotary rows of the new tokens [s, dim / 2]."""
+        where, _ = shared_positions(self.builder, attention_mask, input_ids, model, context)
+        cos, sin = (self.builder.op("Gather", table, where.rows) for table in (where.cos, where.sin))
+        return replace(where, cos=cos, sin=sin)
+
+    def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
+        """Rows of the table; codes are gathered before they are dequantized."""
+        b = self.builder
+        ids = b.op("Squeeze", input_ids, b.ints(0))  # [s]
+        if not self._scheme.quantized:
+            weight = store_float(b, "model.embed_tokens.weight", table, "embedding")
+            self._table = weight if tied else None
+            return b.op("Gather", weight, ids)
+        scheme = scheme_for((table,), self._scheme, "model.embed_tokens", self.notes)
+        stored = store_quantized(b, "model.embed_tokens", table, scheme, "embedding")
+        self._table = stored if tied else None
+        return self._gather_codes(stored, ids)
+
+    def head(self, hidden: ir.Value, matrix: Matrix | None) -> ir.Value:
+        """Logits."""
+        if matrix is not None:
+            return self.linear("lm_head", hidden, matrix, "lm_head")
+        if self._table is None:
+            raise AssertionError("a tied head needs the embedding first")
+        weight = dequantized(self.builder, self._table) if isinstance(self._table, StoredCodes) else self._table
+        return self._product(hidden, weight)
+
+    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: str) -> ir.Value:
+        """Gemm over fp32 or dequantized weights."""
+        return self._product(x, self._weight(self.builder, name, matrix, group))
+
+    def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
+        """(norm(x + delta), x + delta)."""
+        total = self.builder.op("Add", x, delta)
+        return normalise(self.builder, total, norm), total
+
+    def rope(self, x: ir.Value, heads: int, rope: Rope, where: Positions) -> ir.Value:
+        """[x1 cos - x2 sin, x2 cos + x1 sin] over the halves of each head."""
+        b = self.builder
+        cos, sin = (b.op("Unsqueeze", t, b.ints(1)) for t in (where.cos, where.sin))  # [s, 1, dim / 2]
+        x1, x2 = b.ops("Split", x, attributes={"axis": -1, "num_outputs": 2}, outputs=2)
+        first = b.op("Sub", b.op("Mul", x1, cos), b.op("Mul", x2, sin))
+        second = b.op("Add", b.op("Mul", x2, cos), b.op("Mul", x1, sin))
+        return b.op("Concat", first, second, attributes={"axis": -1})
+
+    def grouped_query(
+        self,
+        layer: int,
+        heads: tuple[ir.Value, ir.Value, ir.Value],
+        config: GroupedQuery,
+        rope: Rope,
+        sinks: ir.Value | None,
+        where: Positions,
+    ) -> ir.Value:
+        """Plain operators."""
+        return plain_grouped_query(self, layer, heads, config, rope, sinks, where)
+
+    def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
+        """One `If` an expert: its branch gathers the expert's tokens, runs it and scatter-adds the result."""
+        b = self.builder
+        top = b.ints(config.num_experts_per_tok)
+        values, indices = b.ops("TopK", routing.select, top, attributes={"axis": -1}, outputs=2)  # [s, top_k]
+        if routing.weigh is None:
+            parts = b.op("Softmax", values, attributes={"axis": -1})
+        else:
+            parts = b.op("GatherElements", routing.weigh, indices, attributes={"axis": 1})
+        parts = b.op("Mul", parts, b.constant(np.array(routing.scale, np.float32)))
+        routed = self._routed(indices, config.num_experts)
+        total = b.op("Expand", b.constant(np.array([0], np.float32)), b.op("Shape", x))
+        scheme = scheme_for((*weights.gate, *weights.up, *weights.down), self._scheme, EXPERTS, self.notes)
+        note_other_scheme(self, scheme)
+        for expert in range(config.num_experts):
+            with b.scope(f"experts.{expert}"):
+                taken = self._expert(x, total, indices, parts, expert, weights, scheme, config.gate)
+                idle = b.branch()
+                untouched = idle.op("Identity", total)
+                total = b.op(
+                    "If",
+                    routed[expert],
+                    attributes={
+                        "then_branch": taken,
+                        "else_branch": idle.graph([], [untouched], "idle"),
+                    },
+                )
+        return total
+
+    def _routed(self, indices: ir.Value, experts: int) -> Sequence[ir.Value]:
+        """For each expert, whether any token goes to it: bool [1] each."""
+        b = self.builder
+        flat = b.op("Reshape", indices, b.ints(-1))
+        ones = b.op("Expand", b.constant(np.array([1], np.int64)), b.op("Shape", flat))
+        hits = b.op("ScatterElements", b.constant(np.zeros(experts, np.int64)), flat, ones, attributes={"axis": 0})
+        routed = b.op("Cast", hits, attributes={"to": ir.DataType.BOOL.value})
+        return b.ops("Split", routed, attributes={"num_outputs": experts, "axis": 0}, outputs=experts)
+
+    def _expert(
+        self,
+        x: ir.Value,
+        total: ir.Value,
+        indices: ir.Value,
+        parts: ir.Value,
+        expert: int,
+        weights: ExpertWeights,
+        scheme: Scheme,
+        how: Gate,
+    ) -> ir.Graph:
+        """The branch taken: total + this expert's share, for its tokens only. Initializers stay inside the branch."""
+        b = self.builder.branch()
+        at = b.op("NonZero", b.op("Equal", indices, b.constant(np.array(expert, np.int64))))  # [2, n]: token, slot
+        pairs = b.op("Transpose", at, attributes={"perm": [1, 0]})  # [n, 2]
+        tokens = b.op("Gather", at, b.constant(np.array(0, np.int64)), attributes={"axis": 0})  # [n]
+        rows = b.op("Gather", x, tokens)
+        biases = weights.biases
+        gate, up, down = (
+            (name, matrices[expert], None if biases is None else getattr(biases, part)[expert])
+            for name, part, matrices in (
+                ("gate_proj", "gate", weights.gate),
+                ("up_proj", "up", weights.up),
+                ("down_proj", "down", weights.down),
+            )
+        )
+        inner = gated(b, self._projected(b, rows, *gate, scheme), self._projected(b, rows, *up, scheme), how)
+        out = self._projected(b, inner, *down, scheme)
+        share = b.op("Unsqueeze", b.op("GatherND", parts, pairs), b.ints(-1))  # [n, 1]
+        added = b.op(
+            "ScatterND",
+            total,
+            b.op("Unsqueeze", tokens, b.ints(-1)),
+            b.op("Mul", out, share),
+            attributes={"reduction": "add"},
+        )
+        added.type = FLOAT
+        return b.graph([], [added], "expert")
+
+    def _weight(self, b: Builder, name: str, matrix: Matrix, group: str, scheme: Scheme | None = None) -> ir.Value:
+        scheme = scheme or scheme_for((matrix,), self._scheme, name, self.notes)
+        full = b.scoped(name)
+        if not scheme.quantized:
+            return store_float(b, f"{full}.weight", matrix, group)
+        return dequantized(b, store_quantized(b, full, matrix, scheme, group))
+
+    def _projected(
+        self, b: Builder, x: ir.Value, name: str, matrix: Matrix, bias: F32 | None, scheme: Scheme
+    ) -> ir.Value:
+        """An expert's projection within its branch."""
+        weight = self._weight(b, name, matrix, EXPERTS, scheme)
+        if bias is None:
+            return b.op("Gemm", x, weight, attributes={"transB": 1})
+        added = b.vector(f"{b.scoped(name)}.bias", bias, EXPERTS)
+        return b.op("Gemm", x, weight, added, attributes={"transB": 1})
+
+    def _product(self, x: ir.Value, weight: ir.Value) -> ir.Value:
+        return self.builder.op("Gemm", x, weight, attributes={"transB": 1})
+
+    def _gather_codes(self, table: StoredCodes, ids: ir.Value) -> ir.Value:
+        """Rows of a quantized table [s, columns] in plain operators: gather bytes, part the nibbles, scale."""
+        b, (rows, columns) = self.builder, table.shape
+        bits, block = table.scheme.bits, table.scheme.block
+        raw = self.builder.weights.alias(
+            table.codes, f"{table.name}.rows", ir.DataType.UINT8, (rows, columns * bits // 8)
+        )
+        codes = self._nibbles(b.op("Gather", b.initializer(raw), ids), bits)
+        blocks = b.op(
+            "Reshape",
+            b.op("Cast", codes, attributes={"to": ir.DataType.FLOAT.value}),
+            b.ints(0, columns // block, block),
+        )
+        if table.zero_points is not None:
+            raw_zeros = table.zero_points.tensor
+            zeros = self._nibbles(b.op("Gather", b.initializer(raw_zeros), ids), bits)
+            middle = b.op("Unsqueeze", b.op("Cast", zeros, attributes={"to": ir.DataType.FLOAT.value}), b.ints(-1))
+        else:
+            middle = b.constant(np.array(1 << (bits - 1), np.float32))
+        scale_table = b.initializer(table.scales.tensor)
+        scales = b.op("Unsqueeze", b.op("Gather", scale_table, ids), b.ints(-1))  # [s, blocks, 1]
+        return b.op("Reshape", b.op("Mul", b.op("Sub", blocks, middle), scales), b.ints(0, columns))
+
+    def _nibbles(self, packed: ir.Value, bits: int) -> ir.Value:
+        """[s, n] bytes to [s, 2n] codes, low nibble first; bytes of 8-bit codes as they are."""
+        if bits == 8:
+            return packed
+        b = self.builder
+        low = b.op("BitwiseAnd", packed, b.constant(np.array(15, np.uint8)))
+        high = b.op("BitShift", packed, b.constant(np.array(4, np.uint8)), attributes={"direction": "RIGHT"})
+        pair = [b.op("Unsqueeze", v, b.ints(-1)) for v in (low, high)]
+        return b.op("Reshape", b.op("Concat", *pair, attributes={"axis": -1}), b.ints(0, -1))

@@ -1,0 +1,1 @@
+"""Checkpoints of the hub: what is fetched, what is refused before, and what is said when it fails."""

@@ -1,0 +1,1 @@
+"""What a model is, as values; nothing here reads a file or builds a graph."""

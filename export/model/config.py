@@ -1,0 +1,146 @@
+"""What a model is, as values: the axes on which Mixture-of-Experts decoders differ, each a frozen dataclass.
+
+A family (export/families) reads a checkpoint's config.json into a `ModelConfig`; graph modules read nothing else.
+Where tensors stand in the checkpoint is tensor_names.py, rotary embedding rope.py.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from moedge.export.model.rope import Rope
+from moedge.export.model.tensor_names import TensorNames
+
+
+@dataclass(frozen=True)
+class GroupedQuery:
+    """Grouped-query attention: q, k and v are projected, normalised, clipped, rotated, in this order."""
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    scale: float
+    qk_norm: Literal["none", "head", "whole"] = "none"  # RMSNorm of each head of q and k, or of all heads as one vector
+    clip: float | None = None  # q, k and v are held within ± clip
+    bias: bool = False  # on q, k, v
+    output_bias: bool = False
+    sinks: bool = False  # a learnt score a head that takes part in the softmax and weighs nothing
+    sliding_window: int = 0  # a token looks at this many positions, its own included; 0: at all before it
+    sliding_layers: tuple[int, ...] = ()  # the layers that have the window
+
+    def window(self, layer: int) -> int:
+        """The window of that layer; 0: none."""
+        return self.sliding_window if layer in self.sliding_layers else 0
+
+
+@dataclass(frozen=True)
+class MultiHeadLatent:
+    """DeepSeek's multi-head latent attention: keys and values of all heads from one latent row a token."""
+
+    num_heads: int
+    q_lora_rank: int | None
+    kv_lora_rank: int
+    qk_nope_head_dim: int
+    qk_rope_head_dim: int
+    v_head_dim: int
+    scale: float
+    latent_norm_eps: float
+    bias: bool = False  # on the down-projections and the output
+
+    @property
+    def latent_width(self) -> int:
+        """Numbers a token keeps in the cache."""
+        return self.kv_lora_rank + self.qk_rope_head_dim
+
+
+@dataclass(frozen=True)
+class ShortConvolution:
+    """A gated causal convolution of each channel by itself, in the place of attention (LFM2, arXiv:2511.23404).
+
+    b, c, x = in_proj(h);  y_t = sum_j w_j (b x)_{t - kernel + 1 + j};  out = out_proj(c y).
+    """
+
+    kernel: int
+    layers: tuple[int, ...]
+    bias: bool = False
+
+
+@dataclass(frozen=True)
+class Router:
+    """Which experts a token goes to and how much each counts.
+
+    logits = x · W (+ bias); scores = scoring(logits); experts = top k of scores + correction bias, within the best
+    groups; weights = scores of those, divided by max(their sum + norm_eps, norm_min) if `normalize`, times `scale`.
+    `sparsemixer` (Liu et al. 2024, arXiv:2409.12136) gives the n-th expert its softmax among those left whose logit is
+    within 2 · jitter_eps of it, relatively.
+    """
+
+    scoring: Literal["softmax", "sigmoid", "sparsemixer"]
+    normalize: bool
+    bias: bool = False
+    correction_bias: bool = False
+    n_group: int = 1
+    topk_group: int = 1
+    group_score: Literal["top2", "max"] = "top2"  # a group's score: the sum of its two best, or its best
+    norm_eps: float = 1e-20
+    norm_min: float = 0.0
+    scale: float = 1.0
+    jitter_eps: float = 0.0
+
+
+@dataclass(frozen=True)
+class Gate:
+    """g · sigmoid(alpha g) · (u + beta) of a gate g and an up-projection u; with `limit`, g ≤ limit and |u| ≤ limit."""
+
+    alpha: float = 1.0
+    beta: float = 0.0
+    limit: float | None = None
+
+
+SILU = Gate()
+
+
+@dataclass(frozen=True)
+class Experts:
+    """The routed experts of a layer and the shared ones, which are one MLP of their joint width (0: none)."""
+
+    num_experts: int
+    num_experts_per_tok: int
+    intermediate_size: int
+    router: Router
+    gate: Gate = SILU
+    bias: bool = False  # on the routed experts' projections
+    shared_intermediate_size: int = 0
+    shared_gate: bool = False  # the shared experts' output is weighed by sigmoid(x · w)
+
+
+@dataclass(frozen=True)
+class Multipliers:
+    """Granite's constants: of the embedding, of what each block adds, and the divisor of the logits."""
+
+    embedding: float = 1.0
+    residual: float = 1.0
+    logits_divisor: float = 1.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole decoder: pre-norm blocks of attention (or convolution) and a gated MLP, dense or Mixture-of-Experts."""
+
+    model_type: str
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    intermediate_size: int  # of dense layers
+    norm_eps: float
+    tie_word_embeddings: bool
+    max_position_embeddings: int
+    attention: GroupedQuery | MultiHeadLatent
+    rope: Rope
+    experts: Experts
+    moe_layers: tuple[int, ...]
+    norm: Literal["rms", "layer"] = "rms"  # "layer": LayerNorm with a bias
+    convolution: ShortConvolution | None = None
+    mlp_bias: bool = False  # on dense and shared MLPs
+    lm_head_bias: bool = False
+    multipliers: Multipliers = Multipliers()
+    names: TensorNames = field(default_factory=TensorNames)

@@ -1,0 +1,179 @@
+"""What many families read alike from their config.json: rotary embedding, attention, which layers are what.
+
+Defaults of absent keys are those of transformers' configuration classes; a family passes its own where they differ.
+"""
+
+import math
+from dataclasses import replace
+
+from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.config import Config
+from moedge.export.model.config import Experts, GroupedQuery, ModelConfig, MultiHeadLatent
+from moedge.export.model.rope import LongRope, Rope, Yarn
+
+MOST_HEAD_DIM = 8192  # rotary tables are made before any weight's shape is compared
+# What rotary parameters may hold, by type. "finetuned" is a remark of the first YaRN models.
+_ANY_ROPE = ("rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "finetuned")
+_SCALED = ("original_max_position_embeddings", "attention_factor")
+_YARN = ("beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate")
+_LONG = ("short_factor", "long_factor", "short_mscale", "long_mscale")
+ROPE_KEYS = {
+    "default": (*_ANY_ROPE, *_SCALED, *_YARN, *_LONG),
+    "yarn": (*_ANY_ROPE, *_SCALED, *_YARN, "short_mscale", "long_mscale"),
+    "longrope": (*_ANY_ROPE, *_SCALED, *_LONG),
+}
+
+
+def read_rope(
+    config: Config, head_dim: int, interleaved: bool = False, theta: float = 10000.0, partial: float | None = None
+) -> Rope:
+    """Rotary embedding from `rope_parameters`, or from the older `rope_theta` and `rope_scaling`, which wins.
+
+    `partial` is the family's usual share of rotated dimensions; a family without one refuses any but the whole.
+    """
+    newer = config.section("rope_parameters")
+    parameters = config.section("rope_scaling") if config.says_anything("rope_scaling") else newer
+    theta = parameters.number("rope_theta", newer.number("rope_theta", config.number("rope_theta", theta)))
+    dim = head_dim
+    if partial is not None:
+        partial = config.number("partial_rotary_factor", partial)
+        dim = int(head_dim * parameters.number("partial_rotary_factor", newer.number("partial_rotary_factor", partial)))
+    for place in (config, parameters, newer) if partial is None else ():
+        place.require("partial_rotary_factor", 1.0)
+    if dim < 2 or dim % 2 or dim > head_dim or theta <= 1:
+        raise MoedgeError(
+            f"{config.source} rotates {dim} of {head_dim} dimensions by powers of {theta}, which cannot be: correct it."
+        )
+    key = "rope_type" if parameters.has("rope_type") else "type"
+    parameters.require(key, "default", "yarn", "longrope")
+    kind = parameters.text(key, "default")
+    parameters.require_known(*ROPE_KEYS[kind])
+    rope = Rope(theta, dim, interleaved)
+    if kind == "yarn":
+        return replace(rope, yarn=_yarn(config, parameters))
+    return replace(rope, long=_longrope(config, parameters, dim // 2)) if kind == "longrope" else rope
+
+
+def _original(config: Config, parameters: Config) -> int:
+    longest = config.integer("max_position_embeddings")
+    inner = parameters.integer("original_max_position_embeddings", longest)
+    return config.integer("original_max_position_embeddings", inner)
+
+
+def _yarn(config: Config, parameters: Config) -> Yarn:
+    original = _original(config, parameters)
+    return Yarn(
+        factor=_positive(parameters, "factor", config.integer("max_position_embeddings") / original),
+        original_max_position_embeddings=original,
+        beta_fast=_positive(parameters, "beta_fast", 32.0),
+        beta_slow=_positive(parameters, "beta_slow", 1.0),
+        mscale=parameters.number("mscale", 0.0),
+        mscale_all_dim=parameters.number("mscale_all_dim", 0.0),
+        attention_factor=parameters.number("attention_factor") if parameters.has("attention_factor") else None,
+        truncate=parameters.flag("truncate", True),
+    )
+
+
+def _positive(parameters: Config, key: str, default: float) -> float:
+    value = parameters.number(key, default)
+    if value <= 0:
+        raise parameters.refuse(key, "it must be above 0")
+    if not 1e-6 < value < 1e9:
+        raise parameters.refuse(key, "it must be a number that a model can have")
+    return value
+
+
+def _longrope(config: Config, parameters: Config, frequencies: int) -> LongRope:
+    original = _original(config, parameters)
+    factor = _positive(parameters, "factor", config.integer("max_position_embeddings") / original)
+    usual = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 and original > 1 else 1.0
+    usual = parameters.number("attention_factor", usual)
+    short, long = parameters.numbers("short_factor"), parameters.numbers("long_factor")
+    if min(*short, *long) <= 0:
+        raise parameters.refuse("short_factor" if min(short) <= 0 else "long_factor", "each must be above 0")
+    if not len(short) == len(long) == frequencies:
+        raise MoedgeError(
+            f"{config.source} has {len(short)} short and {len(long)} long factors for {frequencies} rotary "
+            "frequencies: correct it."
+        )
+    return LongRope(
+        original, short, long, parameters.number("short_mscale", usual), parameters.number("long_mscale", usual)
+    )
+
+
+def decoder(
+    config: Config,
+    attention: GroupedQuery | MultiHeadLatent,
+    rope: Rope,
+    experts: Experts,
+    moe_layers: tuple[int, ...],
+    norm_eps: float = 1e-6,
+    tied: bool = False,
+) -> ModelConfig:
+    """A decoder with the sizes that every config.json spells alike; `norm_eps` and `tied` are the family's defaults."""
+    return ModelConfig(
+        model_type=config.text("model_type"),
+        vocab_size=config.integer("vocab_size"),
+        hidden_size=config.integer("hidden_size"),
+        num_hidden_layers=config.integer("num_hidden_layers"),
+        intermediate_size=config.integer("intermediate_size"),
+        norm_eps=config.number("rms_norm_eps", norm_eps),
+        tie_word_embeddings=config.flag("tie_word_embeddings", tied),
+        max_position_embeddings=config.integer("max_position_embeddings"),
+        attention=attention,
+        rope=rope,
+        experts=experts,
+        moe_layers=moe_layers,
+    )
+
+
+def read_grouped_query(config: Config, kv_heads: int | None = None, head_dim: int | None = None) -> GroupedQuery:
+    """Heads, head size and the usual scale of grouped-query attention, without biases and norms.
+
+    `kv_heads` and `head_dim` are the family's own defaults; usual are as many as heads, and hidden_size / heads.
+    """
+    heads = config.integer("num_attention_heads")
+    head_dim = config.integer("head_dim", head_dim or config.integer("hidden_size") // heads, most=MOST_HEAD_DIM)
+    kv_heads = config.integer("num_key_value_heads", kv_heads or heads)
+    return GroupedQuery(heads, kv_heads, head_dim, scale=head_dim**-0.5)
+
+
+def read_latent(config: Config, rope: Rope) -> MultiHeadLatent:
+    """DeepSeek's latent attention; `mscale_all_dim` sharpens the softmax itself, whatever the tables carry."""
+    nope, rotary = config.integer("qk_nope_head_dim"), config.integer("qk_rope_head_dim", most=MOST_HEAD_DIM)
+    sharpen = rope.yarn.magnitude(rope.yarn.mscale_all_dim) if rope.yarn and rope.yarn.mscale_all_dim else 1.0
+    return MultiHeadLatent(
+        num_heads=config.integer("num_attention_heads"),
+        q_lora_rank=config.integer("q_lora_rank") if config.has("q_lora_rank") else None,
+        kv_lora_rank=config.integer("kv_lora_rank"),
+        qk_nope_head_dim=nope,
+        qk_rope_head_dim=rotary,
+        v_head_dim=config.integer("v_head_dim"),
+        scale=(nope + rotary) ** -0.5 * sharpen**2,
+        latent_norm_eps=1e-6,  # whatever rms_norm_eps says
+        bias=config.flag("attention_bias", False),
+    )
+
+
+def sliding_layers(config: Config, otherwise: tuple[int, ...]) -> tuple[int, ...]:
+    """The layers that `layer_types` calls sliding_attention; `otherwise` where the config has no such list."""
+    types = config.texts("layer_types")
+    if not types:
+        return otherwise
+    config.require_each("layer_types", "full_attention", "sliding_attention")
+    if len(types) != (layers := config.integer("num_hidden_layers")):
+        raise config.refuse("layer_types", f"it must name each of the {layers} layers")
+    return tuple(i for i, kind in enumerate(types) if kind == "sliding_attention")
+
+
+def windowed(config: Config, attention: GroupedQuery, layers: int) -> GroupedQuery:
+    """The same attention with the window of `sliding_window` in every layer, if the config names one."""
+    if not config.has("sliding_window"):
+        return attention
+    return replace(attention, sliding_window=config.integer("sliding_window"), sliding_layers=tuple(range(layers)))
+
+
+def after_last(config: Config, layers: int, key: str = "num_nextn_predict_layers", default: int = 1) -> tuple[str, ...]:
+    """Patterns of the multi-token-prediction layers, which stand after the last one and are no part of decoding."""
+    count = config.integer(key, default, least=0, most=64)
+    return tuple(rf"model\.layers\.{i}\..*" for i in range(layers, layers + count))

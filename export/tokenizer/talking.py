@@ -1,0 +1,116 @@
+"""What a bundle needs to talk: tokenizer, chat template, generation defaults, taken from the checkpoint and checked."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from tokenizers import Tokenizer
+
+from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.tokenizer.chat_signs import detect
+from moedge.export.tokenizer.reading import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, named_token, read_tokenizer
+from moedge.runtime.manifest import ChatFormat
+
+TEMPLATE_NAME = "chat_template.jinja"
+_GENERATION = re.compile(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}")  # a tag for training that the runtime knows too
+GENERATION_NAME = "generation_config.json"
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+
+
+@dataclass(frozen=True)
+class Talking:
+    """The small files of a bundle, as text, and what the manifest says of them."""
+
+    tokenizer: str
+    chat_template: str | None
+    generation_config: dict[str, Any]
+    eos_token_ids: tuple[int, ...]
+    bos_token_id: int | None
+    chat_format: ChatFormat
+
+    def write(self, folder: Path) -> None:
+        """Put the files into a bundle's folder."""
+        (folder / TOKENIZER_NAME).write_text(self.tokenizer, encoding="utf-8")
+        if self.chat_template is not None:
+            (folder / TEMPLATE_NAME).write_text(self.chat_template, encoding="utf-8")
+        text = json.dumps(self.generation_config, indent=1, ensure_ascii=False)
+        (folder / GENERATION_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def read_talking(checkpoint: Checkpoint) -> Talking:
+    """Read and check what the checkpoint brings; MoedgeError if the tokenizer or the end of text is missing."""
+    text = read_tokenizer(checkpoint.folder)
+    tokenizer = Tokenizer.from_str(text)
+    generation = _optional_json(checkpoint, GENERATION_NAME)
+    for name in SAMPLING:
+        value = generation.get(name)
+        if value is not None and not (type(value) in (int, float) and abs(value) < 1e9):
+            raise MoedgeError(f"{name} of {GENERATION_NAME} is {value!r}, which is no number to sample by: correct it.")
+    eos = _role(checkpoint, generation, tokenizer, "eos_token")
+    eos_ids = tuple(eos) if isinstance(eos, list) else (eos,)
+    if not eos_ids or not all(type(i) is int for i in eos_ids):
+        raise MoedgeError(
+            f"{checkpoint.folder} names no eos_token_id, so no answer would end: add it to {GENERATION_NAME}."
+        )
+    bos = _role(checkpoint, generation, tokenizer, "bos_token")
+    template = _template(checkpoint)
+    return Talking(
+        tokenizer=text,
+        chat_template=template,
+        generation_config=generation,
+        eos_token_ids=eos_ids,
+        bos_token_id=bos if isinstance(bos, int) else None,
+        chat_format=detect(tokenizer, template),
+    )
+
+
+def _role(checkpoint: Checkpoint, generation: dict[str, Any], tokenizer: Tokenizer, role: str) -> Any:
+    """The id, or ids, of a token by its role, from the first that names it: generation, config, tokenizer_config."""
+    nested = checkpoint.config.get("text_config")
+    for source in (generation, checkpoint.config, nested if isinstance(nested, dict) else {}):
+        found = source.get(f"{role}_id")
+        if found is not None:
+            return found
+    spelled = named_token(checkpoint.folder, role)
+    return None if spelled is None else tokenizer.token_to_id(spelled)
+
+
+def _optional_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
+    return checkpoint.read_json(name) if (checkpoint.folder / name).exists() else {}
+
+
+def _template(checkpoint: Checkpoint) -> str | None:
+    """The template file, or the `chat_template` key of tokenizer_config.json where older checkpoints keep it."""
+    path = checkpoint.folder / TEMPLATE_NAME
+    template: Any = None
+    if path.exists():
+        try:
+            template = path.read_text(encoding="utf-8")
+        except ValueError as error:
+            raise MoedgeError(f"{path} is not text in UTF-8 ({error}): download it again.") from None
+    else:
+        path = checkpoint.folder / TOKENIZER_CONFIG_NAME
+        template = _optional_json(checkpoint, TOKENIZER_CONFIG_NAME).get("chat_template")
+        if isinstance(template, list):  # several, by name
+            named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
+            if "default" not in named:
+                raise MoedgeError(
+                    f"{path} has no chat template called default: write the one to use into {TEMPLATE_NAME} beside it."
+                )
+            template = named["default"]
+    if not isinstance(template, str):
+        return None
+    _refuse_broken(template, path)
+    return template
+
+
+def _refuse_broken(template: str, path: Path) -> None:
+    """Found here it costs nothing; found when the bundle is loaded, the export."""
+    try:
+        jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(_GENERATION.sub("", template))
+    except jinja2.TemplateError as error:
+        raise MoedgeError(f"the chat template of {path} is not valid Jinja ({error}): correct it.") from None

@@ -1,0 +1,1 @@
+"""Bytes that are written once, hashed on the way, can be resumed, and appear all at once."""

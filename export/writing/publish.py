@@ -1,0 +1,97 @@
+"""A folder that appears at once or not at all: filled as a hidden sibling, made durable, then renamed into place.
+
+Whatever happens, a bundle that stood at the target keeps standing there until the new one is complete.
+"""
+
+import ctypes
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from moedge.devices.errors import MoedgeError
+from moedge.export.writing.journal import JOURNAL_NAME, UnfinishedError, kept
+
+
+@contextmanager
+def publish(target: Path, replace: bool = True) -> Iterator[Path]:
+    """A hidden sibling folder to fill; on success it becomes `target` in one step, which only `replace` may replace.
+
+    It comes with what an earlier process left in it, for the caller to use or to remove. On failure it disappears,
+    unless it can be resumed: for `UnfinishedError`, and once a stage is finished for anything but a MoedgeError.
+    MoedgeError if another process is filling it.
+    """
+    target = target.resolve()  # what a link stands for is replaced, not the link
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = partial_folder(target)
+    lock = _locked(folder)
+    if lock is None:
+        raise MoedgeError(f"another export is writing {target}: wait for it, or choose another name.")
+    keep = False
+    try:
+        yield folder
+        for path in folder.iterdir():
+            _sync(path)
+        if target.exists() and not replace:
+            raise UnfinishedError(f"{target} has appeared meanwhile: move it away, then run it again with --resume.")
+        (folder / JOURNAL_NAME).unlink(missing_ok=True)  # from here on there is nothing to resume
+        _sync(folder)
+        if target.exists():
+            _exchange(folder, target)
+        else:
+            folder.rename(target)
+        _sync(target.parent)
+    except BaseException as error:
+        said = None if isinstance(error, MoedgeError) else kept(folder)
+        keep = said is not None or isinstance(error, UnfinishedError)
+        if said is not None and isinstance(error, OSError):
+            raise UnfinishedError(
+                f"the export stopped ({error.strerror or error}), and when that is mended: {said}."
+            ) from error
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """A descriptor that holds the folder's lock; None if another process does, or has just published the folder."""
+    folder.mkdir(exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(lock).st_ino == folder.stat().st_ino:
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(lock)
+    return None
+
+
+def partial_folder(target: Path) -> Path:
+    """Where the bundle at `target` is made, and what a killed export leaves."""
+    target = target.resolve()
+    return target.parent / f".{target.name}.partial"
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Swap two folders atomically where the system can (Linux), so that a bundle stands at `old` at every moment."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    at_cwd, exchange = -100, 2
+    if renameat2 is not None and renameat2(at_cwd, os.fsencode(new), at_cwd, os.fsencode(old), exchange) == 0:
+        return
+    aside = old.with_name(f".{old.name}.old")
+    old.rename(aside)
+    new.rename(old)
+    shutil.rmtree(aside)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,49 @@
+"""DeepSeek V3's, V2.5's and R1's answers: a call names its type, then itself, then fences its arguments as JSON.
+
+    <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME
+    ```json
+    {...}
+    ```<｜tool▁call▁end｜>...<｜tool▁calls▁end｜>
+
+The bars are U+FF5C, the underscores U+2581. V3.1 dropped the type and the fence (chat_deepseek_v3_1.py). The models
+write the fence in other ways too, or none: arguments begin behind its line or at their first bracket.
+"""
+
+from moedge.runtime.chat.grammar import THINK, At, Grammar, WrittenCall, thinking_steps
+
+SECTION, END_SECTION = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
+CALL, SEPARATOR, END_CALL = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
+END_OF_SENTENCE = "<｜end▁of▁sentence｜>"
+FENCE = "\n```"
+CALLS = {SECTION: At.SECTION, CALL: At.HEADER}
+SECTION_STEPS = {CALL: At.HEADER, END_CALL: At.SECTION, END_SECTION: At.AFTER}
+OPENINGS, BRACKETS = ("```json\n", "```\n"), ("{", "[")
+_CLOSINGS = (FENCE, "```", f"{FENCE}\n", "```\n", "\n", "")
+
+
+def _header(text: str) -> WrittenCall | None:
+    """`function<｜tool▁sep｜>NAME`, and what stands below it in no bracket, without what is left of a fence."""
+    kind, _, rest = text.partition(SEPARATOR)
+    name, fence, below = rest.strip().partition("```")
+    if fence:
+        below = below.removeprefix("json")
+    else:
+        name, _, below = name.partition("\n")
+    if kind.strip() != "function" or not name.strip():
+        return None
+    return WrittenCall(name.strip(), below.strip().removesuffix("```").strip())
+
+
+DEEPSEEK_V3 = Grammar(
+    steps={
+        **thinking_steps(CALLS),
+        At.SECTION: SECTION_STEPS,
+        At.HEADER: {**dict.fromkeys((*OPENINGS, *BRACKETS), At.ARGUMENTS), **SECTION_STEPS},
+        At.ARGUMENTS: {f"{closing}{end}": at for closing in _CLOSINGS for end, at in SECTION_STEPS.items()},
+    },
+    think=THINK,
+    ends=(END_OF_SENTENCE,),
+    kept=frozenset(BRACKETS),
+    header=_header,
+    fence=FENCE,
+)
