@@ -44,7 +44,7 @@ def export(
 ) -> None:
     """Convert a checkpoint into a quantized ONNX bundle."""
     from moedge.export.bundle import ExportOptions, export_bundle
-    from moedge.export.writing.journal import kept
+    from moedge.export.writing.journal import describe_kept
     from moedge.export.writing.publish import partial_folder
 
     try:
@@ -57,7 +57,7 @@ def export(
         with _bar() as progress:
             manifest = export_bundle(folder, output, options, progress, hub)
     except KeyboardInterrupt:
-        if said := kept(partial_folder(output)):
+        if said := describe_kept(partial_folder(output)):
             print(f"moedge: {said}.", file=sys.stderr)
         raise
     _say(output, manifest, as_json)

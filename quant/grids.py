@@ -127,7 +127,7 @@ def in_order(group_of: NDArray[np.integer], columns: int, groups: int) -> bool:
     return bool(np.array_equal(group_of, np.arange(columns) // (columns // groups)))
 
 
-def renamed(scheme: Scheme, suffix: str) -> Scheme:
+def rename_scheme(scheme: Scheme, suffix: str) -> Scheme:
     """The same scheme with a word after its name."""
     return replace(scheme, name=f"{scheme.name} ({suffix})")
 

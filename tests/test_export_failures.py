@@ -175,7 +175,9 @@ def group(**changes):
     ],
 )
 def test_other_quantized_checkpoints_are_refused_before_anything_is_read(checkpoint, quantization, match, monkeypatch):
-    monkeypatch.setattr("moedge.export.checkpoint.Checkpoint.read_part", lambda *_: pytest.fail("a tensor was read"))
+    monkeypatch.setattr(
+        "moedge.export.checkpoint.folder.Checkpoint.read_part", lambda *_: pytest.fail("a tensor was read")
+    )
     edit_config(checkpoint, quantization_config=quantization)
     refuse(checkpoint, match)
     edit_config(checkpoint, quantization_config=None, text_config={"quantization_config": quantization})

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.checkpoint.matrix import Reordered, picked, stack
-from moedge.export.checkpoint.modules import plane, stored
+from moedge.export.checkpoint.matrix import Reordered, pick_rows, stack
+from moedge.export.checkpoint.modules import open_expert, open_matrix
 from moedge.export.writing.origins import Origins
 from moedge.quant.blocks import dequantize
 from moedge.quant.scheme import FP32, scheme_of
@@ -61,7 +61,7 @@ def test_any_rows_are_those_of_the_whole(name, tmp_path):
     tensors, [dense], config = encoded(name)
     checkpoint, _ = open_checkpoint(tmp_path, tensors, config)
     with checkpoint:
-        matrix = stored(checkpoint, "m", (ROWS, COLUMNS))
+        matrix = open_matrix(checkpoint, "m", (ROWS, COLUMNS))
         for start, stop in ((0, ROWS), (0, 1), (3, 13), (8, 16), (39, 40), (15, 40)):
             assert np.array_equal(matrix.read(start, stop), dense[start:stop])
         [source] = matrix.sources
@@ -81,7 +81,7 @@ def test_a_few_rows_do_not_read_the_whole(name, tmp_path):
     tensors, _, config = encoded(name)
     checkpoint, read = open_checkpoint(tmp_path, tensors, config)
     with checkpoint:
-        matrix = stored(checkpoint, "m", (ROWS, COLUMNS))
+        matrix = open_matrix(checkpoint, "m", (ROWS, COLUMNS))
         del read[:]
         matrix.read(8, 16)
         some = sum(read)
@@ -95,11 +95,11 @@ def test_stacked_reordered_and_picked_rows_carry_their_zero_points(name, tmp_pat
     tensors, dense, config = encoded(name, ("a", "b"))
     checkpoint, _ = open_checkpoint(tmp_path, tensors, config)
     with checkpoint:
-        parts = [stored(checkpoint, module, (ROWS, COLUMNS)) for module in "ab"]
+        parts = [open_matrix(checkpoint, module, (ROWS, COLUMNS)) for module in "ab"]
         order = np.random.default_rng(0).permutation(2 * ROWS)
         both = np.concatenate(dense)
         joined = Reordered(stack(parts), order)
-        odd = picked(parts[0], 1, ROWS, 2)
+        odd = pick_rows(parts[0], 1, ROWS, 2)
         scheme = parts[0].sources[0].native or scheme_of(8, 32, True)
         for start, stop in ((0, 80), (7, 50)):
             assert np.array_equal(joined.read(start, stop), both[order][start:stop])
@@ -118,7 +118,7 @@ def test_a_stack_of_codes_and_plain_numbers_keeps_the_codes_that_fit(tmp_path):
     plain = weight(5)
     checkpoint, _ = open_checkpoint(tmp_path, tensors | {"p.weight": plain}, config)
     with checkpoint:
-        both = stack([stored(checkpoint, module, (ROWS, COLUMNS)) for module in ("m", "p")])
+        both = stack([open_matrix(checkpoint, module, (ROWS, COLUMNS)) for module in ("m", "p")])
         found = dequantize(both.codes(scheme_of(4, 32, True), 0, 2 * ROWS))
         assert np.array_equal(found[:ROWS], dense)
         assert 0 < np.abs(found[ROWS:] - plain.numpy()).max() < 0.5
@@ -141,15 +141,15 @@ def test_planes_are_read_in_parts(transposed, tmp_path):
     checkpoint, read = open_checkpoint(tmp_path, {"experts": whole.transpose(1, 2) if transposed else whole})
     with checkpoint:
         for expert in range(3):
-            matrix = plane(checkpoint, "experts", expert, (ROWS, COLUMNS), transposed)
+            matrix = open_expert(checkpoint, "experts", expert, (ROWS, COLUMNS), transposed)
             assert np.array_equal(matrix.read(0, ROWS), whole[expert].numpy())
             del read[:]
-            assert np.array_equal(picked(matrix, 1, ROWS, 2).read(3, 6), whole[expert][1::2][3:6].numpy())
+            assert np.array_equal(pick_rows(matrix, 1, ROWS, 2).read(3, 6), whole[expert][1::2][3:6].numpy())
             assert sum(read) == 5 * COLUMNS * 4
         with pytest.raises(Exception, match=r"no expert 3"):
-            plane(checkpoint, "experts", 3, (ROWS, COLUMNS), transposed)
+            open_expert(checkpoint, "experts", 3, (ROWS, COLUMNS), transposed)
         with pytest.raises(Exception, match=r"experts has the shape"):
-            plane(checkpoint, "experts", 0, (ROWS, COLUMNS), not transposed)
+            open_expert(checkpoint, "experts", 0, (ROWS, COLUMNS), not transposed)
 
 
 def test_activation_ordering_of_compressed_tensors(tmp_path):
@@ -165,7 +165,7 @@ def test_activation_ordering_of_compressed_tensors(tmp_path):
         named = {f"m.{part}": t for part, t in (tensors | {"weight_g_idx": torch.from_numpy(order)}).items()}
         checkpoint, _ = open_checkpoint(tmp_path, named)
         with checkpoint:
-            matrix = stored(checkpoint, "m", (8, 64))
+            matrix = open_matrix(checkpoint, "m", (8, 64))
             assert np.array_equal(matrix.read(2, 5), (values * scale[:, groups])[2:5].astype(np.float32))
             assert (matrix.sources[0].native is None) == (order is of)
 
@@ -180,4 +180,4 @@ def test_scales_that_are_powers_of_two_by_their_exponents(tmp_path):
         tensors = {"m.weight": parts["weight"], "m.weight_scale_inv": scales}
         checkpoint, _ = open_checkpoint(tmp_path, tensors, config)
         with checkpoint:
-            assert np.array_equal(stored(checkpoint, "m", (ROWS, COLUMNS)).read(3, 37), dense[3:37])
+            assert np.array_equal(open_matrix(checkpoint, "m", (ROWS, COLUMNS)).read(3, 37), dense[3:37])

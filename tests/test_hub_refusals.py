@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from moedge.devices.detect import detect
 from moedge.devices.errors import MoedgeError
-from moedge.export import fit
+from moedge.export.hub import fit
 from moedge.export.hub.fit import Space, refuse_too_large
 from moedge.export.hub.name import HubName, parse_name
 from moedge.runtime.cli import main
@@ -170,7 +170,7 @@ def test_weights_that_are_not_there(hub, broken, refused):
 
 
 def free(monkeypatch, count):
-    monkeypatch.setattr("moedge.export.fit.shutil.disk_usage", lambda _: type("Usage", (), {"free": count}))
+    monkeypatch.setattr("moedge.export.hub.fit.shutil.disk_usage", lambda _: type("Usage", (), {"free": count}))
 
 
 def test_a_disk_too_small_for_the_download(hub, published, shards, refused, monkeypatch):
@@ -210,7 +210,7 @@ def test_disks_are_counted_each(tmp_path, monkeypatch, same_disk, fits):
 
 def test_a_note_if_the_model_outgrows_this_machine(hub, tmp_path, monkeypatch, capfd):
     small = replace(detect(), memory_bytes=100_000, memory_limit_bytes=None)
-    monkeypatch.setattr("moedge.export.hub.detect", lambda: small)
+    monkeypatch.setattr("moedge.export.hub.fetch.detect", lambda: small)
     assert main(["export", "hf://org/tiny", "-o", str(tmp_path / "bundle")]) == 0
     assert "note: packed, the weights take about 0.2 MB, and this machine has 0.1 MB" in capfd.readouterr().err
 

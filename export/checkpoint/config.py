@@ -21,7 +21,7 @@ class Config:
         """The same configuration with `value` where the key is null or absent."""
         return self if self.has(key) else Config(self._data | {key: value}, self.source)
 
-    def names(self, key: str) -> bool:
+    def mentions(self, key: str) -> bool:
         """Whether the key is there at all, null included."""
         return key in self._data
 

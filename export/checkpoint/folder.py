@@ -143,7 +143,7 @@ class Checkpoint:
 
     def unconsumed(self, ignored: Iterable[str]) -> list[str]:
         """The tensors that nobody read and no pattern of `ignored` matches whole."""
-        return unmatched(self._shard_of.keys() - self._consumed.keys(), ignored)
+        return find_unmatched(self._shard_of.keys() - self._consumed.keys(), ignored)
 
     def __enter__(self) -> "Checkpoint":
         return self
@@ -172,7 +172,7 @@ class Checkpoint:
             shard.close()
 
 
-def unmatched(names: Iterable[str], ignored: Iterable[str]) -> list[str]:
+def find_unmatched(names: Iterable[str], ignored: Iterable[str]) -> list[str]:
     """The names, sorted, that no pattern of `ignored` matches whole."""
     pattern = re.compile("|".join(f"(?:{p})" for p in ignored) or r"(?!)")
     return sorted(name for name in names if not pattern.fullmatch(name))

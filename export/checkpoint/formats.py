@@ -9,7 +9,7 @@ from typing import Any
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.config import Config
-from moedge.export.checkpoint.folder import FLOATS, POWERS, Checkpoint, unmatched
+from moedge.export.checkpoint.folder import FLOATS, POWERS, Checkpoint, find_unmatched
 
 # Scales of activations and of a quantized cache: moedge computes both more finely than they ask, without these.
 ACTIVATION_SCALES = (
@@ -50,7 +50,7 @@ def refuse_unreadable(checkpoint: Checkpoint, config: Config, ignored: Iterable[
     """Raise MoedgeError for a checkpoint whose weights are stored in a way that moedge does not read."""
     published = read_published(config)
     dtypes = checkpoint.dtypes()
-    for name in unmatched(dtypes, ignored):
+    for name in find_unmatched(dtypes, ignored):
         if dtypes[name] not in _allowed(name, dtypes):
             raise MoedgeError(
                 f"{name} is stored as {dtypes[name]}, which moedge does not read there: take a checkpoint in bf16, or "

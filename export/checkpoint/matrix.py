@@ -81,7 +81,7 @@ class Rounded:
 
     def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
         """Rounded rows."""
-        return rounded(self, scheme, start, stop)
+        return round_rows(self, scheme, start, stop)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Coded:
         """Its own codes if the scheme holds them, else rounded ones."""
         if holds(scheme, self.native):
             return self._grid(start, stop).at(scheme)
-        return rounded(self, scheme, start, stop)
+        return round_rows(self, scheme, start, stop)
 
     def _grid(self, start: int, stop: int) -> Grid:
         try:
@@ -194,7 +194,7 @@ class Reordered:
     def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
         """Rows of the source's codes; what must be rounded is so after the rows are chosen."""
         if not any(holds(scheme, source.native) for source in self.source.sources):
-            return rounded(self, scheme, start, stop)
+            return round_rows(self, scheme, start, stop)
         order, low, high = self._span(start, stop)
         span = self.source.codes(scheme, low, high)
         zeros = None if span.zero_points is None else span.zero_points[order]
@@ -211,12 +211,12 @@ def stack(parts: Sequence[Matrix]) -> Matrix:
     return parts[0] if len(parts) == 1 else Stacked(tuple(parts))
 
 
-def picked(matrix: Matrix, start: int, stop: int, step: int = 1) -> Matrix:
+def pick_rows(matrix: Matrix, start: int, stop: int, step: int = 1) -> Matrix:
     """Rows start:stop:step of a matrix."""
     return Reordered(matrix, np.arange(start, stop, step))
 
 
-def rounded(matrix: Matrix, scheme: Scheme, start: int, stop: int) -> Codes:
+def round_rows(matrix: Matrix, scheme: Scheme, start: int, stop: int) -> Codes:
     """Rows start:stop rounded to the scheme; MoedgeError if they hold what has no code."""
     try:
         return quantize(matrix.read(start, stop), scheme)

@@ -15,7 +15,7 @@ from moedge.export.checkpoint.matrix import Matrix, Rounded
 from moedge.quant.blocks import F32
 
 
-def stored(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
+def open_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
     """The matrix of module `name`; MoedgeError if what is there is not of the shape [rows, columns] that is wanted."""
     if f"{name}.weight_packed" in checkpoint:
         return packed_matrix(checkpoint, name, shape)
@@ -41,7 +41,9 @@ def is_stored(checkpoint: Checkpoint, name: str) -> bool:
     return any(f"{name}.{part}" in checkpoint for part in ("weight", "weight_packed", "qweight"))
 
 
-def plane(checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int, int], transposed: bool = False) -> Matrix:
+def open_expert(
+    checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int, int], transposed: bool = False
+) -> Matrix:
     """The matrix [rows, columns] of one expert in the 3-D tensor `name`, [E, columns, rows] where it is `transposed`.
 
     MXFP4 in the place of such a tensor is never so: `name`_blocks [E, rows, columns / 32, 16] and `name`_scales.

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router
-from moedge.export.model.parts import decoder, read_latent, read_rope
+from moedge.export.model.parts import read_decoder, read_latent, read_rope
 
 MODEL_TYPES = {"deepseek_v2": "DeepSeek V2, V2-Lite and Coder-V2"}
 ATTENTION = "latent"
@@ -25,7 +25,7 @@ def read(config: Config) -> ModelConfig:
     rope = read_rope(config, config.integer("qk_rope_head_dim"), interleaved=True)
     grouped = config.text("topk_method", "greedy") == "group_limited_greedy"
     return replace(
-        decoder(
+        read_decoder(
             config,
             attention=read_latent(config, rope),
             rope=rope,

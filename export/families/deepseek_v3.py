@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router
-from moedge.export.model.parts import after_last, decoder, read_latent, read_rope
+from moedge.export.model.parts import patterns_after_last, read_decoder, read_latent, read_rope
 from moedge.export.model.tensor_names import TensorNames
 
 MODEL_TYPES = {"deepseek_v3": "DeepSeek V3, V3.1 and R1, Moonlight", "kimi_k2": "Kimi K2 and K2 Thinking"}
@@ -25,7 +25,7 @@ def read(config: Config) -> ModelConfig:
     width = config.integer("moe_intermediate_size")
     rope = read_rope(config, config.integer("qk_rope_head_dim"), interleaved=config.flag("rope_interleave", True))
     return replace(
-        decoder(
+        read_decoder(
             config,
             attention=read_latent(config, rope),
             rope=rope,
@@ -45,5 +45,5 @@ def read(config: Config) -> ModelConfig:
             ),
             moe_layers=tuple(range(config.integer("first_k_dense_replace", 3, least=0), layers)),
         ),
-        names=TensorNames().ignoring(*after_last(config, layers)),
+        names=TensorNames().ignoring(*patterns_after_last(config, layers)),
     )

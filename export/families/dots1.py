@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router
-from moedge.export.model.parts import decoder, read_grouped_query, read_rope, sliding_layers
+from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope, sliding_layers
 
 MODEL_TYPES = {"dots1": "dots.llm1"}
 ATTENTION = "grouped-query"
@@ -23,7 +23,7 @@ def read(config: Config) -> ModelConfig:
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", False)
     attention = replace(read_grouped_query(config, 32), qk_norm="head", bias=bias, output_bias=bias)
-    if config.has("sliding_window") or not config.names("sliding_window"):
+    if config.has("sliding_window") or not config.mentions("sliding_window"):
         full = min(config.integer("max_window_layers", 62, least=0), layers)
         attention = replace(
             attention,
@@ -33,7 +33,7 @@ def read(config: Config) -> ModelConfig:
     elif sliding_layers(config, ()):
         raise config.refuse("layer_types", "it has sliding windows, whose width sliding_window does not say")
     width = config.integer("moe_intermediate_size", 1408)
-    return decoder(
+    return read_decoder(
         config,
         attention=attention,
         rope=read_rope(config, attention.head_dim),

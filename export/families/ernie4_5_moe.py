@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router
-from moedge.export.model.parts import decoder, read_grouped_query, read_rope
+from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope
 from moedge.export.model.tensor_names import TensorNames
 
 MODEL_TYPES = {"ernie4_5_moe": "ERNIE-4.5-21B-A3B, ERNIE-4.5-300B-A47B"}
@@ -28,7 +28,7 @@ def read(config: Config) -> ModelConfig:
     last = config.integer("moe_layer_end_index", -1, least=-1)
     last = layers - 1 if last == -1 else last
     return replace(
-        decoder(
+        read_decoder(
             config,
             attention=attention,
             rope=read_rope(config, attention.head_dim, interleaved=True, theta=500000.0),

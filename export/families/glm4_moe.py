@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router
-from moedge.export.model.parts import after_last, decoder, read_grouped_query, read_rope
+from moedge.export.model.parts import patterns_after_last, read_decoder, read_grouped_query, read_rope
 from moedge.export.model.tensor_names import TensorNames
 
 MODEL_TYPES = {"glm4_moe": "GLM-4.5, GLM-4.5-Air, GLM-4.6"}
@@ -29,7 +29,7 @@ def read(config: Config) -> ModelConfig:
     )
     width = config.integer("moe_intermediate_size", 1408)
     return replace(
-        decoder(
+        read_decoder(
             config,
             attention=attention,
             rope=read_rope(config, attention.head_dim, partial=0.5),
@@ -50,5 +50,5 @@ def read(config: Config) -> ModelConfig:
             moe_layers=tuple(range(config.integer("first_k_dense_replace", 1, least=0), layers)),
             norm_eps=1e-5,
         ),
-        names=TensorNames().ignoring(*after_last(config, layers)),
+        names=TensorNames().ignoring(*patterns_after_last(config, layers)),
     )

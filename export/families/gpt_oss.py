@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, Gate, ModelConfig, Router
-from moedge.export.model.parts import decoder, read_grouped_query, read_rope, sliding_layers
+from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope, sliding_layers
 from moedge.export.model.tensor_names import TensorNames
 
 # what a config without rotary parameters means
@@ -27,7 +27,7 @@ def read(config: Config) -> ModelConfig:
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", True)
     attention = replace(
-        read_grouped_query(config, 8, None if config.names("head_dim") else 64),
+        read_grouped_query(config, 8, None if config.mentions("head_dim") else 64),
         bias=bias,
         output_bias=bias,
         sinks=True,
@@ -35,7 +35,7 @@ def read(config: Config) -> ModelConfig:
         sliding_layers=sliding_layers(config, tuple(range(0, layers, 2))),
     )
     return replace(
-        decoder(
+        read_decoder(
             config,
             attention=attention,
             rope=read_rope(config.otherwise("rope_parameters", YARN), attention.head_dim, theta=150000.0),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Multipliers, Router
-from moedge.export.model.parts import decoder, read_grouped_query, read_rope
+from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope
 from moedge.export.model.tensor_names import TensorNames
 
 MODEL_TYPES = {
@@ -28,10 +28,10 @@ def read(config: Config) -> ModelConfig:
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", False)
     attention = replace(read_grouped_query(config), bias=bias, output_bias=bias)
-    if config.has("attention_multiplier") or not config.names("attention_multiplier"):  # null: the usual scale
+    if config.has("attention_multiplier") or not config.mentions("attention_multiplier"):  # null: the usual scale
         attention = replace(attention, scale=config.number("attention_multiplier", 1.0))
     return replace(
-        decoder(
+        read_decoder(
             config,
             attention=attention,
             rope=read_rope(config, attention.head_dim),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router, ShortConvolution
-from moedge.export.model.parts import decoder, read_grouped_query, read_rope
+from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope
 from moedge.export.model.tensor_names import TensorNames
 
 MODEL_TYPES = {"lfm2_moe": "LFM2-8B-A1B, LFM2.5-8B-A1B"}
@@ -25,7 +25,7 @@ def read(config: Config) -> ModelConfig:
     attention = replace(read_grouped_query(config, 8), qk_norm="head")
     bias = config.flag("use_expert_bias", True)
     return replace(
-        decoder(
+        read_decoder(
             config,
             attention=attention,
             rope=read_rope(config, attention.head_dim, theta=1e6),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router
-from moedge.export.model.parts import decoder, read_grouped_query, read_rope, windowed
+from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope, with_window
 from moedge.export.model.tensor_names import TensorNames
 
 MODEL_TYPES = {"mixtral": "Mixtral 8x7B and 8x22B"}
@@ -19,9 +19,9 @@ def read(config: Config) -> ModelConfig:
     """The model that a mixtral config.json describes."""
     config.require("hidden_act", "silu")
     layers = config.integer("num_hidden_layers")
-    attention = windowed(config, read_grouped_query(config), layers)
+    attention = with_window(config, read_grouped_query(config), layers)
     return replace(
-        decoder(
+        read_decoder(
             config,
             attention=attention,
             rope=read_rope(config, attention.head_dim, theta=1e6),

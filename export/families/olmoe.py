@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router
-from moedge.export.model.parts import decoder, read_grouped_query, read_rope
+from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope
 
 MODEL_TYPES = {"olmoe": "OLMoE-1B-7B"}
 ATTENTION = "grouped-query"
@@ -26,7 +26,7 @@ def read(config: Config) -> ModelConfig:
         bias=bias,
         output_bias=bias,
     )
-    return decoder(
+    return read_decoder(
         config,
         attention=attention,
         rope=read_rope(config, attention.head_dim),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router
-from moedge.export.model.parts import decoder, read_grouped_query, read_rope, sliding_layers
+from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope, sliding_layers
 from moedge.export.model.tensor_names import TensorNames
 
 MODEL_TYPES = {"qwen2_moe": "Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B"}
@@ -31,7 +31,7 @@ def read(config: Config) -> ModelConfig:
         raise config.refuse("layer_types", "it has sliding windows where use_sliding_window has none")
     dense, step = config.integers("mlp_only_layers"), config.integer("decoder_sparse_step", 1)
     return replace(
-        decoder(
+        read_decoder(
             config,
             attention=attention,
             rope=read_rope(config, attention.head_dim),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router
-from moedge.export.model.parts import decoder, read_grouped_query, read_rope
+from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope
 
 MODEL_TYPES = {"qwen3_moe": "Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder"}
 ATTENTION = "grouped-query"
@@ -25,7 +25,7 @@ def read(config: Config) -> ModelConfig:
             attention, sliding_window=config.integer("sliding_window", 4096), sliding_layers=tuple(range(layers))
         )
     dense, step = config.integers("mlp_only_layers"), config.integer("decoder_sparse_step", 1)
-    return decoder(
+    return read_decoder(
         config,
         attention=attention,
         rope=read_rope(config, attention.head_dim),

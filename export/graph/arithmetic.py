@@ -19,24 +19,24 @@ def rms_norm(b: Builder, x: ir.Value, weight: ir.Value, eps: float) -> ir.Value:
     return b.op("Mul", b.op("Div", x, root), weight)
 
 
-def normalise(b: Builder, x: ir.Value, norm: Norm) -> ir.Value:
+def normalize(b: Builder, x: ir.Value, norm: Norm) -> ir.Value:
     """RMSNorm, or LayerNorm where there is a bias."""
     if norm.bias is None:
         return rms_norm(b, x, norm.weight, norm.eps)
     return b.op("LayerNormalization", x, norm.weight, norm.bias, attributes={"axis": -1, "epsilon": norm.eps})
 
 
-def gated(b: Builder, gate: ir.Value, up: ir.Value, how: Gate) -> ir.Value:
+def apply_gate(b: Builder, gate: ir.Value, up: ir.Value, how: Gate) -> ir.Value:
     """gate · sigmoid(alpha gate) · (up + beta), both held within the limit first; see `Gate`."""
     if how.limit is not None:
         low, high = (b.constant(np.array(v, np.float32)) for v in (-how.limit, how.limit))
         gate, up = b.op("Min", gate, high), b.op("Clip", up, low, high)
     if how.beta:
         up = b.op("Add", up, b.constant(np.array(how.beta, np.float32)))
-    return b.op("Mul", b.op("Mul", gate, b.op("Sigmoid", scaled_by(b, gate, how.alpha))), up)
+    return b.op("Mul", b.op("Mul", gate, b.op("Sigmoid", scale(b, gate, how.alpha))), up)
 
 
-def scaled_by(b: Builder, x: ir.Value, factor: float) -> ir.Value:
+def scale(b: Builder, x: ir.Value, factor: float) -> ir.Value:
     """x · factor, without a node where it is 1."""
     return x if factor == 1.0 else b.op("Mul", x, b.constant(np.array(factor, np.float32)))
 
@@ -100,7 +100,7 @@ def rows_port(layer: int, name: str, width: int, window: int = 0) -> tuple[ir.Va
     return past, CacheTensor(past.name or "", f"present.{layer}.{name}", "rows", (width,), window)
 
 
-def present(b: Builder, cache: list[CachePort], past: ir.Value, tensor: CacheTensor, rows: ir.Value) -> ir.Value:
+def give_present(b: Builder, cache: list[CachePort], past: ir.Value, tensor: CacheTensor, rows: ir.Value) -> ir.Value:
     """Give out new rows [s, width] as the cache's output [1, s, width]; returns that."""
     value = b.op("Unsqueeze", rows, b.ints(0), output=tensor.present)
     value.type = FLOAT

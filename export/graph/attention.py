@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.matrix import Reordered, halves_order, stack
-from moedge.export.checkpoint.modules import stored
+from moedge.export.checkpoint.modules import open_matrix
 from moedge.export.graph.convolution import short_convolution
 from moedge.export.graph.latent import latent_attention
 from moedge.export.graph.lowering import Lowering, Positions
-from moedge.export.graph.projections import ATTENTION, Order, biased, output_projection, vector_norm
+from moedge.export.graph.projections import ATTENTION, Order, add_bias, output_projection, vector_norm
 from moedge.export.model.config import GroupedQuery, ModelConfig, MultiHeadLatent
 
 
@@ -40,14 +40,14 @@ def _grouped(
     b, dim = low.builder, config.head_dim
     heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
     parts = {f"{name}.{p}_proj": n * dim for p, n in zip("qkv", heads, strict=True)}
-    matrices = [stored(ckpt, part, (rows, model.hidden_size)) for part, rows in parts.items()]
+    matrices = [open_matrix(ckpt, part, (rows, model.hidden_size)) for part, rows in parts.items()]
     orders: list[Order] = [None, None, None]
     if model.rope.interleaved:
         orders[:2] = (_paired(n, config, model) for n in heads[:2])
     weights = [m if order is None else Reordered(m, order) for m, order in zip(matrices, orders, strict=True)]
     joined = low.linear("qkv_proj", x, stack(weights), ATTENTION)
     if config.bias:
-        joined = biased(low, ckpt, joined, "qkv_proj", parts, orders)
+        joined = add_bias(low, ckpt, joined, "qkv_proj", parts, orders)
     q, k, v = b.ops("Split", joined, b.ints(*parts.values()), attributes={"axis": -1}, outputs=3)
     if config.qk_norm == "whole":
         q = _qk_norm(low, ckpt, model, name, "q", q, config.num_heads * dim)

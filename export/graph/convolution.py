@@ -4,10 +4,10 @@ import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.checkpoint.modules import stored
-from moedge.export.graph.arithmetic import present, rows_port
+from moedge.export.checkpoint.modules import open_matrix
+from moedge.export.graph.arithmetic import give_present, rows_port
 from moedge.export.graph.lowering import Lowering
-from moedge.export.graph.projections import biased
+from moedge.export.graph.projections import add_bias
 from moedge.export.model.config import ModelConfig, ShortConvolution
 
 GROUP = "convolution"
@@ -21,20 +21,20 @@ def short_convolution(
     name = model.names.convolution.format(layer=layer)
     with b.scope(name):
         full = f"{name}.in_proj"
-        joined = low.linear("in_proj", x, stored(ckpt, full, (3 * hidden, hidden)), GROUP)
+        joined = low.linear("in_proj", x, open_matrix(ckpt, full, (3 * hidden, hidden)), GROUP)
         if config.bias:
-            joined = biased(low, ckpt, joined, "in_proj", {full: 3 * hidden})
+            joined = add_bias(low, ckpt, joined, "in_proj", {full: 3 * hidden})
         before, after, value = b.ops("Split", joined, attributes={"axis": -1, "num_outputs": 3}, outputs=3)
         new = b.op("Mul", before, value)  # [s, hidden]
         rows = new
         if config.kernel > 1:  # a kernel of 1 looks at no token but its own
             past, tensor = rows_port(layer, "convolution", hidden, config.kernel - 1)
-            fresh = present(b, low.cache, past, tensor, new)
+            fresh = give_present(b, low.cache, past, tensor, new)
             rows = b.op("Squeeze", b.op("Concat", past, fresh, attributes={"axis": 1}), b.ints(0))
         out = b.op("Mul", after, _convolved(low, ckpt, f"{name}.conv", config, hidden, rows))
         full = f"{name}.out_proj"
-        out = low.linear("out_proj", out, stored(ckpt, full, (hidden, hidden)), GROUP)
-        return biased(low, ckpt, out, "out_proj", {full: hidden}) if config.bias else out
+        out = low.linear("out_proj", out, open_matrix(ckpt, full, (hidden, hidden)), GROUP)
+        return add_bias(low, ckpt, out, "out_proj", {full: hidden}) if config.bias else out
 
 
 def _convolved(

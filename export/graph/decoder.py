@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.checkpoint.modules import stored
-from moedge.export.graph.arithmetic import FLOAT, normalise, scaled_by
+from moedge.export.checkpoint.modules import open_matrix
+from moedge.export.graph.arithmetic import FLOAT, normalize, scale
 from moedge.export.graph.attention import attention
 from moedge.export.graph.lowering import Lowering, Norm
 from moedge.export.graph.mlp import mlp
@@ -30,12 +30,12 @@ def build_decoder(
     keep = b.initializer(ir.tensor(np.array(1, np.int64), name="logits_to_keep"))
     where = low.positions(mask, input_ids, model, context)
     table_shape = model.vocab_size, model.hidden_size
-    x = low.embedding(input_ids, stored(checkpoint, names.embedding, table_shape), model.tie_word_embeddings)
-    x = scaled_by(b, x, by.embedding)
-    normed = normalise(b, x, _norm(low, checkpoint, model, names.input_norm.format(layer=0)))
+    x = low.embedding(input_ids, open_matrix(checkpoint, names.embedding, table_shape), model.tie_word_embeddings)
+    x = scale(b, x, by.embedding)
+    normed = normalize(b, x, _norm(low, checkpoint, model, names.input_norm.format(layer=0)))
     for layer in range(model.num_hidden_layers):
         on_layer(layer)
-        mixed = scaled_by(b, attention(low, checkpoint, model, layer, normed, where), by.residual)
+        mixed = scale(b, attention(low, checkpoint, model, layer, normed, where), by.residual)
         after = _norm(low, checkpoint, model, names.post_attention_norm.format(layer=layer))
         normed, x = low.add_norm(x, mixed, after)
         with b.scope(names.mlp.format(layer=layer)):
@@ -44,7 +44,7 @@ def build_decoder(
             else:
                 module = names.mlp.format(layer=layer)
                 out = mlp(low, checkpoint, model, module, model.intermediate_size, normed, "dense mlp")
-        out = scaled_by(b, out, by.residual)
+        out = scale(b, out, by.residual)
         if layer + 1 < model.num_hidden_layers:
             following = _norm(low, checkpoint, model, names.input_norm.format(layer=layer + 1))
             normed, x = low.add_norm(x, out, following)
@@ -52,12 +52,12 @@ def build_decoder(
             x = b.op("Add", x, out)
     on_layer(model.num_hidden_layers)
     kept = b.op("Slice", x, b.op("Reshape", b.op("Neg", keep), b.ints(1)), b.ints(2**62), b.ints(0))
-    normed = normalise(b, kept, _norm(low, checkpoint, model, names.final_norm))
-    head = low.head(normed, None if model.tie_word_embeddings else stored(checkpoint, names.lm_head, table_shape))
+    normed = normalize(b, kept, _norm(low, checkpoint, model, names.final_norm))
+    head = low.head(normed, None if model.tie_word_embeddings else open_matrix(checkpoint, names.lm_head, table_shape))
     if model.lm_head_bias:
         name = f"{names.lm_head}.bias"
         head = b.op("Add", head, b.vector(name, checkpoint.read_parameter(name, model.vocab_size), "lm_head"))
-    head = scaled_by(b, head, 1 / by.logits_divisor)
+    head = scale(b, head, 1 / by.logits_divisor)
     logits = b.op("Unsqueeze", head, b.ints(0), output="logits")
     logits.type, logits.shape = FLOAT, ir.Shape([1, "logits_to_keep", model.vocab_size])
     inputs = [input_ids, mask, keep, *(port.past for port in low.cache)]

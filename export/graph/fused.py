@@ -11,10 +11,10 @@ import onnx_ir as ir
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.graph.arithmetic import FLOAT
 from moedge.export.graph.builder import MICROSOFT, Attributes, Builder
-from moedge.export.graph.grouped_query import plain_grouped_query, rotated
+from moedge.export.graph.grouped_query import plain_grouped_query, rotate
 from moedge.export.graph.lowering import CachePort, ExpertBiases, ExpertWeights, Norm, Positions, Routing
 from moedge.export.graph.positions import shared_positions
-from moedge.export.graph.storing import StoredCodes, note_other_scheme, scaled, scheme_for, store_quantized
+from moedge.export.graph.storing import StoredCodes, note_other_scheme, scale_codes, scheme_for, store_quantized
 from moedge.export.model.config import Experts, GroupedQuery, ModelConfig
 from moedge.export.model.rope import Rope
 from moedge.export.writing.weights_file import Region
@@ -126,8 +126,8 @@ class FusedLowering:
         q, k, v = heads
         rotates = dim % 16 == 0 and rope.dim % 16 == 0 and not self._switches
         if not rotates:
-            q = rotated(self, q, config.num_heads, dim, rope, where)
-            k = rotated(self, k, kv, dim, rope, where)
+            q = rotate(self, q, config.num_heads, dim, rope, where)
+            k = rotate(self, k, kv, dim, rope, where)
         flat = [b.op("Reshape", t, b.ints(1, -1, n * dim)) for t, n in ((q, config.num_heads), (k, kv), (v, kv))]
         ports = [self._shared_port(layer, name, kv, dim) for name in ("key", "value")]
         inputs: list[ir.Value | None] = [*flat, *(past for past, _ in ports), *self._lengths]
@@ -164,7 +164,7 @@ class FusedLowering:
             for e in () if first[0].kept else range(config.num_experts):
                 gate, up = (_whole(m[e], scheme) for m in (weights.gate, weights.up))
                 _write_expert(first, e, _interleaved(gate, up))
-                _write_expert(second, e, scaled(_whole(weights.down[e], scheme), routing.scale))
+                _write_expert(second, e, scale_codes(_whole(weights.down[e], scheme), routing.scale))
             count = sum(m.shape[0] * m.shape[1] for m in matrices)
             b.weights.account("routed experts", scheme.name, count, sum(r.nbytes for r in (*first, *second)))
             b.weights.origins.add("routed experts", matrices, scheme)

@@ -4,14 +4,14 @@ kernel, and what both lowerings write where that kernel cannot."""
 import numpy as np
 import onnx_ir as ir
 
-from moedge.export.graph.arithmetic import attend, present, rows_port
+from moedge.export.graph.arithmetic import attend, give_present, rows_port
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.lowering import Lowering, Positions
 from moedge.export.model.config import GroupedQuery
 from moedge.export.model.rope import Rope
 
 
-def rotated(low: Lowering, x: ir.Value, heads: int, dim: int, rope: Rope, where: Positions) -> ir.Value:
+def rotate(low: Lowering, x: ir.Value, heads: int, dim: int, rope: Rope, where: Positions) -> ir.Value:
     """Rotate the first rope.dim dimensions of each head of x [s, heads, dim]."""
     if rope.dim == dim:
         return low.rope(x, heads, rope, where)
@@ -32,8 +32,8 @@ def plain_grouped_query(
     """See `Lowering.grouped_query`. Each key head serves its group of query heads."""
     b, kv, dim = low.builder, config.num_kv_heads, config.head_dim
     group = config.num_heads // kv
-    q = rotated(low, heads[0], config.num_heads, dim, rope, where)
-    k = rotated(low, heads[1], kv, dim, rope, where)
+    q = rotate(low, heads[0], config.num_heads, dim, rope, where)
+    k = rotate(low, heads[1], kv, dim, rope, where)
     q = b.op("Mul", q, b.constant(np.array(config.scale, np.float32)))
     grouped = b.op("Reshape", q, b.ints(0, kv, group, dim))  # [s, kv, group, dim]
     queries = b.op("Transpose", grouped, attributes={"perm": [1, 2, 0, 3]})
@@ -41,7 +41,7 @@ def plain_grouped_query(
     pairs = []
     for name, rows in (("key", k), ("value", heads[2])):
         past, tensor = rows_port(layer, name, kv * dim)
-        new = present(b, low.cache, past, tensor, b.op("Reshape", rows, b.ints(0, kv * dim)))
+        new = give_present(b, low.cache, past, tensor, b.op("Reshape", rows, b.ints(0, kv * dim)))
         old, fresh = (_heads_first(b, t, kv, dim) for t in (past, new))
         pairs.append((old, fresh))
     bias = where.window if where.window is not None and config.window(layer) else where.causal

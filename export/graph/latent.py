@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.matrix import Matrix, Reordered, halves_order, stack
-from moedge.export.checkpoint.modules import stored
-from moedge.export.graph.arithmetic import attend, present, rows_port
+from moedge.export.checkpoint.modules import open_matrix
+from moedge.export.graph.arithmetic import attend, give_present, rows_port
 from moedge.export.graph.lowering import Lowering, Positions
 from moedge.export.graph.projections import ATTENTION as GROUP
 from moedge.export.graph.projections import output_projection, vector_norm
@@ -41,7 +41,7 @@ def latent_attention(
     if config.q_lora_rank is None:
         first, width = _halved(ckpt, f"{name}.q_proj", hidden, heads, nope, rotary, model), heads * (nope + rotary)
     else:
-        first, width = stored(ckpt, f"{name}.q_a_proj", (config.q_lora_rank, hidden)), config.q_lora_rank
+        first, width = open_matrix(ckpt, f"{name}.q_a_proj", (config.q_lora_rank, hidden)), config.q_lora_rank
     joined = low.linear("q_kv_a_proj", x, stack([first, down]), GROUP)
     if config.bias:
         joined = _latent_bias(low, ckpt, joined, name, config, model)
@@ -62,7 +62,7 @@ def latent_attention(
     latent = vector_norm(low, ckpt, f"{name}.kv_a_layernorm.weight", latent, rank, config.latent_norm_eps)
     row = b.op("Concat", latent, b.op("Reshape", k_rot, b.ints(0, rotary)), attributes={"axis": -1})
     past, tensor = rows_port(layer, "latent", config.latent_width)
-    rows = (past, present(b, low.cache, past, tensor, row))
+    rows = (past, give_present(b, low.cache, past, tensor, row))
     out = attend(b, q, rows, rows, where, where.causal)  # [1, heads * s, latent_width]
     mixed = b.op("Slice", out, b.ints(0), b.ints(rank), b.ints(-1))
     shape = b.op("Concat", b.ints(heads), where.new_length, b.ints(rank), attributes={"axis": 0})
@@ -77,7 +77,7 @@ def _absorbed(low: Lowering, ckpt: Checkpoint, name: str, config: MultiHeadLaten
     """W_uk [heads, nope, rank] and W_uv [heads, rank, v] out of kv_b_proj [heads * (nope + v), rank], kept in fp32."""
     nope, rank = config.qk_nope_head_dim, config.kv_lora_rank
     heads, wide = config.num_heads, config.v_head_dim
-    matrix = stored(ckpt, f"{name}.kv_b_proj", (heads * (nope + wide), rank))
+    matrix = open_matrix(ckpt, f"{name}.kv_b_proj", (heads * (nope + wide), rank))
 
     @cache
     def parts() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -96,7 +96,7 @@ def _halved(
     ckpt: Checkpoint, name: str, columns: int, heads: int, plain: int, rotary: int, model: ModelConfig
 ) -> Matrix:
     """A projection to heads of `plain` and `rotary` rows, these paired as halves, whatever the checkpoint pairs."""
-    matrix = stored(ckpt, name, (heads * (plain + rotary), columns))
+    matrix = open_matrix(ckpt, name, (heads * (plain + rotary), columns))
     return Reordered(matrix, halves_order(heads, plain, rotary)) if model.rope.interleaved else matrix
 
 

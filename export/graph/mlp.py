@@ -5,8 +5,8 @@ import onnx_ir as ir
 
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.matrix import Matrix, stack
-from moedge.export.checkpoint.modules import stored
-from moedge.export.graph.arithmetic import gated
+from moedge.export.checkpoint.modules import open_matrix
+from moedge.export.graph.arithmetic import apply_gate
 from moedge.export.graph.lowering import Lowering
 from moedge.export.model.config import SILU, ModelConfig
 
@@ -17,8 +17,8 @@ def mlp(
     """down(silu(gate x) * up x) of module `name`, gate and up as one product."""
     names, hidden = model.names, model.hidden_size
     parts = [f"{name}.{part}" for part in (names.gate, names.up)]
-    first = stack([stored(checkpoint, part, (width, hidden)) for part in parts])
-    second = stored(checkpoint, f"{name}.{names.down}", (hidden, width))
+    first = stack([open_matrix(checkpoint, part, (width, hidden)) for part in parts])
+    second = open_matrix(checkpoint, f"{name}.{names.down}", (hidden, width))
     if not model.mlp_bias:
         return gated_mlp(low, x, first, second, group)
     biases = [checkpoint.read_parameter(f"{part}.bias", width) for part in parts]
@@ -40,7 +40,7 @@ def gated_mlp(
     if biases is not None:
         joined = b.op("Add", joined, b.vector(b.scoped("gate_up_proj.bias"), biases[0], group))
     gate, up = b.ops("Split", joined, attributes={"axis": -1, "num_outputs": 2}, outputs=2)
-    out = low.linear("down_proj", gated(b, gate, up, SILU), down, group)
+    out = low.linear("down_proj", apply_gate(b, gate, up, SILU), down, group)
     if biases is not None:
         out = b.op("Add", out, b.vector(b.scoped("down_proj.bias"), biases[1], group))
     return out

@@ -3,8 +3,8 @@
 import onnx_ir as ir
 
 from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.checkpoint.matrix import Matrix, picked
-from moedge.export.checkpoint.modules import plane, stored
+from moedge.export.checkpoint.matrix import Matrix, pick_rows
+from moedge.export.checkpoint.modules import open_expert, open_matrix
 from moedge.export.graph.lowering import ExpertBiases, ExpertWeights, Lowering
 from moedge.export.graph.mlp import gated_mlp, mlp
 from moedge.export.graph.routing import route
@@ -26,7 +26,7 @@ def expert_layer(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, laye
         always = _shared(low, checkpoint, model, layer, x)
         if config.shared_gate:
             name = model.names.shared_gate.format(layer=layer)
-            published = stored(checkpoint, name, (1, model.hidden_size))
+            published = open_matrix(checkpoint, name, (1, model.hidden_size))
             weight = store_whole(b, f"{name}.weight", published, "router")
             open_by = b.op("Sigmoid", b.op("Gemm", x, weight, attributes={"transB": 1}))  # [s, 1]
             always = b.op("Mul", always, open_by)
@@ -37,8 +37,8 @@ def _shared(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: in
     names, width, hidden = model.names, model.experts.shared_intermediate_size, model.hidden_size
     if not names.shared_gate_up:
         return mlp(low, checkpoint, model, names.shared_expert.format(layer=layer), width, x, SHARED)
-    gate_up = stored(checkpoint, names.shared_gate_up.format(layer=layer), (2 * width, hidden))
-    down = stored(checkpoint, names.shared_down.format(layer=layer), (hidden, width))
+    gate_up = open_matrix(checkpoint, names.shared_gate_up.format(layer=layer), (2 * width, hidden))
+    down = open_matrix(checkpoint, names.shared_down.format(layer=layer), (hidden, width))
     return gated_mlp(low, x, gate_up, down, SHARED)
 
 
@@ -49,19 +49,19 @@ def _weights(checkpoint: Checkpoint, model: ModelConfig, layer: int) -> ExpertWe
 
         def each(part: str, rows: int, columns: int) -> list[Matrix]:
             experts = (names.expert.format(layer=layer, expert=e) for e in range(count))
-            return [stored(checkpoint, f"{expert}.{part}", (rows, columns)) for expert in experts]
+            return [open_matrix(checkpoint, f"{expert}.{part}", (rows, columns)) for expert in experts]
 
         return ExpertWeights(
             each(names.gate, inner, outer), each(names.up, inner, outer), each(names.down, outer, inner)
         )
     first, second = names.experts_gate_up.format(layer=layer), names.experts_down.format(layer=layer)
     turned = names.layout == "interleaved"
-    both = [plane(checkpoint, first, e, (2 * inner, outer), turned) for e in range(count)]
-    down = [plane(checkpoint, second, e, (outer, inner), turned) for e in range(count)]
+    both = [open_expert(checkpoint, first, e, (2 * inner, outer), turned) for e in range(count)]
+    down = [open_expert(checkpoint, second, e, (outer, inner), turned) for e in range(count)]
     if turned:
-        gate, up = ([picked(matrix, start, 2 * inner, 2) for matrix in both] for start in (0, 1))
+        gate, up = ([pick_rows(matrix, start, 2 * inner, 2) for matrix in both] for start in (0, 1))
     else:
-        gate, up = ([picked(matrix, start, start + inner, 1) for matrix in both] for start in (0, inner))
+        gate, up = ([pick_rows(matrix, start, start + inner, 1) for matrix in both] for start in (0, inner))
     biases = None
     if config.bias:
         joined = checkpoint.read_parameter(f"{first}_bias", count, 2 * inner)

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.checkpoint.modules import stored
+from moedge.export.checkpoint.modules import open_matrix
 from moedge.export.graph.arithmetic import rms_norm
 from moedge.export.graph.lowering import Lowering
 from moedge.export.model.config import ModelConfig
@@ -22,7 +22,7 @@ def vector_norm(low: Lowering, ckpt: Checkpoint, name: str, x: ir.Value, width: 
     return rms_norm(low.builder, x, weight, eps)
 
 
-def biased(
+def add_bias(
     low: Lowering, ckpt: Checkpoint, x: ir.Value, name: str, parts: dict[str, int], orders: Sequence[Order] = (None,)
 ) -> ir.Value:
     """x + the biases of `parts`, whose rows stand there one after the other, each in its order if it has one."""
@@ -38,5 +38,5 @@ def output_projection(
     """The heads' results x [s, width] back to [s, hidden_size]."""
     part = model.names.output
     full, hidden = f"{name}.{part}", model.hidden_size
-    out = low.linear(part, x, stored(ckpt, full, (hidden, width)), ATTENTION)
-    return biased(low, ckpt, out, part, {full: hidden}) if bias else out
+    out = low.linear(part, x, open_matrix(ckpt, full, (hidden, width)), ATTENTION)
+    return add_bias(low, ckpt, out, part, {full: hidden}) if bias else out

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.checkpoint.modules import stored
+from moedge.export.checkpoint.modules import open_matrix
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.lowering import Lowering, Routing
 from moedge.export.graph.storing import store_whole
@@ -21,7 +21,7 @@ def route(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int,
     b, names, config = low.builder, model.names, model.experts
     router, experts = config.router, config.num_experts
     name = names.router.format(layer=layer)
-    published = stored(checkpoint, name, (experts, model.hidden_size))
+    published = open_matrix(checkpoint, name, (experts, model.hidden_size))
     weight = store_whole(b, f"{name}.weight", published, GROUP)
     inputs = [x, weight]
     if router.bias:

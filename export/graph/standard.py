@@ -10,14 +10,14 @@ import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.matrix import Matrix
-from moedge.export.graph.arithmetic import FLOAT, gated, normalise
+from moedge.export.graph.arithmetic import FLOAT, apply_gate, normalize
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.grouped_query import plain_grouped_query
 from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing
 from moedge.export.graph.positions import shared_positions
 from moedge.export.graph.storing import (
     StoredCodes,
-    dequantized,
+    dequantize_stored,
     note_other_scheme,
     scheme_for,
     store_float,
@@ -67,7 +67,7 @@ class StandardLowering:
             return self.linear("lm_head", hidden, matrix, "lm_head")
         if self._table is None:
             raise AssertionError("a tied head needs the embedding first")
-        weight = dequantized(self.builder, self._table) if isinstance(self._table, StoredCodes) else self._table
+        weight = dequantize_stored(self.builder, self._table) if isinstance(self._table, StoredCodes) else self._table
         return self._product(hidden, weight)
 
     def linear(self, name: str, x: ir.Value, matrix: Matrix, group: str) -> ir.Value:
@@ -77,7 +77,7 @@ class StandardLowering:
     def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
         """(norm(x + delta), x + delta)."""
         total = self.builder.op("Add", x, delta)
-        return normalise(self.builder, total, norm), total
+        return normalize(self.builder, total, norm), total
 
     def rope(self, x: ir.Value, heads: int, rope: Rope, where: Positions) -> ir.Value:
         """[x1 cos - x2 sin, x2 cos + x1 sin] over the halves of each head."""
@@ -164,7 +164,7 @@ class StandardLowering:
                 ("down_proj", "down", weights.down),
             )
         )
-        inner = gated(b, self._projected(b, rows, *gate, scheme), self._projected(b, rows, *up, scheme), how)
+        inner = apply_gate(b, self._projected(b, rows, *gate, scheme), self._projected(b, rows, *up, scheme), how)
         out = self._projected(b, inner, *down, scheme)
         share = b.op("Unsqueeze", b.op("GatherND", parts, pairs), b.ints(-1))  # [n, 1]
         added = b.op(
@@ -182,7 +182,7 @@ class StandardLowering:
         full = b.scoped(name)
         if not scheme.quantized:
             return store_float(b, f"{full}.weight", matrix, group)
-        return dequantized(b, store_quantized(b, full, matrix, scheme, group))
+        return dequantize_stored(b, store_quantized(b, full, matrix, scheme, group))
 
     def _projected(
         self, b: Builder, x: ir.Value, name: str, matrix: Matrix, bias: F32 | None, scheme: Scheme

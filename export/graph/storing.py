@@ -15,7 +15,7 @@ from moedge.export.graph.builder import Builder
 from moedge.export.graph.lowering import Lowering
 from moedge.export.writing.weights_file import Region
 from moedge.quant.blocks import F32, Codes
-from moedge.quant.grids import joint_scheme, renamed
+from moedge.quant.grids import joint_scheme, rename_scheme
 from moedge.quant.scheme import FP32, Scheme
 
 
@@ -40,7 +40,7 @@ def scheme_for(matrices: Sequence[Matrix], wanted: Scheme, what: str, notes: lis
         return wanted
     sources = [source for matrix in matrices for source in matrix.sources]
     if native := joint_scheme([s.native for s in sources], [s.columns for s in sources]):
-        return renamed(native, "native")
+        return rename_scheme(native, "native")
     try:
         fitted = wanted.fitted(*(m.shape[1] for m in matrices))
     except ValueError as error:
@@ -107,7 +107,7 @@ def store_float(builder: Builder, name: str, matrix: Matrix, group: str) -> ir.V
     return builder.initializer(region.tensor)
 
 
-def dequantized(builder: Builder, stored: StoredCodes) -> ir.Value:
+def dequantize_stored(builder: Builder, stored: StoredCodes) -> ir.Value:
     """Standard ONNX: DequantizeLinear over the same bytes, as (u)int4 or (u)int8 [N, K] in blocks along K.
 
     Symmetric codes are unsigned around 8 or 128, so they carry that zero point once a block.
@@ -130,6 +130,6 @@ def dequantized(builder: Builder, stored: StoredCodes) -> ir.Value:
     return builder.op("DequantizeLinear", codes, scales, zeros, attributes=attributes)
 
 
-def scaled(codes: Codes, factor: float) -> Codes:
+def scale_codes(codes: Codes, factor: float) -> Codes:
     """The same codes for a matrix `factor` times as large."""
     return codes if factor == 1.0 else replace(codes, scales=codes.scales * np.float32(factor))

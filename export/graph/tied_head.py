@@ -6,7 +6,7 @@ import numpy as np
 
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.matrix import row_chunks
-from moedge.export.checkpoint.modules import is_stored, stored
+from moedge.export.checkpoint.modules import is_stored, open_matrix
 from moedge.export.model.config import ModelConfig
 
 
@@ -16,7 +16,7 @@ def with_stored_head(checkpoint: Checkpoint, model: ModelConfig, notes: list[str
     if not model.tie_word_embeddings or not is_stored(checkpoint, names.lm_head):
         return model
     shape = model.vocab_size, model.hidden_size
-    head, table = (stored(checkpoint, name, shape) for name in (names.lm_head, names.embedding))
+    head, table = (open_matrix(checkpoint, name, shape) for name in (names.lm_head, names.embedding))
     if all(np.array_equal(head.read(*rows), table.read(*rows)) for rows in row_chunks(head)):
         return model
     notes.append(f"{names.lm_head} differs from {names.embedding}, which the config ties it to: it was kept as stored")

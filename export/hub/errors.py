@@ -23,7 +23,7 @@ from moedge.devices.errors import MoedgeError
 
 
 @contextmanager
-def explained(name: str) -> Iterator[None]:
+def explain_failures(name: str) -> Iterator[None]:
     """Turn what the library raises about the model `name` into MoedgeError; a full disk stays an OSError."""
     try:
         yield

@@ -20,7 +20,7 @@ from moedge.export.bundle import ExportOptions, HubCommit, refuse_target, unders
 from moedge.export.checkpoint.config import Config
 from moedge.export.checkpoint.folder import INDEX_NAME, SINGLE_NAME, read_index
 from moedge.export.checkpoint.formats import refuse_unreadable
-from moedge.export.hub.errors import explained
+from moedge.export.hub.errors import explain_failures
 from moedge.export.hub.fit import Space, estimate, memory_note, refuse_too_large
 from moedge.export.hub.name import HubName
 from moedge.export.hub.preview import Header, TensorHeader, preview
@@ -54,7 +54,7 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
     plan = options.plan
     refuse_target(target, options)
     api = HfApi(library_name="moedge")
-    with explained(str(name)):
+    with explain_failures(str(name)):
         revision = api.resolve_revision(name.repo, revision=name.revision, local_files_only=constants.HF_HUB_OFFLINE)
         if not constants.HF_HUB_OFFLINE and not _is_cached(name, revision.resolved):
             _refuse_huge(api, name, revision.resolved)
@@ -81,7 +81,7 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
     if plan == "fused" or not options.scheme.quantized:  # what else ONNX Runtime unpacks is not known before it loads
         for note in memory_note(size, detect().usable_memory_bytes):
             say(note)
-    with explained(str(name)):
+    with explain_failures(str(name)):
         # One after the other: Ctrl-C stops at once and costs one shard; the library's threads would run to their end.
         for shard in missing:
             hf_hub_download(name.repo, shard, revision=revision.resolved)
@@ -119,7 +119,7 @@ def _bytes_to_fetch(api: HfApi, name: HubName, folder: Path, missing: list[str])
     """
     if not missing:
         return {}, 0
-    with explained(str(name)):
+    with explain_failures(str(name)):
         listed = {entry.path: entry for entry in api.list_repo_tree(name.repo, revision=folder.name)}
     sizes, total = {}, 0
     for shard in missing:
@@ -145,7 +145,7 @@ def _headers(api: HfApi, name: HubName, commit: str, sizes: dict[str, int]) -> d
                 raise MoedgeError(f"{shard} of {name} has a broken header: do not use this checkpoint.")
         return {key: TensorHeader(t.dtype, tuple(t.shape), t.data_offsets) for key, t in tensors.items()}
 
-    with explained(str(name)), ThreadPoolExecutor(_AT_ONCE) as pool:
+    with explain_failures(str(name)), ThreadPoolExecutor(_AT_ONCE) as pool:
         return dict(zip(sizes, pool.map(header, sizes), strict=True))
 
 

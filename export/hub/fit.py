@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint.folder import Checkpoint, unmatched
+from moedge.export.checkpoint.folder import Checkpoint, find_unmatched
 from moedge.export.model.config import ModelConfig
 from moedge.quant.scheme import Scheme
 
@@ -42,7 +42,7 @@ def estimate(checkpoint: Checkpoint, model: ModelConfig, scheme: Scheme) -> Esti
     """What the tensors come to in this scheme; published codes keep their bits, vectors become fp32."""
     dtypes = checkpoint.dtypes()
     disk = memory = 0.0
-    for name in unmatched(dtypes, model.names.ignored):
+    for name in find_unmatched(dtypes, model.names.ignored):
         on_disk, packed = _tensor_bytes(name, dtypes[name], checkpoint.shape(name), scheme)
         disk += on_disk
         memory += packed

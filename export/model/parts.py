@@ -101,7 +101,7 @@ def _longrope(config: Config, parameters: Config, frequencies: int) -> LongRope:
     )
 
 
-def decoder(
+def read_decoder(
     config: Config,
     attention: GroupedQuery | MultiHeadLatent,
     rope: Rope,
@@ -166,14 +166,16 @@ def sliding_layers(config: Config, otherwise: tuple[int, ...]) -> tuple[int, ...
     return tuple(i for i, kind in enumerate(types) if kind == "sliding_attention")
 
 
-def windowed(config: Config, attention: GroupedQuery, layers: int) -> GroupedQuery:
+def with_window(config: Config, attention: GroupedQuery, layers: int) -> GroupedQuery:
     """The same attention with the window of `sliding_window` in every layer, if the config names one."""
     if not config.has("sliding_window"):
         return attention
     return replace(attention, sliding_window=config.integer("sliding_window"), sliding_layers=tuple(range(layers)))
 
 
-def after_last(config: Config, layers: int, key: str = "num_nextn_predict_layers", default: int = 1) -> tuple[str, ...]:
+def patterns_after_last(
+    config: Config, layers: int, key: str = "num_nextn_predict_layers", default: int = 1
+) -> tuple[str, ...]:
     """Patterns of the multi-token-prediction layers, which stand after the last one and are no part of decoding."""
     count = config.integer(key, default, least=0, most=64)
     return tuple(rf"model\.layers\.{i}\..*" for i in range(layers, layers + count))

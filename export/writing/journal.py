@@ -69,7 +69,7 @@ class Journal:
         if begun is None or not self.marks:
             self.marks, length = [], 0
         elif not resume:
-            raise UnfinishedError(f"{kept(folder)}, or with --force to begin anew.")
+            raise UnfinishedError(f"{describe_kept(folder)}, or with --force to begin anew.")
         elif difference := begun.difference(recipe):
             raise UnfinishedError(f"the interrupted export in {folder} cannot go on: {difference}; {ANEW}.")
         for left in folder.iterdir():
@@ -99,7 +99,7 @@ class Journal:
         os.fsync(self._descriptor)
 
 
-def kept(folder: Path) -> str | None:
+def describe_kept(folder: Path) -> str | None:
     """That an interrupted export is there and what to do, a sentence without full stop; None if nothing is finished."""
     _, marks, _ = _read(folder / JOURNAL_NAME)
     if not marks:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.writing.journal import JOURNAL_NAME, UnfinishedError, kept
+from moedge.export.writing.journal import JOURNAL_NAME, UnfinishedError, describe_kept
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def publish(target: Path, replace: bool = True) -> Iterator[Path]:
             folder.rename(target)
         _sync(target.parent)
     except BaseException as error:
-        said = None if isinstance(error, MoedgeError) else kept(folder)
+        said = None if isinstance(error, MoedgeError) else describe_kept(folder)
         keep = said is not None or isinstance(error, UnfinishedError)
         if said is not None and isinstance(error, OSError):
             raise UnfinishedError(

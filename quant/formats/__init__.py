@@ -1,1 +1,1 @@
-"""Number formats that checkpoints are published in: their layouts as formulas. Solvers that choose codes are elsewhere."""
+"""Number formats that checkpoints are published in, as formulas; what chooses codes itself is elsewhere."""
