@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.checkpoint.matrix import Reordered, pick_rows, stack
 from moedge.export.checkpoint.modules import open_expert, open_matrix
+from moedge.export.checkpoint.views import Reordered, pick_rows, stack
 from moedge.export.writing.origins import Origins
 from moedge.quant.blocks import dequantize
 from moedge.quant.scheme import FP32, scheme_of

@@ -4,12 +4,9 @@ A matrix may come as codes of its own; they stay as they are wherever the scheme
 in memory. How each published format is read stands in modules.py and the files that it names.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
 from moedge.quant.blocks import F32, Codes, quantize
@@ -116,106 +113,6 @@ class Coded:
             raise _unreadable(self.name, error) from None
 
 
-@dataclass(frozen=True)
-class Stacked:
-    """Matrices of equal width, one above the other: one product instead of several."""
-
-    parts: tuple[Matrix, ...]
-
-    @property
-    def name(self) -> str:
-        """Those of all parts."""
-        return ", ".join(part.name for part in self.parts)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows of all parts together, columns of each."""
-        return sum(part.shape[0] for part in self.parts), self.parts[0].shape[1]
-
-    @property
-    def sources(self) -> tuple[Source, ...]:
-        """Those of all parts."""
-        return tuple(source for part in self.parts for source in part.sources)
-
-    def read(self, start: int, stop: int) -> F32:
-        """Rows as fp32."""
-        return np.concatenate([part.read(a, b) for part, a, b in self._cut(start, stop)])
-
-    def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
-        """Rows of the parts' codes, each its own or rounded."""
-        pieces = [part.codes(scheme, a, b) for part, a, b in self._cut(start, stop)]
-        zeros = [p.zero_points for p in pieces if p.zero_points is not None]
-        return Codes(
-            np.concatenate([p.codes for p in pieces]),
-            np.concatenate([p.scales for p in pieces]),
-            np.concatenate(zeros) if zeros else None,
-            scheme.bits,
-            scheme.block,
-        )
-
-    def _cut(self, start: int, stop: int) -> Iterator[tuple[Matrix, int, int]]:
-        offset = 0
-        for part in self.parts:
-            rows = part.shape[0]
-            a, b = max(start - offset, 0), min(stop - offset, rows)
-            if a < b:
-                yield part, a, b
-            offset += rows
-
-
-@dataclass(frozen=True, eq=False)
-class Reordered:
-    """Rows of a matrix in another order, or only some of them: row i is row order[i] of the source."""
-
-    source: Matrix
-    order: NDArray[np.int64]
-
-    @property
-    def name(self) -> str:
-        """That of the source."""
-        return self.source.name
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """As many rows as the order has, columns of the source."""
-        return len(self.order), self.source.shape[1]
-
-    @property
-    def sources(self) -> tuple[Source, ...]:
-        """That of the source, as large as the rows that are taken."""
-        rows, of = self.shape[0], self.source.shape[0]
-        return tuple(replace(source, parameters=source.parameters * rows // of) for source in self.source.sources)
-
-    def read(self, start: int, stop: int) -> F32:
-        """Rows as fp32; reads the span of the source that they lie in."""
-        order, low, high = self._span(start, stop)
-        return self.source.read(low, high)[order]
-
-    def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
-        """Rows of the source's codes; what must be rounded is so after the rows are chosen."""
-        if not any(holds(scheme, source.native) for source in self.source.sources):
-            return round_rows(self, scheme, start, stop)
-        order, low, high = self._span(start, stop)
-        span = self.source.codes(scheme, low, high)
-        zeros = None if span.zero_points is None else span.zero_points[order]
-        return Codes(span.codes[order], span.scales[order], zeros, span.bits, span.block)
-
-    def _span(self, start: int, stop: int) -> tuple[NDArray[np.int64], int, int]:
-        order = self.order[start:stop]
-        low = int(order.min())
-        return order - low, low, int(order.max()) + 1
-
-
-def stack(parts: Sequence[Matrix]) -> Matrix:
-    """The parts as one matrix."""
-    return parts[0] if len(parts) == 1 else Stacked(tuple(parts))
-
-
-def pick_rows(matrix: Matrix, start: int, stop: int, step: int = 1) -> Matrix:
-    """Rows start:stop:step of a matrix."""
-    return Reordered(matrix, np.arange(start, stop, step))
-
-
 def round_rows(matrix: Matrix, scheme: Scheme, start: int, stop: int) -> Codes:
     """Rows start:stop rounded to the scheme; MoedgeError if they hold what has no code."""
     try:
@@ -230,16 +127,6 @@ def row_chunks(matrix: Matrix) -> Iterator[tuple[int, int]]:
     step = max(1, _CHUNK_BYTES // (4 * columns))
     for start in range(0, rows, step):
         yield start, min(start + step, rows)
-
-
-def halves_order(heads: int, plain: int, rotary: int) -> NDArray[np.int64]:
-    """Row order that turns interleaved rotary pairs into halves, for each head's `plain` rows and `rotary` rows after.
-
-    [x0, x1, x2, x3 …] becomes [x0, x2, …, x1, x3, …]: rotating halves then equals rotating neighbours.
-    """
-    inner = np.concatenate([np.arange(plain), plain + np.arange(0, rotary, 2), plain + np.arange(1, rotary, 2)])
-    order: NDArray[np.int64] = (np.arange(heads)[:, None] * (plain + rotary) + inner).reshape(-1)
-    return order
 
 
 def _unreadable(name: str, error: ValueError) -> MoedgeError:

@@ -5,8 +5,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.checkpoint.matrix import Reordered, halves_order, stack
 from moedge.export.checkpoint.modules import open_matrix
+from moedge.export.checkpoint.views import Reordered, halves_order, stack
 from moedge.export.graph.convolution import short_convolution
 from moedge.export.graph.latent import latent_attention
 from moedge.export.graph.lowering import Lowering, Positions

@@ -12,8 +12,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.checkpoint.matrix import Matrix, Reordered, halves_order, stack
+from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.checkpoint.modules import open_matrix
+from moedge.export.checkpoint.views import Reordered, halves_order, stack
 from moedge.export.graph.arithmetic import attend, give_present, rows_port
 from moedge.export.graph.lowering import Lowering, Positions
 from moedge.export.graph.projections import ATTENTION as GROUP

@@ -4,8 +4,9 @@ import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.checkpoint.matrix import Matrix, stack
+from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.checkpoint.modules import open_matrix
+from moedge.export.checkpoint.views import stack
 from moedge.export.graph.arithmetic import apply_gate
 from moedge.export.graph.lowering import Lowering
 from moedge.export.model.config import SILU, ModelConfig

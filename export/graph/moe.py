@@ -3,8 +3,9 @@
 import onnx_ir as ir
 
 from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.checkpoint.matrix import Matrix, pick_rows
+from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.checkpoint.modules import open_expert, open_matrix
+from moedge.export.checkpoint.views import pick_rows
 from moedge.export.graph.lowering import ExpertBiases, ExpertWeights, Lowering
 from moedge.export.graph.mlp import gated_mlp, mlp
 from moedge.export.graph.routing import route
