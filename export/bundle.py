@@ -6,8 +6,7 @@ It decides what goes into a bundle and in which order, the manifest last; `writi
 import hashlib
 import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,62 +27,26 @@ from moedge.export.graph.standard import StandardLowering
 from moedge.export.graph.tied_head import with_stored_head
 from moedge.export.memory import keep_freed_memory, peak_resident_bytes
 from moedge.export.model.config import ModelConfig
+from moedge.export.options import ExportOptions, ExportProgress, HubCommit, refuse_target
+from moedge.export.report import ExportReport, facts_of, kernel_of
 from moedge.export.tokenizer.talking import Talking, read_talking
 from moedge.export.writing.journal import JOURNAL_NAME, Journal, Recipe
-from moedge.export.writing.origins import Origin
 from moedge.export.writing.publish import publish
 from moedge.export.writing.stages import Stages
 from moedge.export.writing.weights_file import WeightsFile
-from moedge.quant.scheme import FP32, Scheme
 from moedge.runtime.manifest import (
-    MANIFEST_NAME,
     MODEL_NAME,
     PROBE_NAME,
     SCHEMA_VERSION,
     WEIGHTS_NAME,
-    ExpertKernel,
-    ExpertPlan,
     FileEntry,
     Manifest,
-    ModelFacts,
-    TensorGroup,
     write_manifest,
 )
 
 DEFAULT_CONTEXT = 4096
 # ONNX Runtime reads IR versions up to its own onnx; 10 came with opset 21 and is what onnxruntime-genai reads too.
 IR_VERSION = 10
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What a user chooses: scheme, expert plan (None: the scheme's own), context length (None: a moderate one).
-
-    `force` replaces a bundle, and throws an interrupted export away unless `resume` goes on with it.
-    """
-
-    scheme: Scheme
-    experts: ExpertPlan | None = None
-    context: int | None = None
-    force: bool = False
-    resume: bool = False
-
-    @property
-    def plan(self) -> ExpertPlan:
-        """The expert plan; fp32 has only the exact one."""
-        if self.experts is None:
-            return "fused" if self.scheme.quantized else "if"
-        if self.experts == "fused" and not self.scheme.quantized:
-            raise MoedgeError("fused experts are quantized ones: use --experts if with --scheme fp32, or int8 or int4.")
-        return self.experts
-
-
-@dataclass(frozen=True)
-class HubCommit:
-    """Where a checkpoint was published: the repository, and the commit that was taken of it."""
-
-    repo: str
-    commit: str
 
 
 @dataclass(frozen=True)
@@ -95,27 +58,18 @@ class Understood:
     talking: Talking
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What an export tells while it works."""
-
-    on_total: Callable[[int], None] = lambda _: None  # bytes of the checkpoint
-    on_read: Callable[[int], None] = lambda _: None  # bytes more that were read of it
-    on_stage: Callable[[str], None] = lambda _: None  # what is being worked on
-
-
 def export_bundle(
     checkpoint: Path,
     target: Path,
     options: ExportOptions,
-    progress: Progress | None = None,
+    progress: ExportProgress | None = None,
     hub: HubCommit | None = None,
 ) -> Manifest:
     """Convert the checkpoint folder into a bundle at `target`; MoedgeError leaves `target` untouched.
 
     UnfinishedError if the disk failed or is full after a stage was finished: the same call with `resume` goes on there.
     """
-    progress = progress or Progress()
+    progress = progress or ExportProgress()
     plan = options.plan
     refuse_target(target, options)
     started = time.monotonic()
@@ -135,39 +89,40 @@ def export_bundle(
                 progress.on_stage("check")
             with WeightsFile(folder, journal) as weights:
                 stages = Stages(journal, weights, source, model.num_hidden_layers, progress.on_stage)
-                builder = Builder(weights)
-                lowering = (FusedLowering if plan == "fused" else StandardLowering)(builder, options.scheme, notes)
+                lower = FusedLowering if plan == "fused" else StandardLowering
+                lowering = lower(Builder(weights), options.scheme, options.rounding, notes)
                 graph = build_decoder(lowering, source, model, context, stages.begin)
-                unread = source.unconsumed((*model.names.ignored, *ACTIVATION_SCALES))
-                unread = [name for name in unread if 0 not in source.shape(name)]  # shared experts of width 0
-                left = [name for name in unread if not is_zero_bias(source, name)]
-                if left:
-                    rest = f" and {len(left) - 1} more" if len(left) > 1 else ""
-                    raise MoedgeError(
-                        f"{left[0]}{rest} of {checkpoint} has no place in {model.model_type}: nothing was exported."
-                    )
+                _refuse_leftover(source, model)
                 stages.finish()
-                groups, origins = weights.groups(), weights.origins
             progress.on_stage("graph")
-            cache = tuple(port.tensor for port in lowering.cache)
+            cache, groups = tuple(port.tensor for port in lowering.cache), weights.account.groups()
             genai = genai_config(model, cache, talking, context)
             if genai is not None:
                 add_last_logits(graph, model.vocab_size)
                 write_genai_files(folder, genai, source)
             _save(graph, folder / MODEL_NAME)
             talking.write(folder)
-            chosen = lowering.expert_scheme
-            if plan == "fused" and chosen is not None:
-                _save(build_probe(chosen, model.experts), folder / PROBE_NAME)
-            remarks, after = [*notes, *origins.notes()], journal.resumed_after
-            _write_report(folder, options, plan, hub, remarks, groups, origins.lines(), after, started)
+            if plan == "fused" and lowering.expert_scheme is not None:
+                _save(build_probe(lowering.expert_scheme, model.experts), folder / PROBE_NAME)
+            ExportReport(
+                hub=hub,
+                scheme=options.scheme.name,
+                rounding=options.rounding.name,
+                experts=plan,
+                notes=tuple(sorted({*notes, *weights.account.notes()})),
+                tensors=groups,
+                origins=weights.account.origins(),
+                resumed_after=journal.resumed_after,
+                seconds=round(time.monotonic() - started, 1),
+                peak_resident_bytes=peak_resident_bytes(),
+            ).write(folder)
             progress.on_stage("hashes")
             manifest = Manifest(
                 schema_version=SCHEMA_VERSION,
                 name=target.name,
                 scheme=options.scheme.name,
-                experts=_kernel(plan, chosen),
-                model=_facts(model, groups, context, talking),
+                experts=kernel_of(plan, lowering.expert_scheme),
+                model=facts_of(model, groups, context, talking),
                 cache=cache,
                 tensors=groups,
                 files={p.name: _entry(p, weights) for p in sorted(folder.iterdir()) if p.name != JOURNAL_NAME},
@@ -182,6 +137,7 @@ def _recipe(source: Checkpoint, options: ExportOptions, context: int) -> Recipe:
         moedge=version("moedge"),
         numpy=version("numpy"),
         scheme=options.scheme.name,
+        rounding=options.rounding.name,
         experts=options.plan,
         context=context,
         config=hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest(),
@@ -189,12 +145,16 @@ def _recipe(source: Checkpoint, options: ExportOptions, context: int) -> Recipe:
     )
 
 
-def refuse_target(target: Path, options: ExportOptions) -> None:
-    """Raise MoedgeError if something stands at `target` that may not be replaced."""
-    if target.exists() and not options.force:
-        raise MoedgeError(f"{target} exists: choose another name, or replace it with --force.")
-    if target.exists() and not (target / MANIFEST_NAME).is_file():
-        raise MoedgeError(f"{target} is no bundle, and --force replaces nothing else: choose another name.")
+def _refuse_leftover(source: Checkpoint, model: ModelConfig) -> None:
+    """Raise MoedgeError if the checkpoint holds a tensor that the graph has no place for."""
+    unread = source.unconsumed((*model.names.ignored, *ACTIVATION_SCALES))
+    unread = [name for name in unread if 0 not in source.shape(name)]  # shared experts of width 0
+    left = [name for name in unread if not is_zero_bias(source, name)]
+    if left:
+        rest = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        raise MoedgeError(
+            f"{left[0]}{rest} of {source.folder} has no place in {model.model_type}: nothing was exported."
+        )
 
 
 def understand(source: Checkpoint, options: ExportOptions) -> Understood:
@@ -234,62 +194,3 @@ def _entry(path: Path, weights: WeightsFile) -> FileEntry:
         return FileEntry(path.stat().st_size, weights.sha256)
     with path.open("rb") as file:
         return FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
-
-
-def _kernel(plan: ExpertPlan, experts: Scheme | None) -> ExpertKernel:
-    if experts is None:  # every layer is dense: no QMoE node whose kernel could be proved
-        return ExpertKernel("if", FP32.bits, FP32.block, FP32.zero_point)
-    return ExpertKernel(plan, experts.bits, experts.block, experts.zero_point)
-
-
-def _facts(model: ModelConfig, groups: tuple[TensorGroup, ...], context: int, talking: Talking) -> ModelFacts:
-    counted = [g for g in groups if g.name != "rotary tables"]
-    total = sum(g.parameters for g in counted)
-    routed = sum(g.parameters for g in counted if g.name == "routed experts")
-    idle = routed - routed * model.experts.num_experts_per_tok // model.experts.num_experts
-    return ModelFacts(
-        model_type=model.model_type,
-        hidden_size=model.hidden_size,
-        vocab_size=model.vocab_size,
-        num_hidden_layers=model.num_hidden_layers,
-        moe_layers=len(model.moe_layers),
-        num_experts=model.experts.num_experts,
-        num_experts_per_tok=model.experts.num_experts_per_tok,
-        total_parameters=total,
-        active_parameters=total - idle,
-        context_length=context,
-        eos_token_ids=talking.eos_token_ids,
-        bos_token_id=talking.bos_token_id,
-        chat_format=talking.chat_format,
-    )
-
-
-def _write_report(
-    folder: Path,
-    options: ExportOptions,
-    plan: str,
-    hub: HubCommit | None,
-    notes: list[str],
-    groups: tuple[TensorGroup, ...],
-    origins: tuple[Origin, ...],
-    resumed_after: str | None,
-    started: float,
-) -> None:
-    """report.json: how this export went. Seconds, of the last run if there were several, and bytes.
-
-    `hub` is null for a checkpoint in a folder, `resumed_after` for an export in one run.
-    """
-    report = {
-        "hub": asdict(hub) if hub else None,
-        "scheme": options.scheme.name,
-        "experts": plan,
-        "notes": sorted(set(notes)),
-        "tensors": [
-            {"group": g.name, "scheme": g.scheme, "parameters": g.parameters, "bytes": g.bytes} for g in groups
-        ],
-        "origins": [asdict(origin) for origin in origins],
-        "resumed_after": resumed_after,
-        "seconds": round(time.monotonic() - started, 1),
-        "peak_resident_bytes": peak_resident_bytes(),
-    }
-    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -5,16 +5,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.options import ExportOptions, ExportProgress, HubCommit
 from moedge.quant.scheme import SCHEME_NAMES, parse_scheme
-from moedge.runtime.manifest import Manifest
-
-if TYPE_CHECKING:
-    from moedge.export.bundle import ExportOptions, HubCommit, Progress
+from moedge.runtime.manifest import REPORT_NAME, Manifest
 
 
 def export(
@@ -43,7 +41,7 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Convert a checkpoint into a quantized ONNX bundle."""
-    from moedge.export.bundle import ExportOptions, export_bundle
+    from moedge.export.bundle import export_bundle
     from moedge.export.writing.journal import describe_kept
     from moedge.export.writing.publish import partial_folder
 
@@ -82,7 +80,7 @@ def families(as_json: Annotated[bool, typer.Option("--json", help="Print the lis
     print(f"\nPlans: fused, if. Schemes: {', '.join(SCHEME_NAMES)}. Number formats of checkpoints: docs/formats.md.")
 
 
-def _folder(checkpoint: str, output: Path, options: "ExportOptions") -> "tuple[Path, HubCommit | None]":
+def _folder(checkpoint: str, output: Path, options: ExportOptions) -> tuple[Path, HubCommit | None]:
     """The checkpoint as a folder, fetched from the hub if that is meant."""
     from moedge.export.hub.name import parse_name
 
@@ -99,21 +97,18 @@ def _folder(checkpoint: str, output: Path, options: "ExportOptions") -> "tuple[P
 
 
 @contextmanager
-def _bar() -> Iterator["Progress"]:
+def _bar() -> Iterator[ExportProgress]:
     """A bar of the checkpoint's bytes on a terminal's stderr, silent elsewhere."""
-    from moedge.export.bundle import Progress
-
     if not sys.stderr.isatty():
-        yield Progress()
+        yield ExportProgress()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
-    with Bar(TextColumn("{task.description:<10}"), *columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(TextColumn("{task.description:<10}"), *columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=None)
-        yield Progress(
+        yield ExportProgress(
             on_total=lambda total: bar.update(task, total=total),
             on_read=lambda done: bar.advance(task, done),
             on_stage=lambda stage: bar.update(task, description=stage),
@@ -122,7 +117,7 @@ def _bar() -> Iterator["Progress"]:
 
 def _say(output: Path, manifest: Manifest, as_json: bool) -> None:
     size = sum(entry.size for entry in manifest.files.values())
-    report = json.loads((output / "report.json").read_text(encoding="utf-8"))
+    report = json.loads((output / REPORT_NAME).read_text(encoding="utf-8"))
     if as_json:
         print(json.dumps({"bundle": str(output), "bytes": size, **report}, indent=1))
         return

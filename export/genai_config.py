@@ -44,14 +44,14 @@ def genai_config(
 
     It can where every layer keeps keys and values of one shape in buffers that the graph extends in place.
     """
-    attention = model.attention
-    if not isinstance(attention, GroupedQuery) or not _named_by_layer(cache, model.num_hidden_layers):
+    heads = {mixer.num_heads if isinstance(mixer, GroupedQuery) else None for mixer in model.mixers}
+    if len(heads) > 1 or None in heads or not _named_by_layer(cache, model.num_hidden_layers):
         return None
     key_heads, head_dim = cache[0].shape
     decoder = {
         "filename": MODEL_NAME,
         "hidden_size": model.hidden_size,
-        "num_attention_heads": attention.num_heads,
+        "num_attention_heads": heads.pop(),
         "num_key_value_heads": key_heads,
         "head_size": head_dim,
         "num_hidden_layers": model.num_hidden_layers,

@@ -33,6 +33,16 @@ class Codes:
         """Rows and columns of the matrix."""
         return self.codes.shape[0], self.codes.shape[1] * 8 // self.bits
 
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """Codes, scales and, if there are any, zero points."""
+        return (self.codes, self.scales) if self.zero_points is None else (self.codes, self.scales, self.zero_points)
+
+    def rows(self, some: slice) -> "Codes":
+        """Some of its rows."""
+        zeros = None if self.zero_points is None else self.zero_points[some]
+        return Codes(self.codes[some], self.scales[some], zeros, self.bits, self.block)
+
 
 def pack(codes: U8, bits: int) -> U8:
     """Codes [..., K], one a byte, to bytes [..., K * bits / 8], low nibble first; ValueError if K is odd at 4 bits."""

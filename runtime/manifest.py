@@ -7,18 +7,35 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from moedge.devices.errors import MoedgeError
 from moedge.devices.structure import structure, unstructure
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 MODEL_NAME = "model.onnx"
 WEIGHTS_NAME = "weights.bin"
 PROBE_NAME = "probe.onnx"
+REPORT_NAME = "report.json"
 # an output that only other runtimes read (docs/genai.md)
 LAST_LOGITS = "last_logits"
+
+# The roles of tensors, by which the manifest counts them.
+GroupName = Literal[
+    "routed experts", "shared experts", "dense mlp", "attention", "convolution", "router", "norms",
+    "embedding", "lm_head", "rotary tables",
+]  # fmt: skip
+ROUTED_EXPERTS: Final = "routed experts"
+SHARED_EXPERTS: Final = "shared experts"
+DENSE_MLP: Final = "dense mlp"
+ATTENTION: Final = "attention"
+CONVOLUTION: Final = "convolution"
+ROUTER: Final = "router"
+NORMS: Final = "norms"
+EMBEDDING: Final = "embedding"
+LM_HEAD: Final = "lm_head"
+ROTARY_TABLES: Final = "rotary tables"  # computed, no weights of the model's
 
 ExpertPlan = Literal["fused", "if"]
 CacheLayout = Literal["rows", "shared"]
@@ -38,10 +55,15 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class TensorGroup:
-    """Tensors of one role that share a scheme: how many weights they hold and what they cost on disk, in bytes."""
+    """Tensors of one role that share a scheme: how many weights they hold and what they cost on disk, in bytes.
 
-    name: str  # "routed experts", "attention", "lm_head" ...
-    scheme: str  # "fp32", "int4 block 64", "int4 block 32 (native)" ...
+    `scheme` is for people ("fp32", "int4-block64", "int4-block32 (native)"): what it means is in the fields after it.
+    """
+
+    name: GroupName
+    scheme: str
+    bits: int  # a weight, scales and zero points aside: 32, 8 or 4
+    block: int  # weights that share a scale; 0: unquantized
     parameters: int
     bytes: int
 

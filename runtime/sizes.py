@@ -3,14 +3,11 @@
 Arithmetic only; nothing is opened or loaded, and nothing here is a measurement.
 """
 
-import re
 from math import prod
 
-from moedge.runtime.manifest import Manifest, TensorGroup
+from moedge.runtime.manifest import EMBEDDING, LM_HEAD, Manifest, TensorGroup
 
 CACHE_BYTES = 4  # the cache is fp32
-EMBEDDING, HEAD = "embedding", "lm_head"  # the exporter's names of these groups
-BLOCK_SCHEME = re.compile(r"int(\d+)[- ]block ?(\d+)")
 
 
 def disk_bits_per_weight(group: TensorGroup) -> float:
@@ -34,15 +31,14 @@ def memory_bytes(group: TensorGroup, manifest: Manifest) -> int | None:
     own, is multiplied too and so held twice. None for blocks in the `if` plan: there ONNX Runtime decides at load which
     of them it unpacks to fp32.
     """
-    scheme = BLOCK_SCHEME.search(group.scheme)
-    if scheme is None:
+    if not group.block:
         return group.bytes
     if manifest.experts.plan != "fused":
         return None
-    packed = round(group.parameters * packed_bits_per_weight(int(scheme[1]), int(scheme[2])) / 8)
+    packed = round(group.parameters * packed_bits_per_weight(group.bits, group.block) / 8)
     if group.name != EMBEDDING:
         return packed
-    tied = all(other.name != HEAD for other in manifest.tensors)
+    tied = all(other.name != LM_HEAD for other in manifest.tensors)
     return group.bytes + (packed if tied else 0)
 
 

@@ -42,7 +42,10 @@ def tiny_manifest() -> Manifest:
             contract.CacheTensor(f"past_key_values.0.{kind}", f"present.0.{kind}", "shared", (2, 16))
             for kind in ("key", "value")
         ),
-        tensors=(TensorGroup("routed experts", "int4-block64", 4096, 2304), TensorGroup("norms", "fp32", 64, 256)),
+        tensors=(
+            TensorGroup("routed experts", "int4-block64", 4, 64, 4096, 2304),
+            TensorGroup("norms", "fp32", 32, 0, 64, 256),
+        ),
         files=entries(CONTENT),
         tools={"moedge": "0.1.0"},
     )
@@ -274,18 +277,18 @@ def with_groups(plan: contract.ExpertPlan, *groups: TensorGroup) -> Manifest:
 
 
 def test_memory_is_estimated_from_the_scheme_not_from_the_file() -> None:
-    half_scales = TensorGroup("routed experts", "int4 block 32 (native)", 3200, 3200 * 9 // 16)
-    norms = TensorGroup("norms", "fp32", 64, 256)
+    half_scales = TensorGroup("routed experts", "int4-block32 (native)", 4, 32, 3200, 3200 * 9 // 16)
+    norms = TensorGroup("norms", "fp32", 32, 0, 64, 256)
     assert disk_bits_per_weight(half_scales) == 4.5
     assert memory_bytes(half_scales, with_groups("fused", half_scales)) == 3200 * 6 // 8
     assert model_memory_bytes(with_groups("fused", half_scales, norms)) == 3200 * 6 // 8 + 256
     assert memory_bytes(norms, with_groups("if", half_scales, norms)) == 256
     assert model_memory_bytes(with_groups("if", half_scales, norms)) is None
-    assert disk_bits_per_weight(TensorGroup("none", "fp32", 0, 0)) == 0
+    assert disk_bits_per_weight(TensorGroup("norms", "fp32", 32, 0, 0, 0)) == 0
 
 
 def test_an_embedding_is_looked_up_and_if_tied_multiplied_too() -> None:
-    table = TensorGroup("embedding", "int4-block64", 6400, 3600)
+    table = TensorGroup("embedding", "int4-block64", 4, 64, 6400, 3600)
     head = replace(table, name="lm_head")
     assert memory_bytes(table, with_groups("fused", table, head)) == 3600
     assert memory_bytes(head, with_groups("fused", table, head)) == 6400 * 5 // 8

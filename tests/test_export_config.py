@@ -65,11 +65,11 @@ def same_rotation(data, **changes):
     ours, config = read(data, **changes), theirs(data, **changes)
     kind = Qwen3MoeRotaryEmbedding if isinstance(config, Qwen3MoeConfig) else DeepseekV3RotaryEmbedding
     cos, sin = kind(config)(torch.zeros(1), torch.arange(300)[None])
-    for table, reference in zip(ours.rope.tables(300), (cos, sin), strict=True):
+    for table, reference in zip(ours.mixers[0].rope.tables(300), (cos, sin), strict=True):
         assert np.abs(table - reference[0, :, : table.shape[1]].numpy()).max() < 1e-4
     if isinstance(config, DeepseekV3Config):
         with torch.device("meta"):
-            assert ours.attention.scale == pytest.approx(DeepseekV3Attention(config, 0).scaling)
+            assert ours.mixers[0].scale == pytest.approx(DeepseekV3Attention(config, 0).scaling)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -109,7 +109,7 @@ def test_published_configs_are_read_whole():
     assert (kimi.model_type, kimi.experts.num_experts, kimi.experts.router.scale) == ("kimi_k2", 384, 2.827)
     assert not any("61" in pattern for pattern in kimi.names.ignored)
     moonlight = read(MOONLIGHT)
-    assert moonlight.attention.q_lora_rank is None
+    assert moonlight.mixers[0].q_lora_rank is None
     assert moonlight.experts.shared_intermediate_size == 2816
 
 
@@ -125,7 +125,7 @@ def test_absent_keys_mean_what_they_mean_in_transformers():
         assert ours.norm_eps == config.rms_norm_eps
     for key in ("num_key_value_heads", "norm_topk_prob", "decoder_sparse_step", "mlp_only_layers", "attention_bias"):
         ours, config = read(QWEN3_30B_A3B, **{key: ...}), theirs(QWEN3_30B_A3B, **{key: ...})
-        assert ours.attention.num_kv_heads == config.num_key_value_heads
+        assert ours.mixers[0].num_kv_heads == config.num_key_value_heads
         assert ours.experts.router.normalize == config.norm_topk_prob
         assert len(ours.moe_layers) == 48
 

@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.modules import open_expert, open_matrix
 from moedge.export.checkpoint.views import Reordered, pick_rows, stack
-from moedge.export.writing.origins import Origins
+from moedge.export.writing.account import Account
 from moedge.quant.blocks import dequantize
+from moedge.quant.rounding import NEAREST
 from moedge.quant.scheme import FP32, scheme_of
 
 ROWS, COLUMNS = 40, 192
@@ -66,12 +67,14 @@ def test_any_rows_are_those_of_the_whole(name, tmp_path):
             assert np.array_equal(matrix.read(start, stop), dense[start:stop])
         [source] = matrix.sources
         for scheme in filter(None, (source.native, scheme_of(4, 32), scheme_of(8, 32, True))):
-            whole = matrix.codes(scheme, 0, ROWS)
+            whole = matrix.codes(scheme, NEAREST, 0, ROWS)
             assert (whole.zero_points is not None) == scheme.zero_point
             for start, stop in ((0, 1), (3, 13), (15, 40)):
-                assert np.array_equal(dequantize(matrix.codes(scheme, start, stop)), dequantize(whole)[start:stop])
+                assert np.array_equal(
+                    dequantize(matrix.codes(scheme, NEAREST, start, stop)), dequantize(whole)[start:stop]
+                )
         if source.native:
-            assert np.array_equal(dequantize(matrix.codes(source.native, 0, ROWS)), dense)
+            assert np.array_equal(dequantize(matrix.codes(source.native, NEAREST, 0, ROWS)), dense)
         # every tensor of the module has been consumed, but for g_idx where order says the same
         assert checkpoint.unconsumed([]) == []
 
@@ -103,14 +106,16 @@ def test_stacked_reordered_and_picked_rows_carry_their_zero_points(name, tmp_pat
         scheme = parts[0].sources[0].native or scheme_of(8, 32, True)
         for start, stop in ((0, 80), (7, 50)):
             assert np.array_equal(joined.read(start, stop), both[order][start:stop])
-            codes = joined.codes(scheme, start, stop)
+            codes = joined.codes(scheme, NEAREST, start, stop)
             assert codes.zero_points is not None
             assert np.allclose(dequantize(codes), both[order][start:stop], atol=0.02)
             if name != "bf16":
                 assert np.array_equal(dequantize(codes), both[order][start:stop])
         assert odd.shape == (ROWS // 2, COLUMNS)
         assert np.array_equal(odd.read(2, 9), dense[0][1::2][2:9])
-        assert np.array_equal(dequantize(odd.codes(scheme, 0, 20)), dequantize(parts[0].codes(scheme, 0, ROWS))[1::2])
+        assert np.array_equal(
+            dequantize(odd.codes(scheme, NEAREST, 0, 20)), dequantize(parts[0].codes(scheme, NEAREST, 0, ROWS))[1::2]
+        )
 
 
 def test_a_stack_of_codes_and_plain_numbers_keeps_the_codes_that_fit(tmp_path):
@@ -119,14 +124,14 @@ def test_a_stack_of_codes_and_plain_numbers_keeps_the_codes_that_fit(tmp_path):
     checkpoint, _ = open_checkpoint(tmp_path, tensors | {"p.weight": plain}, config)
     with checkpoint:
         both = stack([open_matrix(checkpoint, module, (ROWS, COLUMNS)) for module in ("m", "p")])
-        found = dequantize(both.codes(scheme_of(4, 32, True), 0, 2 * ROWS))
+        found = dequantize(both.codes(scheme_of(4, 32, True), NEAREST, 0, 2 * ROWS))
         assert np.array_equal(found[:ROWS], dense)
         assert 0 < np.abs(found[ROWS:] - plain.numpy()).max() < 0.5
-        origins = Origins()
-        origins.add("attention", (both,), scheme_of(4, 32, True))
-        origins.add("attention", (both,), scheme_of(4, 32))
-        origins.add("attention", (both,), FP32)
-        outcomes = [(o.format, o.outcome, o.matrices, o.parameters) for o in origins.lines()]
+        account = Account()
+        account.add("attention", scheme_of(4, 32, True), 0, 0, (both,))
+        account.add("attention", scheme_of(4, 32), 0, 0, (both,))
+        account.add("attention", FP32, 0, 0, (both,))
+        outcomes = [(o.format, o.outcome, o.matrices, o.parameters) for o in account.origins()]
         size, kind = ROWS * COLUMNS, "gptq int4 group 64, with zero points"
         assert outcomes == [
             (kind, "codes unchanged", 1, size), ("f32", "quantized", 1, size),

@@ -11,7 +11,7 @@ from transformers import AutoConfig
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.config import Config
 from moedge.export.families import read_model_config
-from moedge.export.model.config import GroupedQuery
+from moedge.export.model.config import GroupedQuery, ShortConvolution
 
 A_LAYER_TYPE = {"sliding_attention": {"rope_theta": 1e4}}
 ZERO_FACTORS = {"type": "longrope", "short_factor": [0] * 64, "long_factor": [1] * 64}
@@ -38,15 +38,18 @@ def test_what_it_is(name):
     assert len(model.moe_layers) == published.moe_layers
     assert (model.experts.num_experts, model.experts.num_experts_per_tok) == (published.experts, published.per_token)
     assert model.experts.router.scale == published.scale
-    layers = range(model.num_hidden_layers)
-    windows = [i for i in layers if isinstance(model.attention, GroupedQuery) and model.attention.window(i)]
+    windows = [mixer for mixer in model.mixers if isinstance(mixer, GroupedQuery) and mixer.window]
     assert len(windows) == published.windows
+
+
+def first_attention(model):
+    return next(mixer for mixer in model.mixers if not isinstance(mixer, ShortConvolution))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_attention_as_in_transformers(name):
     data = PUBLISHED[name].config
-    ours, (config, module) = read(data), theirs(data)
+    ours, (config, module) = first_attention(read(data)), theirs(data)
     rotary = next(kind for key, kind in vars(module).items() if key.endswith("RotaryEmbedding"))(config)
     magnitude = config.rope_parameters.get("short_mscale", rotary.attention_scaling)
     angles = torch.arange(3000)[:, None].float() * rotary.inv_freq
@@ -54,16 +57,16 @@ def test_attention_as_in_transformers(name):
         assert np.abs(table - magnitude * reference.numpy()).max() < 2e-3  # 3000 radians hold fp32 no closer
     attention = next(kind for key, kind in vars(module).items() if key.endswith("Attention"))
     with torch.device("meta"):
-        assert ours.attention.scale == pytest.approx(attention(config, 0).scaling)
+        assert ours.scale == pytest.approx(attention(config, 0).scaling)
 
 
 def test_layers_of_each_kind():
-    assert read(GPT_OSS_20B).attention.sliding_layers == tuple(range(0, 24, 2))
+    assert [mixer.window for mixer in read(GPT_OSS_20B).mixers] == [128, 0] * 12
     lfm2 = read(PUBLISHED["LFM2-8B-A1B"].config)
     assert lfm2.moe_layers == tuple(range(2, 24))
-    assert len(lfm2.convolution.layers) == 18
+    assert sum(isinstance(mixer, ShortConvolution) for mixer in lfm2.mixers) == 18
     assert read(PUBLISHED["ERNIE-4.5-21B-A3B-PT"].config).moe_layers == tuple(range(1, 28))
-    phi = read(PUBLISHED["Phi-3.5-MoE"].config).rope
+    phi = read(PUBLISHED["Phi-3.5-MoE"].config).mixers[0].rope
     assert (phi.switches(4096), phi.switches(8192)) == (0, 4096)
     kimi = read(PUBLISHED["Kimi-K2.5"].config)
     assert (kimi.vocab_size, kimi.tie_word_embeddings) == (163840, False)
@@ -98,4 +101,4 @@ def test_other_spellings():
     ernie = {k: v for k, v in PUBLISHED["ERNIE-4.5-21B-A3B-PT"].config.items() if k != "moe_k"}
     assert read(ernie, num_experts_per_tok=5).experts.num_experts_per_tok == 5
     granite = PUBLISHED["Granite-3.1-1B-A400M"].config
-    assert read(granite, attention_multiplier=None).attention.scale == 64**-0.5
+    assert read(granite, attention_multiplier=None).mixers[0].scale == 64**-0.5

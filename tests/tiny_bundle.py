@@ -177,7 +177,7 @@ def write_tiny_bundle(
         experts=ExpertKernel(plan="if", bits=32, block_size=0, zero_point=False),
         model=facts,
         cache=cache,
-        tensors=(TensorGroup("embedding", "fp32", vocab_size * WIDTH, 4 * vocab_size * WIDTH),),
+        tensors=(TensorGroup("embedding", "fp32", 32, 0, vocab_size * WIDTH, 4 * vocab_size * WIDTH),),
         files=files,
         tools={"moedge": "0.1.0"},
     )

@@ -1,7 +1,7 @@
-"""Matrices of a checkpoint as values that are read a few rows at a time: rounded, as codes, stacked, reordered, picked.
+"""A matrix of a checkpoint as a value that is read a few rows at a time, as floats or as codes.
 
 A matrix may come as codes of its own; they stay as they are wherever the scheme holds them. No matrix keeps its weights
-in memory. How each published format is read stands in modules.py and the files that it names.
+in memory. Matrices made of others are views.py; how each published format is read is modules.py and what it names.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from moedge.devices.errors import MoedgeError
-from moedge.quant.blocks import F32, Codes, quantize
+from moedge.quant.blocks import F32, Codes
 from moedge.quant.grids import Grid, holds
+from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
 
 _CHUNK_BYTES = 4 << 20  # what a core's cache holds: quantizing 32 MiB at a time took twice as long
@@ -49,7 +50,7 @@ class Matrix(Protocol):
         """Rows start:stop as fp32; MoedgeError if what is stored cannot be read."""
         ...
 
-    def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
+    def codes(self, scheme: Scheme, rounding: Rounding, start: int, stop: int) -> Codes:
         """Rows start:stop in a scheme: its own codes where the scheme holds them, else rounded ones."""
         ...
 
@@ -76,9 +77,9 @@ class Rounded:
         except ValueError as error:
             raise _unreadable(self.name, error) from None
 
-    def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
+    def codes(self, scheme: Scheme, rounding: Rounding, start: int, stop: int) -> Codes:
         """Rounded rows."""
-        return round_rows(self, scheme, start, stop)
+        return round_rows(self, scheme, rounding, start, stop)
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,11 @@ class Coded:
         """Rows dequantized."""
         return self._grid(start, stop).dequantize()
 
-    def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
+    def codes(self, scheme: Scheme, rounding: Rounding, start: int, stop: int) -> Codes:
         """Its own codes if the scheme holds them, else rounded ones."""
         if holds(scheme, self.native):
             return self._grid(start, stop).at(scheme)
-        return round_rows(self, scheme, start, stop)
+        return round_rows(self, scheme, rounding, start, stop)
 
     def _grid(self, start: int, stop: int) -> Grid:
         try:
@@ -113,18 +114,18 @@ class Coded:
             raise _unreadable(self.name, error) from None
 
 
-def round_rows(matrix: Matrix, scheme: Scheme, start: int, stop: int) -> Codes:
+def round_rows(matrix: Matrix, scheme: Scheme, rounding: Rounding, start: int, stop: int) -> Codes:
     """Rows start:stop rounded to the scheme; MoedgeError if they hold what has no code."""
     try:
-        return quantize(matrix.read(start, stop), scheme)
+        return rounding(matrix.name, matrix.read(start, stop), scheme)
     except ValueError as error:
         raise MoedgeError(f"{matrix.name} cannot be quantized ({error}): download it again.") from None
 
 
-def row_chunks(matrix: Matrix) -> Iterator[tuple[int, int]]:
-    """Row ranges of about 4 MiB of fp32, in order."""
+def row_chunks(matrix: Matrix, together: int = 1) -> Iterator[tuple[int, int]]:
+    """Row ranges of about 4 MiB of fp32, in order; each holds a multiple of `together` rows."""
     rows, columns = matrix.shape
-    step = max(1, _CHUNK_BYTES // (4 * columns))
+    step = max(1, _CHUNK_BYTES // (4 * columns * together)) * together
     for start in range(0, rows, step):
         yield start, min(start + step, rows)
 

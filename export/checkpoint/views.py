@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.export.checkpoint.matrix import Matrix, Source, round_rows
-from moedge.quant.blocks import F32, Codes
+from moedge.quant.blocks import F32, Codes, interleave_rows
 from moedge.quant.grids import holds
+from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
 
 
@@ -37,9 +38,9 @@ class Stacked:
         """Rows as fp32."""
         return np.concatenate([part.read(a, b) for part, a, b in self._cut(start, stop)])
 
-    def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
+    def codes(self, scheme: Scheme, rounding: Rounding, start: int, stop: int) -> Codes:
         """Rows of the parts' codes, each its own or rounded."""
-        pieces = [part.codes(scheme, a, b) for part, a, b in self._cut(start, stop)]
+        pieces = [part.codes(scheme, rounding, a, b) for part, a, b in self._cut(start, stop)]
         zeros = [p.zero_points for p in pieces if p.zero_points is not None]
         return Codes(
             np.concatenate([p.codes for p in pieces]),
@@ -87,12 +88,12 @@ class Reordered:
         order, low, high = self._span(start, stop)
         return self.source.read(low, high)[order]
 
-    def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
+    def codes(self, scheme: Scheme, rounding: Rounding, start: int, stop: int) -> Codes:
         """Rows of the source's codes; what must be rounded is so after the rows are chosen."""
         if not any(holds(scheme, source.native) for source in self.source.sources):
-            return round_rows(self, scheme, start, stop)
+            return round_rows(self, scheme, rounding, start, stop)
         order, low, high = self._span(start, stop)
-        span = self.source.codes(scheme, low, high)
+        span = self.source.codes(scheme, rounding, low, high)
         zeros = None if span.zero_points is None else span.zero_points[order]
         return Codes(span.codes[order], span.scales[order], zeros, span.bits, span.block)
 
@@ -100,6 +101,43 @@ class Reordered:
         order = self.order[start:stop]
         low = int(order.min())
         return order - low, low, int(order.max()) + 1
+
+
+@dataclass(frozen=True)
+class Interleaved:
+    """Rows of two matrices of one shape in turn: first0, second0, first1, second1, …"""
+
+    first: Matrix
+    second: Matrix
+
+    @property
+    def name(self) -> str:
+        """Those of both."""
+        return f"{self.first.name}, {self.second.name}"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows of both together, columns of each."""
+        return 2 * self.first.shape[0], self.first.shape[1]
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Those of both."""
+        return (*self.first.sources, *self.second.sources)
+
+    def read(self, start: int, stop: int) -> F32:
+        """Rows as fp32."""
+        first, second = (part.read(start // 2, -(-stop // 2)) for part in (self.first, self.second))
+        return interleave_rows(first, second)[start % 2 :][: stop - start]
+
+    def codes(self, scheme: Scheme, rounding: Rounding, start: int, stop: int) -> Codes:
+        """Rows of the codes of both, each its own or rounded."""
+        first, second = (part.codes(scheme, rounding, start // 2, -(-stop // 2)) for part in (self.first, self.second))
+        zeros = None
+        if first.zero_points is not None and second.zero_points is not None:
+            zeros = interleave_rows(first.zero_points, second.zero_points)
+        codes, scales = interleave_rows(first.codes, second.codes), interleave_rows(first.scales, second.scales)
+        return Codes(codes, scales, zeros, first.bits, first.block).rows(slice(start % 2, start % 2 + stop - start))
 
 
 def stack(parts: Sequence[Matrix]) -> Matrix:

@@ -57,9 +57,10 @@ def read_model_config(config: Config) -> ModelConfig:
 
 def _contradictions(model: ModelConfig) -> Iterator[str]:
     """What no model of these numbers can do, though each of them may be right."""
-    experts, router, attention = model.experts, model.experts.router, model.attention
-    if isinstance(attention, GroupedQuery) and attention.num_heads % attention.num_kv_heads:
-        yield f"{attention.num_heads} heads on {attention.num_kv_heads} key and value heads"
+    experts, router = model.experts, model.experts.router
+    for mixer in dict.fromkeys(model.mixers):
+        if isinstance(mixer, GroupedQuery) and mixer.num_heads % mixer.num_kv_heads:
+            yield f"{mixer.num_heads} heads on {mixer.num_kv_heads} key and value heads"
     if experts.num_experts % router.n_group or router.topk_group > router.n_group:
         yield f"{router.topk_group} of {router.n_group} groups of {experts.num_experts} experts"
     elif experts.num_experts_per_tok > (reachable := experts.num_experts // router.n_group * router.topk_group):

@@ -27,8 +27,7 @@ def read(config: Config) -> ModelConfig:
     return replace(
         read_decoder(
             config,
-            attention=read_latent(config, rope),
-            rope=rope,
+            mixers=[read_latent(config, rope)] * layers,
             experts=Experts(
                 num_experts=config.integer("n_routed_experts"),
                 num_experts_per_tok=config.integer("num_experts_per_tok"),

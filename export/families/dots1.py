@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router
-from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope, sliding_layers
+from moedge.export.model.parts import read_decoder, read_grouped_query, slide, sliding_layers
 
 MODEL_TYPES = {"dots1": "dots.llm1"}
 ATTENTION = "grouped-query"
@@ -23,20 +23,17 @@ def read(config: Config) -> ModelConfig:
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", False)
     attention = replace(read_grouped_query(config, 32), qk_norm="head", bias=bias, output_bias=bias)
+    mixers = (attention,) * layers
     if config.has("sliding_window") or not config.mentions("sliding_window"):
         full = min(config.integer("max_window_layers", 62, least=0), layers)
-        attention = replace(
-            attention,
-            sliding_window=config.integer("sliding_window", 4096),
-            sliding_layers=sliding_layers(config, tuple(range(full, layers))),
-        )
+        sliding = sliding_layers(config, tuple(range(full, layers)))
+        mixers = slide(attention, layers, config.integer("sliding_window", 4096), sliding)
     elif sliding_layers(config, ()):
         raise config.refuse("layer_types", "it has sliding windows, whose width sliding_window does not say")
     width = config.integer("moe_intermediate_size", 1408)
     return read_decoder(
         config,
-        attention=attention,
-        rope=read_rope(config, attention.head_dim),
+        mixers=mixers,
         experts=Experts(
             num_experts=config.integer("n_routed_experts"),
             num_experts_per_tok=config.integer("num_experts_per_tok"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router, TensorNames
-from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope
+from moedge.export.model.parts import read_decoder, read_grouped_query
 
 MODEL_TYPES = {"ernie4_5_moe": "ERNIE-4.5-21B-A3B, ERNIE-4.5-300B-A47B"}
 ATTENTION = "grouped-query"
@@ -21,7 +21,7 @@ def read(config: Config) -> ModelConfig:
     config.require("compression_ratio", 1.0)  # of positions, in the makers' own code
     layers = config.integer("num_hidden_layers")
     bias = config.flag("use_bias", False)
-    attention = replace(read_grouped_query(config, 4), bias=bias, output_bias=bias)
+    attention = replace(read_grouped_query(config, 4, interleaved=True, theta=500000.0), bias=bias, output_bias=bias)
     width = config.integer("moe_intermediate_size", 1536)
     first, interval = config.integer("moe_layer_start_index", 1, least=0), config.integer("moe_layer_interval", 1)
     last = config.integer("moe_layer_end_index", -1, least=-1)
@@ -29,8 +29,7 @@ def read(config: Config) -> ModelConfig:
     return replace(
         read_decoder(
             config,
-            attention=attention,
-            rope=read_rope(config, attention.head_dim, interleaved=True, theta=500000.0),
+            mixers=[attention] * layers,
             experts=Experts(
                 num_experts=config.integer("moe_num_experts", 64),
                 num_experts_per_tok=config.integer("moe_k", config.integer("num_experts_per_tok", 6)),

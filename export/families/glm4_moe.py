@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router, TensorNames
-from moedge.export.model.parts import patterns_after_last, read_decoder, read_grouped_query, read_rope
+from moedge.export.model.parts import patterns_after_last, read_decoder, read_grouped_query
 
 MODEL_TYPES = {"glm4_moe": "GLM-4.5, GLM-4.5-Air, GLM-4.6"}
 ATTENTION = "grouped-query"
@@ -22,7 +22,7 @@ def read(config: Config) -> ModelConfig:
     config.require("moe_layer_freq", 1)
     layers = config.integer("num_hidden_layers")
     attention = replace(
-        read_grouped_query(config, 8),
+        read_grouped_query(config, 8, partial=0.5),
         bias=config.flag("attention_bias", False),
         qk_norm="head" if config.flag("use_qk_norm", False) else "none",
     )
@@ -30,8 +30,7 @@ def read(config: Config) -> ModelConfig:
     return replace(
         read_decoder(
             config,
-            attention=attention,
-            rope=read_rope(config, attention.head_dim, partial=0.5),
+            mixers=[attention] * layers,
             experts=Experts(
                 num_experts=config.integer("n_routed_experts", 128),
                 num_experts_per_tok=config.integer("num_experts_per_tok", 8),

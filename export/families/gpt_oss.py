@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, Gate, ModelConfig, Router, TensorNames
-from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope, sliding_layers
+from moedge.export.model.parts import read_decoder, read_grouped_query, slide, sliding_layers
 
 # what a config without rotary parameters means
 YARN = {
@@ -26,18 +26,18 @@ def read(config: Config) -> ModelConfig:
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", True)
     attention = replace(
-        read_grouped_query(config, 8, None if config.mentions("head_dim") else 64),
+        read_grouped_query(
+            config.otherwise("rope_parameters", YARN), 8, None if config.mentions("head_dim") else 64, theta=150000.0
+        ),
         bias=bias,
         output_bias=bias,
         sinks=True,
-        sliding_window=config.integer("sliding_window", 128),
-        sliding_layers=sliding_layers(config, tuple(range(0, layers, 2))),
     )
+    sliding = sliding_layers(config, tuple(range(0, layers, 2)))
     return replace(
         read_decoder(
             config,
-            attention=attention,
-            rope=read_rope(config.otherwise("rope_parameters", YARN), attention.head_dim, theta=150000.0),
+            mixers=slide(attention, layers, config.integer("sliding_window", 128), sliding),
             experts=Experts(
                 num_experts=config.integer("num_local_experts", 128),
                 num_experts_per_tok=config.integer("num_experts_per_tok", 4),

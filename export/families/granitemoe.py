@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Multipliers, Router, TensorNames
-from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope
+from moedge.export.model.parts import read_decoder, read_grouped_query
 
 MODEL_TYPES = {
     "granitemoe": "Granite 3.0 and 3.1 1B-A400M and 3B-A800M",
@@ -32,8 +32,7 @@ def read(config: Config) -> ModelConfig:
     return replace(
         read_decoder(
             config,
-            attention=attention,
-            rope=read_rope(config, attention.head_dim),
+            mixers=[attention] * layers,
             experts=Experts(
                 num_experts=config.integer("num_local_experts", 8),
                 num_experts_per_tok=config.integer("num_experts_per_tok", 2),

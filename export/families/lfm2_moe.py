@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router, ShortConvolution, TensorNames
-from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope
+from moedge.export.model.parts import read_decoder, read_grouped_query
 
 MODEL_TYPES = {"lfm2_moe": "LFM2-8B-A1B, LFM2.5-8B-A1B"}
 ATTENTION = "grouped-query, convolution"
@@ -21,13 +21,13 @@ def read(config: Config) -> ModelConfig:
     types = config.texts("layer_types")
     if len(types) != layers:
         raise config.refuse("layer_types", f"it must name each of the {layers} layers")
-    attention = replace(read_grouped_query(config, 8), qk_norm="head")
+    attention = replace(read_grouped_query(config, 8, theta=1e6), qk_norm="head")
+    convolution = ShortConvolution(config.integer("conv_L_cache", 3), config.flag("conv_bias", False))
     bias = config.flag("use_expert_bias", True)
     return replace(
         read_decoder(
             config,
-            attention=attention,
-            rope=read_rope(config, attention.head_dim, theta=1e6),
+            mixers=[convolution if kind == "conv" else attention for kind in types],
             experts=Experts(
                 num_experts=config.integer("num_experts", 32),
                 num_experts_per_tok=config.integer("num_experts_per_tok", 4),
@@ -44,11 +44,6 @@ def read(config: Config) -> ModelConfig:
         ),
         norm_eps=config.number("norm_eps", 1e-5),
         tie_word_embeddings=config.flag("tie_embedding", config.flag("tie_word_embeddings", True)),
-        convolution=ShortConvolution(
-            kernel=config.integer("conv_L_cache", 3),
-            layers=tuple(i for i, kind in enumerate(types) if kind == "conv"),
-            bias=config.flag("conv_bias", False),
-        ),
         names=TensorNames(
             final_norm="model.embedding_norm",
             input_norm="model.layers.{layer}.operator_norm",

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router, TensorNames
-from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope, with_window
+from moedge.export.model.parts import read_decoder, read_grouped_query, with_window
 
 MODEL_TYPES = {"mixtral": "Mixtral 8x7B and 8x22B"}
 ATTENTION = "grouped-query"
@@ -18,12 +18,11 @@ def read(config: Config) -> ModelConfig:
     """The model that a mixtral config.json describes."""
     config.require("hidden_act", "silu")
     layers = config.integer("num_hidden_layers")
-    attention = with_window(config, read_grouped_query(config), layers)
+    attention = with_window(config, read_grouped_query(config, theta=1e6))
     return replace(
         read_decoder(
             config,
-            attention=attention,
-            rope=read_rope(config, attention.head_dim, theta=1e6),
+            mixers=[attention] * layers,
             experts=Experts(
                 num_experts=config.integer("num_local_experts", 8),
                 num_experts_per_tok=config.integer("num_experts_per_tok", 2),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router
-from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope
+from moedge.export.model.parts import read_decoder, read_grouped_query
 
 MODEL_TYPES = {"olmoe": "OLMoE-1B-7B"}
 ATTENTION = "grouped-query"
@@ -28,8 +28,7 @@ def read(config: Config) -> ModelConfig:
     )
     return read_decoder(
         config,
-        attention=attention,
-        rope=read_rope(config, attention.head_dim),
+        mixers=[attention] * layers,
         experts=Experts(
             num_experts=config.integer("num_experts", 64),
             num_experts_per_tok=config.integer("num_experts_per_tok", 8),

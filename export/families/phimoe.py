@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router, TensorNames
-from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope, with_window
+from moedge.export.model.parts import read_decoder, read_grouped_query, with_window
 
 MODEL_TYPES = {"phimoe": "Phi-3.5-MoE-instruct, Phi-mini-MoE, GRIN-MoE"}
 ATTENTION = "grouped-query"
@@ -20,17 +20,15 @@ def read(config: Config) -> ModelConfig:
     config.require("num_experts_per_tok", 2)  # sparsemixer is defined for two
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", False)
-    attention = replace(read_grouped_query(config, 8), bias=bias, output_bias=bias)
-    attention = with_window(config, attention, layers)
-    rope = read_rope(config, attention.head_dim, theta=1e6)
-    if rope.yarn is not None:
+    attention = replace(read_grouped_query(config, 8, theta=1e6), bias=bias, output_bias=bias)
+    attention = with_window(config, attention)
+    if attention.rope.yarn is not None:
         key = "rope_scaling" if config.has("rope_scaling") else "rope_parameters"
         raise config.refuse(key, "moedge supports only longrope here, which this family's magnitudes are made for")
     return replace(
         read_decoder(
             config,
-            attention=attention,
-            rope=rope,
+            mixers=[attention] * layers,
             experts=Experts(
                 num_experts=config.integer("num_local_experts", 16),
                 num_experts_per_tok=2,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router, TensorNames
-from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope, sliding_layers
+from moedge.export.model.parts import read_decoder, read_grouped_query, slide, sliding_layers
 
 MODEL_TYPES = {"qwen2_moe": "Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B"}
 ATTENTION = "grouped-query"
@@ -19,21 +19,18 @@ def read(config: Config) -> ModelConfig:
     config.require("hidden_act", "silu")
     layers = config.integer("num_hidden_layers")
     attention = replace(read_grouped_query(config, 16), bias=config.flag("qkv_bias", True))
+    mixers = (attention,) * layers
     if config.flag("use_sliding_window", False):
         below = min(config.integer("max_window_layers", 28, least=0), layers)
-        attention = replace(
-            attention,
-            sliding_window=config.integer("sliding_window", 4096),
-            sliding_layers=sliding_layers(config, tuple(range(0, below, 2))),
-        )
+        sliding = sliding_layers(config, tuple(range(0, below, 2)))
+        mixers = slide(attention, layers, config.integer("sliding_window", 4096), sliding)
     elif sliding_layers(config, ()):
         raise config.refuse("layer_types", "it has sliding windows where use_sliding_window has none")
     dense, step = config.integers("mlp_only_layers"), config.integer("decoder_sparse_step", 1)
     return replace(
         read_decoder(
             config,
-            attention=attention,
-            rope=read_rope(config, attention.head_dim),
+            mixers=mixers,
             experts=Experts(
                 num_experts=config.integer("num_experts", 60),
                 num_experts_per_tok=config.integer("num_experts_per_tok", 4),

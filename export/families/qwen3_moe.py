@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config import Config
 from moedge.export.model.config import Experts, ModelConfig, Router
-from moedge.export.model.parts import read_decoder, read_grouped_query, read_rope
+from moedge.export.model.parts import read_decoder, read_grouped_query
 
 MODEL_TYPES = {"qwen3_moe": "Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder"}
 ATTENTION = "grouped-query"
@@ -21,14 +21,11 @@ def read(config: Config) -> ModelConfig:
     bias = config.flag("attention_bias", False)
     attention = replace(read_grouped_query(config, 4), qk_norm="head", bias=bias, output_bias=bias)
     if config.flag("use_sliding_window", False):
-        attention = replace(
-            attention, sliding_window=config.integer("sliding_window", 4096), sliding_layers=tuple(range(layers))
-        )
+        attention = replace(attention, window=config.integer("sliding_window", 4096))
     dense, step = config.integers("mlp_only_layers"), config.integer("decoder_sparse_step", 1)
     return read_decoder(
         config,
-        attention=attention,
-        rope=read_rope(config, attention.head_dim),
+        mixers=[attention] * layers,
         experts=Experts(
             num_experts=config.integer("num_experts", config.integer("num_local_experts", 128)),
             num_experts_per_tok=config.integer("num_experts_per_tok"),

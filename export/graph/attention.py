@@ -1,80 +1,62 @@
-"""What mixes tokens in a layer: grouped-query attention; latent attention and convolution have files of their own."""
+"""Grouped-query attention of a layer: its projections, norms and biases; the attention itself is the lowering's."""
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.checkpoint.modules import open_matrix
 from moedge.export.checkpoint.views import Reordered, halves_order, stack
-from moedge.export.graph.convolution import short_convolution
-from moedge.export.graph.latent import latent_attention
-from moedge.export.graph.lowering import Lowering, Positions
-from moedge.export.graph.projections import ATTENTION, Order, add_bias, output_projection, vector_norm
-from moedge.export.model.config import GroupedQuery, ModelConfig, MultiHeadLatent
+from moedge.export.graph.block import Block, Order
+from moedge.export.graph.lowering import Positions
+from moedge.export.model.config import GroupedQuery
+from moedge.runtime.manifest import ATTENTION
 
 
-def attention(
-    low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int, x: ir.Value, where: Positions
-) -> ir.Value:
-    """What layer `layer` adds to its normed hidden states x [s, hidden_size] from other tokens."""
-    if model.convolution is not None and layer in model.convolution.layers:
-        return short_convolution(low, checkpoint, model, model.convolution, layer, x)
-    name = model.names.attention.format(layer=layer)
-    with low.builder.scope(name):
-        if isinstance(model.attention, MultiHeadLatent):
-            return latent_attention(low, checkpoint, model, model.attention, layer, name, x, where)
-        return _grouped(low, checkpoint, model, model.attention, layer, name, x, where)
-
-
-def _grouped(
-    low: Lowering,
-    ckpt: Checkpoint,
-    model: ModelConfig,
-    config: GroupedQuery,
-    layer: int,
-    name: str,
-    x: ir.Value,
-    where: Positions,
-) -> ir.Value:
-    b, dim = low.builder, config.head_dim
+def grouped_query_attention(block: Block, config: GroupedQuery, x: ir.Value, where: Positions) -> ir.Value:
+    """Self-attention over normed hidden states x [s, hidden_size]."""
+    b, dim, name = block.builder, config.head_dim, block.place(block.model.names.attention)
     heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
-    parts = {f"{name}.{p}_proj": n * dim for p, n in zip("qkv", heads, strict=True)}
-    matrices = [open_matrix(ckpt, part, (rows, model.hidden_size)) for part, rows in parts.items()]
-    orders: list[Order] = [None, None, None]
-    if model.rope.interleaved:
-        orders[:2] = (_paired(n, config, model) for n in heads[:2])
-    weights = [m if order is None else Reordered(m, order) for m, order in zip(matrices, orders, strict=True)]
-    joined = low.linear("qkv_proj", x, stack(weights), ATTENTION)
-    if config.bias:
-        joined = add_bias(low, ckpt, joined, "qkv_proj", parts, orders)
-    q, k, v = b.ops("Split", joined, b.ints(*parts.values()), attributes={"axis": -1}, outputs=3)
-    if config.qk_norm == "whole":
-        q = _qk_norm(low, ckpt, model, name, "q", q, config.num_heads * dim)
-        k = _qk_norm(low, ckpt, model, name, "k", k, config.num_kv_heads * dim)
-    if config.clip is not None:
-        bounds = [b.constant(np.array(v, np.float32)) for v in (-config.clip, config.clip)]
-        q, k, v = (b.op("Clip", t, *bounds) for t in (q, k, v))
-    q, k, v = (b.op("Reshape", t, b.ints(0, n, dim)) for t, n in zip((q, k, v), heads, strict=True))  # [s, heads, dim]
-    if config.qk_norm == "head":
-        q = _qk_norm(low, ckpt, model, name, "q", q, dim)
-        k = _qk_norm(low, ckpt, model, name, "k", k, dim)
-    sinks = None
-    if config.sinks:
-        sinks = b.vector(f"{name}.sinks", ckpt.read_parameter(f"{name}.sinks", config.num_heads), ATTENTION)
-    out = low.grouped_query(layer, (q, k, v), config, model.rope, sinks, where)
-    return output_projection(low, ckpt, model, name, out, config.num_heads * dim, config.output_bias)
+    with b.scope(name):
+        parts = {f"{name}.{p}_proj": n * dim for p, n in zip("qkv", heads, strict=True)}
+        matrices = [block.matrix(part, rows, block.model.hidden_size) for part, rows in parts.items()]
+        orders: list[Order] = [None, None, None]
+        if config.rope.interleaved:
+            orders[:2] = (_pair_halves(n, config) for n in heads[:2])
+        weights = [m if order is None else Reordered(m, order) for m, order in zip(matrices, orders, strict=True)]
+        joined = block.low.linear("qkv_proj", x, stack(weights), ATTENTION)
+        if config.bias:
+            joined = block.add_bias(joined, "qkv_proj", parts, ATTENTION, orders)
+        q, k, v = b.ops("Split", joined, b.ints(*parts.values()), attributes={"axis": -1}, outputs=3)
+        if config.qk_norm == "whole":
+            q, k = _norm_qk(block, name, (q, k), config.num_heads * dim, config.num_kv_heads * dim)
+        if config.clip is not None:
+            bounds = [b.constant(np.array(v, np.float32)) for v in (-config.clip, config.clip)]
+            q, k, v = (b.op("Clip", t, *bounds) for t in (q, k, v))
+        q, k, v = (b.op("Reshape", t, b.ints(0, n, dim)) for t, n in zip((q, k, v), heads, strict=True))
+        if config.qk_norm == "head":
+            q, k = _norm_qk(block, name, (q, k), dim, dim)  # of [s, heads, dim]
+        sinks = block.vector(f"{name}.sinks", ATTENTION, config.num_heads) if config.sinks else None
+        out = block.low.grouped_query(block.layer, (q, k, v), config, sinks, where)
+        return project_out(block, name, out, config.num_heads * dim, config.output_bias)
 
 
-def _paired(heads: int, config: GroupedQuery, model: ModelConfig) -> NDArray[np.int64]:
+def project_out(block: Block, name: str, x: ir.Value, width: int, bias: bool) -> ir.Value:
+    """The heads' results x [s, width] back to [s, hidden_size]."""
+    part, hidden = block.model.names.output, block.model.hidden_size
+    full = f"{name}.{part}"
+    out = block.low.linear(part, x, block.matrix(full, hidden, width), ATTENTION)
+    return block.add_bias(out, part, {full: hidden}, ATTENTION) if bias else out
+
+
+def _pair_halves(heads: int, config: GroupedQuery) -> NDArray[np.int64]:
     """The order of rows that turns neighbouring rotary pairs into halves."""
-    if model.rope.dim != config.head_dim:
+    if config.rope.dim != config.head_dim:
         raise AssertionError("no family rotates neighbours in a part of a head")
-    return halves_order(heads, 0, model.rope.dim)
+    return halves_order(heads, 0, config.rope.dim)
 
 
-def _qk_norm(
-    low: Lowering, ckpt: Checkpoint, model: ModelConfig, name: str, which: str, x: ir.Value, width: int
-) -> ir.Value:
-    part = model.names.q_norm if which == "q" else model.names.k_norm
-    return vector_norm(low, ckpt, f"{name}.{part}.weight", x, width, model.norm_eps)
+def _norm_qk(
+    block: Block, name: str, pair: tuple[ir.Value, ir.Value], q_width: int, k_width: int
+) -> tuple[ir.Value, ir.Value]:
+    names, eps = block.model.names, block.model.norm_eps
+    q = block.rms_norm(f"{name}.{names.q_norm}", pair[0], q_width, eps)
+    return q, block.rms_norm(f"{name}.{names.k_norm}", pair[1], k_width, eps)

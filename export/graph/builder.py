@@ -11,7 +11,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.writing.weights_file import WeightsFile
+from moedge.quant.scheme import FP32
+from moedge.runtime.manifest import GroupName
 
 MICROSOFT = "com.microsoft"
 Attributes = dict[str, int | float | str | list[int] | ir.Graph]
@@ -81,26 +84,28 @@ class Builder:
         """A constant int64 vector: shapes, axes, sizes."""
         return self.constant(np.array(values, np.int64))
 
-    def vector(self, name: str, value: NDArray[np.float32], group: str) -> ir.Value:
+    def vector(self, name: str, value: NDArray[np.float32], group: GroupName) -> ir.Value:
         """A named fp32 parameter kept in the model file: norms, biases, the router's."""
-        self.weights.account(group, "fp32", value.size, value.nbytes)
+        self.weights.account.add(group, FP32, value.size, value.nbytes)
         return self.initializer(ir.tensor(np.ascontiguousarray(value), name=name))
 
-    def matrix(self, name: str, value: NDArray[np.float32], group: str) -> ir.Value:
+    def matrix(self, name: str, value: NDArray[np.float32], group: GroupName) -> ir.Value:
         """A named fp32 parameter kept in the weights file."""
-        region = self.weights.region(name, ir.DataType.FLOAT, value.shape)
-        region.write(value)
-        self.weights.account(group, "fp32", value.size, value.nbytes)
-        return self.initializer(region.tensor)
+        return self.read_matrix(name, value.shape, lambda: value, group)
 
     def read_matrix(
-        self, name: str, shape: tuple[int, ...], read: Callable[[], NDArray[np.float32]], group: str
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        read: Callable[[], NDArray[np.float32]],
+        group: GroupName,
+        matrices: Sequence[Matrix] = (),
     ) -> ir.Value:
-        """Like `matrix`, but read only where it must be written."""
+        """Like `matrix`, but read only where it must be written; `matrices` are those it comes from."""
         region = self.weights.region(name, ir.DataType.FLOAT, shape)
         if not region.kept:
             region.write(read())
-        self.weights.account(group, "fp32", int(np.prod(shape)), region.nbytes)
+        self.weights.account.add(group, FP32, int(np.prod(shape)), region.nbytes, matrices)
         return self.initializer(region.tensor)
 
     def initializer(self, tensor: ir.TensorProtocol) -> ir.Value:

@@ -1,49 +1,42 @@
-"""A gated short convolution in the place of attention; see `ShortConvolution`. Its cache are the rows it convolves."""
+"""A gated short convolution in the place of attention; see `ShortConvolution`. Its cache is the rows it convolves."""
 
 import numpy as np
 import onnx_ir as ir
 
-from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.checkpoint.modules import open_matrix
 from moedge.export.graph.arithmetic import give_present, rows_port
-from moedge.export.graph.lowering import Lowering
-from moedge.export.graph.projections import add_bias
-from moedge.export.model.config import ModelConfig, ShortConvolution
+from moedge.export.graph.block import Block
+from moedge.export.graph.lowering import Positions
+from moedge.export.model.config import ShortConvolution
+from moedge.runtime.manifest import CONVOLUTION
 
-GROUP = "convolution"
 
-
-def short_convolution(
-    low: Lowering, ckpt: Checkpoint, model: ModelConfig, config: ShortConvolution, layer: int, x: ir.Value
-) -> ir.Value:
+def short_convolution(block: Block, config: ShortConvolution, x: ir.Value, _: Positions) -> ir.Value:
     """out_proj(c · conv(b · x)) of normed hidden states [s, hidden_size], with b, c, x = in_proj(hidden)."""
-    b, hidden = low.builder, model.hidden_size
-    name = model.names.convolution.format(layer=layer)
+    b, hidden = block.builder, block.model.hidden_size
+    name = block.place(block.model.names.convolution)
     with b.scope(name):
         full = f"{name}.in_proj"
-        joined = low.linear("in_proj", x, open_matrix(ckpt, full, (3 * hidden, hidden)), GROUP)
+        joined = block.low.linear("in_proj", x, block.matrix(full, 3 * hidden, hidden), CONVOLUTION)
         if config.bias:
-            joined = add_bias(low, ckpt, joined, "in_proj", {full: 3 * hidden})
+            joined = block.add_bias(joined, "in_proj", {full: 3 * hidden}, CONVOLUTION)
         before, after, value = b.ops("Split", joined, attributes={"axis": -1, "num_outputs": 3}, outputs=3)
         new = b.op("Mul", before, value)  # [s, hidden]
         rows = new
         if config.kernel > 1:  # a kernel of 1 looks at no token but its own
-            past, tensor = rows_port(layer, "convolution", hidden, config.kernel - 1)
-            fresh = give_present(b, low.cache, past, tensor, new)
+            past, tensor = rows_port(block.layer, "convolution", hidden, config.kernel - 1)
+            fresh = give_present(b, block.low.cache, past, tensor, new)
             rows = b.op("Squeeze", b.op("Concat", past, fresh, attributes={"axis": 1}), b.ints(0))
-        out = b.op("Mul", after, _convolved(low, ckpt, f"{name}.conv", config, hidden, rows))
+        out = b.op("Mul", after, _convolve(block, config, f"{name}.conv", rows))
         full = f"{name}.out_proj"
-        out = low.linear("out_proj", out, open_matrix(ckpt, full, (hidden, hidden)), GROUP)
-        return add_bias(low, ckpt, out, "out_proj", {full: hidden}) if config.bias else out
+        out = block.low.linear("out_proj", out, block.matrix(full, hidden, hidden), CONVOLUTION)
+        return block.add_bias(out, "out_proj", {full: hidden}, CONVOLUTION) if config.bias else out
 
 
-def _convolved(
-    low: Lowering, ckpt: Checkpoint, name: str, config: ShortConvolution, hidden: int, rows: ir.Value
-) -> ir.Value:
+def _convolve(block: Block, config: ShortConvolution, name: str, rows: ir.Value) -> ir.Value:
     """y_t = sum_j w_j · rows[t + j], for rows [kernel - 1 + s, hidden] that begin kernel - 1 tokens early."""
-    b, kernel = low.builder, config.kernel
-    weight = ckpt.read_parameter(f"{name}.weight", hidden, 1, kernel)
-    taps = b.matrix(f"{name}.weight", np.ascontiguousarray(weight[:, 0].T), GROUP)  # [kernel, hidden]
+    b, kernel, hidden = block.builder, config.kernel, block.model.hidden_size
+    weight = block.parameter(f"{name}.weight", hidden, 1, kernel)
+    taps = b.matrix(f"{name}.weight", np.ascontiguousarray(weight[:, 0].T), CONVOLUTION)  # [kernel, hidden]
     split = b.ops("Split", taps, attributes={"axis": 0, "num_outputs": kernel}, outputs=kernel)
     terms = []
     for j, tap in enumerate(split):
@@ -52,7 +45,4 @@ def _convolved(
     total = terms[0]
     for term in terms[1:]:
         total = b.op("Add", total, term)
-    if config.bias:
-        bias = b.vector(f"{name}.bias", ckpt.read_parameter(f"{name}.bias", hidden), GROUP)
-        total = b.op("Add", total, bias)
-    return total
+    return b.op("Add", total, block.vector(f"{name}.bias", CONVOLUTION, hidden)) if config.bias else total

@@ -25,15 +25,13 @@ def plain_grouped_query(
     layer: int,
     heads: tuple[ir.Value, ir.Value, ir.Value],
     config: GroupedQuery,
-    rope: Rope,
     sinks: ir.Value | None,
     where: Positions,
 ) -> ir.Value:
     """See `Lowering.grouped_query`. Each key head serves its group of query heads."""
-    b, kv, dim = low.builder, config.num_kv_heads, config.head_dim
-    group = config.num_heads // kv
-    q = rotate(low, heads[0], config.num_heads, dim, rope, where)
-    k = rotate(low, heads[1], kv, dim, rope, where)
+    b, kv, dim, group = low.builder, config.num_kv_heads, config.head_dim, config.heads_a_key
+    q = rotate(low, heads[0], config.num_heads, dim, config.rope, where)
+    k = rotate(low, heads[1], kv, dim, config.rope, where)
     q = b.op("Mul", q, b.constant(np.array(config.scale, np.float32)))
     grouped = b.op("Reshape", q, b.ints(0, kv, group, dim))  # [s, kv, group, dim]
     queries = b.op("Transpose", grouped, attributes={"perm": [1, 2, 0, 3]})
@@ -44,12 +42,11 @@ def plain_grouped_query(
         new = give_present(b, low.cache, past, tensor, b.op("Reshape", rows, b.ints(0, kv * dim)))
         old, fresh = (_heads_first(b, t, kv, dim) for t in (past, new))
         pairs.append((old, fresh))
-    bias = where.window if where.window is not None and config.window(layer) else where.causal
     if sinks is not None:
         shape = b.op("Concat", b.ints(kv, group), where.new_length, b.ints(1), attributes={"axis": 0})
         each = b.op("Expand", b.op("Reshape", sinks, b.ints(kv, group, 1, 1)), shape)
         sinks = b.op("Reshape", each, b.ints(kv, -1, 1))  # [kv, group * s, 1]
-    out = attend(b, queries, pairs[0], pairs[1], where, bias, sinks)
+    out = attend(b, queries, pairs[0], pairs[1], where, where.mask(config), sinks)
     shape = b.op("Concat", b.ints(kv, group), where.new_length, b.ints(dim), attributes={"axis": 0})
     by_token = b.op("Transpose", b.op("Reshape", out, shape), attributes={"perm": [2, 0, 1, 3]})
     return b.op("Reshape", by_token, b.ints(0, config.num_heads * dim))

@@ -1,11 +1,11 @@
 """What the two lowerings have in common: the operations that a decoder is written in.
 
 `standard.py` lowers them to plain ONNX, with an `If` an expert; `fused.py` to ONNX Runtime's CPU kernels, with one QMoE
-node a layer. `decoder.py` and `attention.py` use this protocol and never ask which one it is.
+node a layer. All other graph modules use this protocol and never ask which one it is.
 Hidden states are 2-D, [s, hidden_size]: batch is 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,11 +13,11 @@ import onnx_ir as ir
 
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.graph.builder import Builder
-from moedge.export.model.config import Experts, GroupedQuery, ModelConfig
+from moedge.export.model.config import Attention, Experts, GroupedQuery, Mixer
 from moedge.export.model.rope import Rope
 from moedge.quant.blocks import F32
 from moedge.quant.scheme import Scheme
-from moedge.runtime.manifest import CacheTensor
+from moedge.runtime.manifest import CacheTensor, GroupName
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,36 @@ class Bias:
 
 
 @dataclass(frozen=True)
+class Rotary:
+    """Where the new tokens stand in one rotary embedding."""
+
+    rows: ir.Value  # int64 [s]: the rows of the whole tables that belong to the new tokens
+    cos: ir.Value  # the whole table [context, dim / 2] or that of the new tokens [s, dim / 2], as the lowering wants
+    sin: ir.Value
+    switches: bool  # LongRoPE has two sets of frequencies within the context
+
+
+@dataclass(frozen=True)
 class Positions:
     """What the whole graph shares about where the new tokens stand."""
 
     past_length: ir.Value  # int64 [1]
     new_length: ir.Value  # int64 [1]
-    rows: ir.Value  # int64 [s]: the rows of the rotary tables that belong to the new tokens
-    causal: Bias
-    window: Bias | None  # of the layers with a sliding window
-    cos: ir.Value  # the whole table [context, dim / 2] or that of the new tokens [s, dim / 2], as the lowering wants
-    sin: ir.Value
+    rotary: Mapping[Rope, Rotary]
+    masks: Mapping[tuple[int, int], Bias]  # by query heads a key head, and window; 0: none
+
+    def hides(self, attention: Attention) -> bool:
+        """Whether its window is narrower than the context, so that it hides anything."""
+        return attention.window > 0 and (attention.heads_a_key, attention.window) in self.masks
+
+    def mask(self, attention: Attention) -> Bias:
+        """What its tokens may not look at."""
+        return self.masks[attention.heads_a_key, attention.window if self.hides(attention) else 0]
 
 
 @dataclass(frozen=True)
 class Norm:
-    """A normalisation of the last axis; with a bias it is LayerNorm, without RMSNorm."""
+    """A normalization of the last axis; with a bias it is LayerNorm, without RMSNorm."""
 
     weight: ir.Value
     bias: ir.Value | None
@@ -64,21 +79,20 @@ class Routing:
 
 @dataclass(frozen=True)
 class ExpertWeights:
-    """The routed experts of a layer: one matrix an expert and projection, and biases if they have any."""
+    """The routed experts of a layer, two matrices each: rows gate0, up0, gate1, up1, … in the first.
 
-    gate: Sequence[Matrix]
-    up: Sequence[Matrix]
+    Biases of all experts, if they have any: [experts, 2 * intermediate_size] in that order, and [experts, hidden_size].
+    """
+
+    gate_up: Sequence[Matrix]
     down: Sequence[Matrix]
-    biases: "ExpertBiases | None" = None
+    gate_up_bias: F32 | None = None
+    down_bias: F32 | None = None
 
-
-@dataclass(frozen=True)
-class ExpertBiases:
-    """Biases of all experts of a layer, fp32: gate and up [experts, intermediate_size], down [experts, hidden_size]."""
-
-    gate: F32
-    up: F32
-    down: F32
+    @property
+    def matrices(self) -> tuple[Matrix, ...]:
+        """All of them."""
+        return (*self.gate_up, *self.down)
 
 
 @dataclass(frozen=True)
@@ -98,8 +112,8 @@ class Lowering(Protocol):
     notes: list[str]
     expert_scheme: Scheme | None  # of the routed experts, once a layer of them was built
 
-    def positions(self, attention_mask: ir.Value, input_ids: ir.Value, model: ModelConfig, context: int) -> Positions:
-        """Lengths, positions, masks and rotary tables."""
+    def positions(self, attention_mask: ir.Value, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
+        """Lengths, positions, masks and rotary tables for these layers; the new tokens are axis 1 of `tokens`."""
         ...
 
     def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
@@ -110,7 +124,7 @@ class Lowering(Protocol):
         """Logits of hidden states; None: the tied embedding table."""
         ...
 
-    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: str) -> ir.Value:
+    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
         """x · Wᵀ."""
         ...
 
@@ -127,7 +141,6 @@ class Lowering(Protocol):
         layer: int,
         heads: tuple[ir.Value, ir.Value, ir.Value],
         config: GroupedQuery,
-        rope: Rope,
         sinks: ir.Value | None,
         where: Positions,
     ) -> ir.Value:
@@ -140,3 +153,12 @@ class Lowering(Protocol):
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """The weighted sum of the routed experts' gated MLPs [s, hidden_size]."""
         ...
+
+
+def note_expert_scheme(low: Lowering, scheme: Scheme) -> None:
+    """A layer's routed experts get a scheme; the manifest and the kernel probe know that of the last layer."""
+    if low.expert_scheme not in (None, scheme):
+        low.notes.append(
+            f"routed experts: layers differ in scheme, the kernel is proved at load for the last one's, {scheme.name}"
+        )
+    low.expert_scheme = scheme

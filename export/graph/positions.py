@@ -1,28 +1,39 @@
 """Where the new tokens stand, built once a graph: lengths, masks, rotary tables. Both lowerings begin with it."""
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
 from moedge.export.graph.arithmetic import causal_bias, lengths, table_rows, window_bias
 from moedge.export.graph.builder import Builder
-from moedge.export.graph.lowering import Positions
-from moedge.export.model.config import ModelConfig, MultiHeadLatent
+from moedge.export.graph.lowering import Bias, Positions, Rotary
+from moedge.export.model.config import Mixer, ShortConvolution
+from moedge.export.model.rope import Rope
+from moedge.runtime.manifest import ROTARY_TABLES
 
 
 def shared_positions(
-    b: Builder, attention_mask: ir.Value, input_ids: ir.Value, model: ModelConfig, context: int
+    b: Builder, attention_mask: ir.Value, tokens: ir.Value, mixers: Sequence[Mixer], context: int
 ) -> tuple[Positions, ir.Value]:
     """Positions with the whole rotary tables, and the total length, int64 [1]."""
-    past, new, total, positions = lengths(b, attention_mask, input_ids)
-    cos, sin = (
-        b.matrix(name, table, "rotary tables")
-        for name, table in zip(("cos", "sin"), model.rope.tables(context), strict=True)
-    )
-    rows = table_rows(b, positions, total, model.rope.switches(context))
-    config, window = model.attention, None
-    if isinstance(config, MultiHeadLatent):
-        heads = config.num_heads
-    else:
-        heads = config.num_heads // config.num_kv_heads
-        if config.sliding_layers and config.sliding_window < context:  # a longer window hides nothing
-            window = window_bias(b, past, new, positions, heads, config.sliding_window)
-    return Positions(past, new, rows, causal_bias(b, new, heads), window, cos, sin), total
+    past, new, total, positions = lengths(b, attention_mask, tokens)
+    kinds = [mixer for mixer in dict.fromkeys(mixers) if not isinstance(mixer, ShortConvolution)]
+    rotary: dict[Rope, Rotary] = {}
+    for rope in dict.fromkeys(kind.rope for kind in kinds):
+        cos, sin = _tables(b, rope, context, len(rotary))
+        rows = table_rows(b, positions, total, rope.switches(context))
+        rotary[rope] = Rotary(rows, cos, sin, bool(rope.switches(context)))
+    masks: dict[tuple[int, int], Bias] = {}
+    for heads, window in dict.fromkeys((kind.heads_a_key, kind.window) for kind in kinds):
+        if 0 < window < context:  # a longer window hides nothing
+            masks[heads, window] = window_bias(b, past, new, positions, heads, window)
+    for heads in dict.fromkeys(kind.heads_a_key for kind in kinds):
+        masks[heads, 0] = causal_bias(b, new, heads)
+    return Positions(past, new, rotary, masks), total
+
+
+def _tables(b: Builder, rope: Rope, context: int, place: int) -> tuple[ir.Value, ir.Value]:
+    """Cosines and sines of one rotary embedding, the `place`-th of the graph."""
+    cos, sin = rope.tables(context)
+    after = f"_{place}" if place else ""
+    return b.matrix(f"cos{after}", cos, ROTARY_TABLES), b.matrix(f"sin{after}", sin, ROTARY_TABLES)

@@ -7,25 +7,24 @@ import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.checkpoint.modules import open_matrix
+from moedge.export.graph.block import Block
 from moedge.export.graph.builder import Builder
-from moedge.export.graph.lowering import Lowering, Routing
+from moedge.export.graph.lowering import Routing
 from moedge.export.graph.storing import store_whole
-from moedge.export.model.config import ModelConfig, Router
+from moedge.export.model.config import Router
+from moedge.quant.blocks import F32
+from moedge.runtime.manifest import ROUTER
 
-GROUP = "router"
 
-
-def route(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int, x: ir.Value) -> Routing:
+def route(block: Block, x: ir.Value) -> Routing:
     """What the router of a layer says of hidden states [s, hidden_size]."""
-    b, names, config = low.builder, model.names, model.experts
+    b, names, config = block.builder, block.model.names, block.model.experts
     router, experts = config.router, config.num_experts
-    name = names.router.format(layer=layer)
-    published = open_matrix(checkpoint, name, (experts, model.hidden_size))
-    weight = store_whole(b, f"{name}.weight", published, GROUP)
+    name = block.place(names.router)
+    weight = store_whole(b, f"{name}.weight", block.matrix(name, experts, block.model.hidden_size), ROUTER)
     inputs = [x, weight]
     if router.bias:
-        inputs.append(b.vector(f"{name}.bias", checkpoint.read_parameter(f"{name}.bias", experts), GROUP))
+        inputs.append(block.vector(f"{name}.bias", ROUTER, experts))
     logits = b.op("Gemm", *inputs, attributes={"transB": 1}, output=b.scoped("router_logits"))
     if router.scoring == "sparsemixer":
         weights = _sparsemixer(b, logits, config.num_experts_per_tok, router.jitter_eps)
@@ -37,8 +36,8 @@ def route(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, layer: int,
     # alone, logits rank as scores do, also where those are all 0 or 1 in fp32
     select = scores if router.correction_bias or router.n_group > 1 else logits
     if router.correction_bias:
-        bias_name = names.correction_bias.format(layer=layer)
-        bias = b.vector(bias_name, _correction_bias(checkpoint, bias_name, experts), GROUP)
+        bias_name = block.place(names.correction_bias)
+        bias = b.vector(bias_name, _correction_bias(block.checkpoint, bias_name, experts), ROUTER)
         select = b.op("Add", scores, bias, output=b.scoped("selection_scores"))
     if router.n_group > 1:
         select = _best_groups(b, select, router, experts)
@@ -64,7 +63,7 @@ def _divided(b: Builder, select: ir.Value, scores: ir.Value, router: Router, top
     return b.op("Div", scores, total)
 
 
-def _correction_bias(checkpoint: Checkpoint, name: str, experts: int) -> np.ndarray:
+def _correction_bias(checkpoint: Checkpoint, name: str, experts: int) -> F32:
     """[experts], which ERNIE keeps as one row [1, experts]."""
     shape = checkpoint.shape(name)
     return checkpoint.read_parameter(name, *((1, experts) if len(shape) == 2 else (experts,))).reshape(-1)

@@ -13,66 +13,69 @@ from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.graph.arithmetic import FLOAT, apply_gate, normalize
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.grouped_query import plain_grouped_query
-from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing
+from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Rotary, Routing, note_expert_scheme
 from moedge.export.graph.positions import shared_positions
 from moedge.export.graph.storing import (
     StoredCodes,
+    StoredFloats,
     dequantize_stored,
-    note_other_scheme,
+    reserve_codes,
+    reserve_floats,
     scheme_for,
-    store_float,
     store_quantized,
+    store_rows,
 )
-from moedge.export.model.config import Experts, Gate, GroupedQuery, ModelConfig
+from moedge.export.model.config import Experts, Gate, GroupedQuery, Mixer
 from moedge.export.model.rope import Rope
 from moedge.quant.blocks import F32
+from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
-
-EXPERTS = "routed experts"
+from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, GroupName
 
 
 class StandardLowering:
     """Lowers a decoder to standard ONNX."""
 
-    def __init__(self, builder: Builder, scheme: Scheme, notes: list[str]) -> None:
+    def __init__(self, builder: Builder, scheme: Scheme, rounding: Rounding, notes: list[str]) -> None:
         self.builder = builder
         self.cache: list[CachePort] = []
         self.notes = notes
         self.expert_scheme: Scheme | None = None
         self._scheme = scheme
+        self._rounding = rounding
         self._table: ir.Value | StoredCodes | None = None
 
-    def positions(self, attention_mask: ir.Value, input_ids: ir.Value, model: ModelConfig, context: int) -> Positions:
+    def positions(self, attention_mask: ir.Value, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
         """Lengths, masks, and the rotary rows of the new tokens [s, dim / 2]."""
-        where, _ = shared_positions(self.builder, attention_mask, input_ids, model, context)
-        cos, sin = (self.builder.op("Gather", table, where.rows) for table in (where.cos, where.sin))
-        return replace(where, cos=cos, sin=sin)
+        where, _ = shared_positions(self.builder, attention_mask, tokens, mixers, context)
+        return replace(where, rotary={rope: self._gather_rows(rotary) for rope, rotary in where.rotary.items()})
 
     def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
         """Rows of the table; codes are gathered before they are dequantized."""
         b = self.builder
         ids = b.op("Squeeze", input_ids, b.ints(0))  # [s]
         if not self._scheme.quantized:
-            weight = store_float(b, "model.embed_tokens.weight", table, "embedding")
+            weight = self._store(b, "model.embed_tokens", table, self._scheme, EMBEDDING)
             self._table = weight if tied else None
             return b.op("Gather", weight, ids)
         scheme = scheme_for((table,), self._scheme, "model.embed_tokens", self.notes)
-        stored = store_quantized(b, "model.embed_tokens", table, scheme, "embedding")
+        stored = store_quantized(b, "model.embed_tokens", table, scheme, self._rounding, EMBEDDING)
         self._table = stored if tied else None
         return self._gather_codes(stored, ids)
 
     def head(self, hidden: ir.Value, matrix: Matrix | None) -> ir.Value:
         """Logits."""
         if matrix is not None:
-            return self.linear("lm_head", hidden, matrix, "lm_head")
+            return self.linear("lm_head", hidden, matrix, LM_HEAD)
         if self._table is None:
             raise AssertionError("a tied head needs the embedding first")
         weight = dequantize_stored(self.builder, self._table) if isinstance(self._table, StoredCodes) else self._table
         return self._product(hidden, weight)
 
-    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: str) -> ir.Value:
+    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
         """Gemm over fp32 or dequantized weights."""
-        return self._product(x, self._weight(self.builder, name, matrix, group))
+        scheme = scheme_for((matrix,), self._scheme, name, self.notes)
+        return self._product(x, self._store(self.builder, self.builder.scoped(name), matrix, scheme, group))
 
     def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
         """(norm(x + delta), x + delta)."""
@@ -82,7 +85,8 @@ class StandardLowering:
     def rope(self, x: ir.Value, heads: int, rope: Rope, where: Positions) -> ir.Value:
         """[x1 cos - x2 sin, x2 cos + x1 sin] over the halves of each head."""
         b = self.builder
-        cos, sin = (b.op("Unsqueeze", t, b.ints(1)) for t in (where.cos, where.sin))  # [s, 1, dim / 2]
+        rotary = where.rotary[rope]
+        cos, sin = (b.op("Unsqueeze", t, b.ints(1)) for t in (rotary.cos, rotary.sin))  # [s, 1, dim / 2]
         x1, x2 = b.ops("Split", x, attributes={"axis": -1, "num_outputs": 2}, outputs=2)
         first = b.op("Sub", b.op("Mul", x1, cos), b.op("Mul", x2, sin))
         second = b.op("Add", b.op("Mul", x2, cos), b.op("Mul", x1, sin))
@@ -93,12 +97,11 @@ class StandardLowering:
         layer: int,
         heads: tuple[ir.Value, ir.Value, ir.Value],
         config: GroupedQuery,
-        rope: Rope,
         sinks: ir.Value | None,
         where: Positions,
     ) -> ir.Value:
         """Plain operators."""
-        return plain_grouped_query(self, layer, heads, config, rope, sinks, where)
+        return plain_grouped_query(self, layer, heads, config, sinks, where)
 
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """One `If` an expert: its branch gathers the expert's tokens, runs it and scatter-adds the result."""
@@ -112,8 +115,8 @@ class StandardLowering:
         parts = b.op("Mul", parts, b.constant(np.array(routing.scale, np.float32)))
         routed = self._routed(indices, config.num_experts)
         total = b.op("Expand", b.constant(np.array([0], np.float32)), b.op("Shape", x))
-        scheme = scheme_for((*weights.gate, *weights.up, *weights.down), self._scheme, EXPERTS, self.notes)
-        note_other_scheme(self, scheme)
+        scheme = scheme_for(weights.matrices, self._scheme, ROUTED_EXPERTS, self.notes)
+        note_expert_scheme(self, scheme)
         for expert in range(config.num_experts):
             with b.scope(f"experts.{expert}"):
                 taken = self._expert(x, total, indices, parts, expert, weights, scheme, config.gate)
@@ -155,17 +158,10 @@ class StandardLowering:
         pairs = b.op("Transpose", at, attributes={"perm": [1, 0]})  # [n, 2]
         tokens = b.op("Gather", at, b.constant(np.array(0, np.int64)), attributes={"axis": 0})  # [n]
         rows = b.op("Gather", x, tokens)
-        biases = weights.biases
-        gate, up, down = (
-            (name, matrices[expert], None if biases is None else getattr(biases, part)[expert])
-            for name, part, matrices in (
-                ("gate_proj", "gate", weights.gate),
-                ("up_proj", "up", weights.up),
-                ("down_proj", "down", weights.down),
-            )
-        )
-        inner = apply_gate(b, self._projected(b, rows, *gate, scheme), self._projected(b, rows, *up, scheme), how)
-        out = self._projected(b, inner, *down, scheme)
+        inner = apply_gate(b, *self._gate_up(b, rows, expert, weights, scheme), how)
+        down = self._store(b, b.scoped("down_proj"), weights.down[expert], scheme, ROUTED_EXPERTS)
+        bias = None if weights.down_bias is None else weights.down_bias[expert]
+        out = self._project(b, inner, "down_proj", down, bias)
         share = b.op("Unsqueeze", b.op("GatherND", parts, pairs), b.ints(-1))  # [n, 1]
         added = b.op(
             "ScatterND",
@@ -177,22 +173,56 @@ class StandardLowering:
         added.type = FLOAT
         return b.graph([], [added], "expert")
 
-    def _weight(self, b: Builder, name: str, matrix: Matrix, group: str, scheme: Scheme | None = None) -> ir.Value:
-        scheme = scheme or scheme_for((matrix,), self._scheme, name, self.notes)
-        full = b.scoped(name)
-        if not scheme.quantized:
-            return store_float(b, f"{full}.weight", matrix, group)
-        return dequantize_stored(b, store_quantized(b, full, matrix, scheme, group))
+    def _gate_up(
+        self, b: Builder, x: ir.Value, expert: int, weights: ExpertWeights, scheme: Scheme
+    ) -> tuple[ir.Value, ir.Value]:
+        """An expert's gate and up-projection of x, two products: their rows alternate in the one matrix."""
+        matrix = weights.gate_up[expert]
+        shape = matrix.shape[0] // 2, matrix.shape[1]
+        rooms, products = [], []
+        for place, name in enumerate(("gate_proj", "up_proj")):
+            sources = () if place else (matrix,)  # of both, and counted once
+            room, weight = self._reserve(b, b.scoped(name), shape, scheme, ROUTED_EXPERTS, sources)
+            bias = None if weights.gate_up_bias is None else weights.gate_up_bias[expert, place::2]
+            products.append(self._project(b, x, name, weight, bias))
+            rooms.append(room)
+        store_rows(matrix, self._rounding, *rooms)
+        gate, up = products
+        return gate, up
 
-    def _projected(
-        self, b: Builder, x: ir.Value, name: str, matrix: Matrix, bias: F32 | None, scheme: Scheme
-    ) -> ir.Value:
+    def _project(self, b: Builder, x: ir.Value, name: str, weight: ir.Value, bias: F32 | None) -> ir.Value:
         """An expert's projection within its branch."""
-        weight = self._weight(b, name, matrix, EXPERTS, scheme)
         if bias is None:
             return b.op("Gemm", x, weight, attributes={"transB": 1})
-        added = b.vector(f"{b.scoped(name)}.bias", bias, EXPERTS)
+        added = b.vector(f"{b.scoped(name)}.bias", bias, ROUTED_EXPERTS)
         return b.op("Gemm", x, weight, added, attributes={"transB": 1})
+
+    def _store(self, b: Builder, name: str, matrix: Matrix, scheme: Scheme, group: GroupName) -> ir.Value:
+        """A matrix in the weights file, as the fp32 value that a product reads."""
+        room, weight = self._reserve(b, name, matrix.shape, scheme, group, (matrix,))
+        store_rows(matrix, self._rounding, room)
+        return weight
+
+    def _reserve(
+        self,
+        b: Builder,
+        name: str,
+        shape: tuple[int, int],
+        scheme: Scheme,
+        group: GroupName,
+        matrices: Sequence[Matrix],
+    ) -> tuple[StoredCodes | StoredFloats, ir.Value]:
+        """Room for a matrix, and the fp32 value that a product reads of it."""
+        if not scheme.quantized:
+            floats = reserve_floats(b, f"{name}.weight", shape, group, matrices)
+            return floats, b.initializer(floats.region.tensor)
+        codes = reserve_codes(b, name, shape, scheme, group, matrices)
+        return codes, dequantize_stored(b, codes)
+
+    def _gather_rows(self, rotary: Rotary) -> Rotary:
+        """The rows of the new tokens alone."""
+        cos, sin = (self.builder.op("Gather", table, rotary.rows) for table in (rotary.cos, rotary.sin))
+        return replace(rotary, cos=cos, sin=sin)
 
     def _product(self, x: ir.Value, weight: ir.Value) -> ir.Value:
         return self.builder.op("Gemm", x, weight, attributes={"transB": 1})

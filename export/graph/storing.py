@@ -5,23 +5,39 @@ Both lowerings share the codes; they differ in the operator that reads them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.matrix import Matrix, row_chunks
-from moedge.export.graph.builder import Builder
-from moedge.export.graph.lowering import Lowering
+from moedge.export.graph.builder import Attributes, Builder
 from moedge.export.writing.weights_file import Region
 from moedge.quant.blocks import F32, Codes
 from moedge.quant.grids import joint_scheme, rename_scheme
+from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import FP32, Scheme
+from moedge.runtime.manifest import GroupName
+
+
+class Room(Protocol):
+    """A place in the weights file for a matrix, which comes a few rows at a time."""
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """What it is made of; each holds as many bytes for every row."""
+        ...
+
+    def encode(self, matrix: Matrix, rounding: Rounding, start: int, stop: int) -> tuple[NDArray[Any], ...]:
+        """Rows start:stop of a matrix as they are kept here, an array a region."""
+        ...
 
 
 @dataclass(frozen=True)
 class StoredCodes:
-    """The codes of a matrix in the weights file, as MatMulNBits' bytes: see quant/blocks.py."""
+    """Codes, as MatMulNBits' bytes: see quant/blocks.py."""
 
     name: str
     codes: Region
@@ -29,6 +45,37 @@ class StoredCodes:
     zero_points: Region | None
     scheme: Scheme
     shape: tuple[int, int]
+    group: GroupName
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """Codes, scales and, if there are any, zero points."""
+        return (self.codes, self.scales) if self.zero_points is None else (self.codes, self.scales, self.zero_points)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of it."""
+        return sum(region.nbytes for region in self.regions)
+
+    def encode(self, matrix: Matrix, rounding: Rounding, start: int, stop: int) -> tuple[NDArray[Any], ...]:
+        """Its own codes or rounded ones."""
+        return matrix.codes(self.scheme, rounding, start, stop).arrays
+
+
+@dataclass(frozen=True)
+class StoredFloats:
+    """A matrix of fp32."""
+
+    region: Region
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The one."""
+        return (self.region,)
+
+    def encode(self, matrix: Matrix, _: Rounding, start: int, stop: int) -> tuple[NDArray[Any], ...]:
+        """Rows as fp32, which nothing rounds."""
+        return (matrix.read(start, stop),)
 
 
 def scheme_for(matrices: Sequence[Matrix], wanted: Scheme, what: str, notes: list[str]) -> Scheme:
@@ -51,15 +98,6 @@ def scheme_for(matrices: Sequence[Matrix], wanted: Scheme, what: str, notes: lis
     return fitted
 
 
-def note_other_scheme(low: Lowering, scheme: Scheme) -> None:
-    """A layer's routed experts get a scheme; the manifest and the kernel probe know that of the last layer."""
-    if low.expert_scheme not in (None, scheme):
-        low.notes.append(
-            f"routed experts: layers differ in scheme, the kernel is proved at load for the last one's, {scheme.name}"
-        )
-    low.expert_scheme = scheme
-
-
 def read_whole(matrix: Matrix) -> F32:
     """A whole matrix as fp32, for what no scheme rounds; MoedgeError if it holds NaN or infinity."""
     values = matrix.read(0, matrix.shape[0])
@@ -68,43 +106,59 @@ def read_whole(matrix: Matrix) -> F32:
     return values
 
 
-def store_whole(builder: Builder, name: str, matrix: Matrix, group: str) -> ir.Value:
+def store_whole(builder: Builder, name: str, matrix: Matrix, group: GroupName) -> ir.Value:
     """A matrix that no scheme rounds, as fp32."""
-    builder.weights.origins.add(group, (matrix,), FP32)
-    return builder.read_matrix(name, matrix.shape, lambda: read_whole(matrix), group)
+    return builder.read_matrix(name, matrix.shape, lambda: read_whole(matrix), group, (matrix,))
 
 
-def store_quantized(builder: Builder, name: str, matrix: Matrix, scheme: Scheme, group: str) -> StoredCodes:
-    """Quantize a matrix a few rows at a time into the weights file."""
-    rows, columns = matrix.shape
+def reserve_codes(
+    builder: Builder, name: str, shape: tuple[int, int], scheme: Scheme, group: GroupName, matrices: Sequence[Matrix]
+) -> StoredCodes:
+    """Room for codes of that shape, which come from `matrices`."""
+    (rows, columns), file = shape, builder.weights
     blocks = columns // scheme.block
-    file = builder.weights
     codes = file.region(f"{name}.codes", ir.DataType.UINT8, (rows, blocks, scheme.block * scheme.bits // 8))
     scales = file.region(f"{name}.scales", ir.DataType.FLOAT, (rows, blocks))
     zeros = None
     if scheme.zero_point:
         zeros = file.region(f"{name}.zero_points", ir.DataType.UINT8, (rows, blocks * scheme.bits // 8))
-    for start, stop in () if codes.kept else row_chunks(matrix):
-        part = matrix.codes(scheme, start, stop)
-        codes.write(part.codes, start * part.codes.shape[1])
-        scales.write(part.scales, start * blocks * 4)
-        if zeros is not None and part.zero_points is not None:
-            zeros.write(part.zero_points, start * part.zero_points.shape[1])
-    total = codes.nbytes + scales.nbytes + (zeros.nbytes if zeros else 0)
-    file.account(group, scheme.name, rows * columns, total)
-    file.origins.add(group, (matrix,), scheme)
-    return StoredCodes(name, codes, scales, zeros, scheme, (rows, columns))
+    stored = StoredCodes(name, codes, scales, zeros, scheme, shape, group)
+    file.account.add(group, scheme, rows * columns, stored.nbytes, matrices)
+    return stored
 
 
-def store_float(builder: Builder, name: str, matrix: Matrix, group: str) -> ir.Value:
-    """Copy a matrix as fp32 into the weights file, a few rows at a time."""
-    rows, columns = matrix.shape
-    region = builder.weights.region(name, ir.DataType.FLOAT, (rows, columns))
-    for start, stop in () if region.kept else row_chunks(matrix):
-        region.write(matrix.read(start, stop), start * columns * 4)
-    builder.weights.account(group, "fp32", rows * columns, region.nbytes)
-    builder.weights.origins.add(group, (matrix,), FP32)
-    return builder.initializer(region.tensor)
+def reserve_floats(
+    builder: Builder, name: str, shape: tuple[int, int], group: GroupName, matrices: Sequence[Matrix]
+) -> StoredFloats:
+    """Room for fp32 of that shape, which comes from `matrices`."""
+    region = builder.weights.region(name, ir.DataType.FLOAT, shape)
+    builder.weights.account.add(group, FP32, shape[0] * shape[1], region.nbytes, matrices)
+    return StoredFloats(region)
+
+
+def store_rows(matrix: Matrix, rounding: Rounding, *rooms: Room) -> None:
+    """Write a matrix a few rows at a time, its rows in turn into each of the rooms, unless an earlier run has."""
+    if rooms[0].regions[0].kept:
+        return
+    for start, stop in row_chunks(matrix, len(rooms)):
+        arrays = rooms[0].encode(matrix, rounding, start, stop)
+        for place, room in enumerate(rooms):
+            write_rows(room, [array[place :: len(rooms)] for array in arrays], start // len(rooms))
+
+
+def write_rows(room: Room, arrays: Sequence[NDArray[Any]], row: int) -> None:
+    """Put rows, encoded, at row `row` of the room and after."""
+    for region, array in zip(room.regions, arrays, strict=True):
+        region.write(array, row * array.nbytes // len(array))
+
+
+def store_quantized(
+    builder: Builder, name: str, matrix: Matrix, scheme: Scheme, rounding: Rounding, group: GroupName
+) -> StoredCodes:
+    """Quantize a matrix into the weights file."""
+    stored = reserve_codes(builder, name, matrix.shape, scheme, group, (matrix,))
+    store_rows(matrix, rounding, stored)
+    return stored
 
 
 def dequantize_stored(builder: Builder, stored: StoredCodes) -> ir.Value:
@@ -125,8 +179,9 @@ def dequantize_stored(builder: Builder, stored: StoredCodes) -> ir.Value:
     else:
         region = file.region(f"{stored.name}.weight_zeros", dtype, (rows, blocks))
         region.write(np.full(region.nbytes, 0x88 if scheme.bits == 4 else 0x80, np.uint8))
+        file.account.add(stored.group, scheme, 0, region.nbytes)
         zeros = builder.initializer(region.tensor)
-    attributes: dict[str, int | float | str | list[int] | ir.Graph] = {"axis": 1, "block_size": scheme.block}
+    attributes: Attributes = {"axis": 1, "block_size": scheme.block}
     return builder.op("DequantizeLinear", codes, scales, zeros, attributes=attributes)
 
 

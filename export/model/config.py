@@ -1,7 +1,7 @@
 """What a model is, as values: the axes on which Mixture-of-Experts decoders differ, each a frozen dataclass.
 
 A family (export/families) reads a checkpoint's config.json into a `ModelConfig`; graph modules read nothing else.
-Where tensors stand in the checkpoint is tensor_names.py, rotary embedding rope.py.
+`TensorNames` says where its tensors stand in the checkpoint; rotary embedding is rope.py.
 """
 
 from dataclasses import dataclass, field, replace
@@ -12,23 +12,24 @@ from moedge.export.model.rope import Rope
 
 @dataclass(frozen=True)
 class GroupedQuery:
-    """Grouped-query attention: q, k and v are projected, normalised, clipped, rotated, in this order."""
+    """Grouped-query attention: q, k and v are projected, normalized, clipped, rotated, in this order."""
 
     num_heads: int
     num_kv_heads: int
     head_dim: int
     scale: float
+    rope: Rope
     qk_norm: Literal["none", "head", "whole"] = "none"  # RMSNorm of each head of q and k, or of all heads as one vector
     clip: float | None = None  # q, k and v are held within ± clip
     bias: bool = False  # on q, k, v
     output_bias: bool = False
     sinks: bool = False  # a learnt score a head that takes part in the softmax and weighs nothing
-    sliding_window: int = 0  # a token looks at this many positions, its own included; 0: at all before it
-    sliding_layers: tuple[int, ...] = ()  # the layers that have the window
+    window: int = 0  # a token looks at this many positions, its own included; 0: at all before it
 
-    def window(self, layer: int) -> int:
-        """The window of that layer; 0: none."""
-        return self.sliding_window if layer in self.sliding_layers else 0
+    @property
+    def heads_a_key(self) -> int:
+        """Query heads that share a key head."""
+        return self.num_heads // self.num_kv_heads
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class MultiHeadLatent:
     qk_rope_head_dim: int
     v_head_dim: int
     scale: float
+    rope: Rope
     latent_norm_eps: float
     bias: bool = False  # on the down-projections and the output
 
@@ -49,6 +51,16 @@ class MultiHeadLatent:
     def latent_width(self) -> int:
         """Numbers a token keeps in the cache."""
         return self.kv_lora_rank + self.qk_rope_head_dim
+
+    @property
+    def heads_a_key(self) -> int:
+        """Query heads that share a key: all of them the one latent row."""
+        return self.num_heads
+
+    @property
+    def window(self) -> int:
+        """It looks at all positions before it."""
+        return 0
 
 
 @dataclass(frozen=True)
@@ -59,8 +71,11 @@ class ShortConvolution:
     """
 
     kernel: int
-    layers: tuple[int, ...]
     bias: bool = False
+
+
+Attention = GroupedQuery | MultiHeadLatent
+Mixer = Attention | ShortConvolution  # what lets a layer's tokens see one another
 
 
 @dataclass(frozen=True)
@@ -170,23 +185,25 @@ class TensorNames:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole decoder: pre-norm blocks of attention (or convolution) and a gated MLP, dense or Mixture-of-Experts."""
+    """A whole decoder: pre-norm blocks of a mixer and a gated MLP, dense or Mixture-of-Experts."""
 
     model_type: str
     vocab_size: int
     hidden_size: int
-    num_hidden_layers: int
     intermediate_size: int  # of dense layers
     norm_eps: float
     tie_word_embeddings: bool
     max_position_embeddings: int
-    attention: GroupedQuery | MultiHeadLatent
-    rope: Rope
+    mixers: tuple[Mixer, ...]  # one a layer
     experts: Experts
     moe_layers: tuple[int, ...]
     norm: Literal["rms", "layer"] = "rms"  # "layer": LayerNorm with a bias
-    convolution: ShortConvolution | None = None
     mlp_bias: bool = False  # on dense and shared MLPs
     lm_head_bias: bool = False
     multipliers: Multipliers = Multipliers()
     names: TensorNames = field(default_factory=TensorNames)
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Layers, the head not counted."""
+        return len(self.mixers)

@@ -4,11 +4,12 @@ Defaults of absent keys are those of transformers' configuration classes; a fami
 """
 
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.config import Config
-from moedge.export.model.config import Experts, GroupedQuery, ModelConfig, MultiHeadLatent
+from moedge.export.model.config import Experts, GroupedQuery, Mixer, ModelConfig, MultiHeadLatent
 from moedge.export.model.rope import LongRope, Rope, Yarn
 
 MOST_HEAD_DIM = 8192  # rotary tables are made before any weight's shape is compared
@@ -103,8 +104,7 @@ def _longrope(config: Config, parameters: Config, frequencies: int) -> LongRope:
 
 def read_decoder(
     config: Config,
-    attention: GroupedQuery | MultiHeadLatent,
-    rope: Rope,
+    mixers: Sequence[Mixer],
     experts: Experts,
     moe_layers: tuple[int, ...],
     norm_eps: float = 1e-6,
@@ -115,27 +115,34 @@ def read_decoder(
         model_type=config.text("model_type"),
         vocab_size=config.integer("vocab_size"),
         hidden_size=config.integer("hidden_size"),
-        num_hidden_layers=config.integer("num_hidden_layers"),
         intermediate_size=config.integer("intermediate_size"),
         norm_eps=config.number("rms_norm_eps", norm_eps),
         tie_word_embeddings=config.flag("tie_word_embeddings", tied),
         max_position_embeddings=config.integer("max_position_embeddings"),
-        attention=attention,
-        rope=rope,
+        mixers=tuple(mixers),
         experts=experts,
         moe_layers=moe_layers,
     )
 
 
-def read_grouped_query(config: Config, kv_heads: int | None = None, head_dim: int | None = None) -> GroupedQuery:
-    """Heads, head size and the usual scale of grouped-query attention, without biases and norms.
+def read_grouped_query(
+    config: Config,
+    kv_heads: int | None = None,
+    head_dim: int | None = None,
+    interleaved: bool = False,
+    theta: float = 10000.0,
+    partial: float | None = None,
+) -> GroupedQuery:
+    """Heads, head size, rotary embedding and the usual scale of grouped-query attention, without biases and norms.
 
-    `kv_heads` and `head_dim` are the family's own defaults; usual are as many as heads, and hidden_size / heads.
+    `kv_heads` and `head_dim` are the family's own defaults; usual are as many as heads, and hidden_size / heads. The
+    others are `read_rope`'s.
     """
     heads = config.integer("num_attention_heads")
     head_dim = config.integer("head_dim", head_dim or config.integer("hidden_size") // heads, most=MOST_HEAD_DIM)
     kv_heads = config.integer("num_key_value_heads", kv_heads or heads)
-    return GroupedQuery(heads, kv_heads, head_dim, scale=head_dim**-0.5)
+    rope = read_rope(config, head_dim, interleaved, theta, partial)
+    return GroupedQuery(heads, kv_heads, head_dim, scale=head_dim**-0.5, rope=rope)
 
 
 def read_latent(config: Config, rope: Rope) -> MultiHeadLatent:
@@ -150,6 +157,7 @@ def read_latent(config: Config, rope: Rope) -> MultiHeadLatent:
         qk_rope_head_dim=rotary,
         v_head_dim=config.integer("v_head_dim"),
         scale=(nope + rotary) ** -0.5 * sharpen**2,
+        rope=rope,
         latent_norm_eps=1e-6,  # whatever rms_norm_eps says
         bias=config.flag("attention_bias", False),
     )
@@ -166,11 +174,14 @@ def sliding_layers(config: Config, otherwise: tuple[int, ...]) -> tuple[int, ...
     return tuple(i for i, kind in enumerate(types) if kind == "sliding_attention")
 
 
-def with_window(config: Config, attention: GroupedQuery, layers: int) -> GroupedQuery:
-    """The same attention with the window of `sliding_window` in every layer, if the config names one."""
-    if not config.has("sliding_window"):
-        return attention
-    return replace(attention, sliding_window=config.integer("sliding_window"), sliding_layers=tuple(range(layers)))
+def with_window(config: Config, attention: GroupedQuery) -> GroupedQuery:
+    """The same attention with the window that `sliding_window` names, if it does."""
+    return replace(attention, window=config.integer("sliding_window")) if config.has("sliding_window") else attention
+
+
+def slide(attention: GroupedQuery, layers: int, window: int, sliding: Collection[int]) -> tuple[GroupedQuery, ...]:
+    """That attention in each layer, through the window in the layers of `sliding`."""
+    return tuple(replace(attention, window=window) if layer in sliding else attention for layer in range(layers))
 
 
 def patterns_after_last(

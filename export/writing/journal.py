@@ -30,6 +30,7 @@ class Recipe:
     moedge: str
     numpy: str
     scheme: str
+    rounding: str
     experts: str
     context: int
     config: str  # sha256
@@ -39,7 +40,14 @@ class Recipe:
         """What sets the other one apart, in words; None if they are equal."""
         if self.config != other.config or self.shards != other.shards:
             return "the checkpoint has changed since"
-        for name, asked in (("scheme", "--"), ("experts", "--"), ("context", "--"), ("moedge", ""), ("numpy", "")):
+        for name, asked in (
+            ("scheme", "--"),
+            ("rounding", ""),
+            ("experts", "--"),
+            ("context", "--"),
+            ("moedge", ""),
+            ("numpy", ""),
+        ):
             was, now = getattr(self, name), getattr(other, name)
             if was != now:
                 return f"it was begun with {asked}{name} {was}, and this is {now}"

@@ -17,10 +17,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from moedge.export.writing.account import Account
 from moedge.export.writing.hasher import Trail
 from moedge.export.writing.journal import ANEW, Journal, UnfinishedError
-from moedge.export.writing.origins import Origins
-from moedge.runtime.manifest import WEIGHTS_NAME, TensorGroup
+from moedge.runtime.manifest import WEIGHTS_NAME
 
 ALIGNMENT = 64 * 1024
 _MOST_PENDING = 4  # writes, each of at most some tens of MB
@@ -70,8 +70,7 @@ class WeightsFile:
         self._folder = folder
         self.sha256 = ""  # known once it is closed
         self._end = 0
-        self._groups: dict[tuple[str, str], list[int]] = {}
-        self.origins = Origins()
+        self.account = Account()
         self._open: deque[_Open] = deque()
         self._pending: deque[tuple[int, int, Future[None]]] = deque()  # offset, bytes, when they are written
         self._writer = ThreadPoolExecutor(1, "weights")
@@ -138,16 +137,6 @@ class WeightsFile:
         self._settle_all()
         if self._end > self.kept_bytes:
             self._trail.finish_stage(name, self._end, list(tensors))
-
-    def account(self, group: str, scheme: str, parameters: int, nbytes: int) -> None:
-        """Add weights to a group of the manifest's table."""
-        entry = self._groups.setdefault((group, scheme), [0, 0])
-        entry[0] += parameters
-        entry[1] += nbytes
-
-    def groups(self) -> tuple[TensorGroup, ...]:
-        """The table so far."""
-        return tuple(TensorGroup(name, scheme, p, b) for (name, scheme), (p, b) in self._groups.items())
 
     def close(self) -> None:
         """Make the bytes durable and learn their sha256."""

@@ -1,0 +1,83 @@
+"""One layer on its way from a checkpoint's tensors to a lowering's operators: what the graph modules pass along."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.checkpoint.matrix import Matrix
+from moedge.export.checkpoint.modules import open_matrix
+from moedge.export.graph.arithmetic import rms_norm
+from moedge.export.graph.builder import Builder
+from moedge.export.graph.lowering import Lowering, Norm
+from moedge.export.model.config import Mixer, ModelConfig
+from moedge.quant.blocks import F32
+from moedge.runtime.manifest import NORMS, GroupName
+
+Order = NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Layer `layer` of a model, read from a checkpoint and written by a lowering."""
+
+    low: Lowering
+    checkpoint: Checkpoint
+    model: ModelConfig
+    layer: int
+
+    @property
+    def builder(self) -> Builder:
+        """Where its nodes go."""
+        return self.low.builder
+
+    @property
+    def mixer(self) -> Mixer:
+        """What lets its tokens see one another."""
+        return self.model.mixers[self.layer]
+
+    def place(self, name: str) -> str:
+        """One of `TensorNames` in this layer."""
+        return name.format(layer=self.layer)
+
+    def matrix(self, module: str, rows: int, columns: int) -> Matrix:
+        """The matrix of a module, in whatever format it is published."""
+        return open_matrix(self.checkpoint, module, (rows, columns))
+
+    def parameter(self, name: str, *shape: int) -> F32:
+        """A tensor that no scheme rounds."""
+        return self.checkpoint.read_parameter(name, *shape)
+
+    def vector(self, name: str, group: GroupName, *shape: int) -> ir.Value:
+        """The same as a value of the graph."""
+        return self.builder.vector(name, self.parameter(name, *shape), group)
+
+    def norm(self, name: str) -> Norm:
+        """The normalization of hidden states that is called so in `TensorNames`."""
+        return read_norm(self.low, self.checkpoint, self.model, self.place(name))
+
+    def rms_norm(self, module: str, x: ir.Value, width: int, eps: float) -> ir.Value:
+        """RMSNorm of x's last axis with the weight of a module."""
+        return rms_norm(self.builder, x, self.vector(f"{module}.weight", NORMS, width), eps)
+
+    def add_bias(
+        self, x: ir.Value, name: str, parts: dict[str, int], group: GroupName, orders: Sequence[Order] = (None,)
+    ) -> ir.Value:
+        """x + the biases of `parts`, whose rows stand there one after the other, each in its order if it has one."""
+        biases = [self.parameter(f"{part}.bias", rows) for part, rows in parts.items()]
+        biases = [bias if order is None else bias[order] for bias, order in zip(biases, orders, strict=True)]
+        b = self.builder
+        return b.op("Add", x, b.vector(b.scoped(f"{name}.bias"), np.concatenate(biases), group))
+
+
+def read_norm(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, name: str) -> Norm:
+    """A normalization of hidden states, of the model's kind."""
+
+    def part(which: str) -> ir.Value:
+        full = f"{name}.{which}"
+        return low.builder.vector(full, checkpoint.read_parameter(full, model.hidden_size), NORMS)
+
+    return Norm(part("weight"), part("bias") if model.norm == "layer" else None, model.norm_eps)

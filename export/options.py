@@ -1,0 +1,59 @@
+"""What an export is asked for, and whom it tells how far it is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from moedge.devices.errors import MoedgeError
+from moedge.quant.rounding import NEAREST, Rounding
+from moedge.quant.scheme import Scheme
+from moedge.runtime.manifest import MANIFEST_NAME, ExpertPlan
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a user chooses: scheme, expert plan (None: the scheme's own), context length (None: a moderate one).
+
+    `force` replaces a bundle, and throws an interrupted export away unless `resume` goes on with it.
+    """
+
+    scheme: Scheme
+    experts: ExpertPlan | None = None
+    context: int | None = None
+    force: bool = False
+    resume: bool = False
+    rounding: Rounding = NEAREST
+
+    @property
+    def plan(self) -> ExpertPlan:
+        """The expert plan; fp32 has only the exact one."""
+        if self.experts is None:
+            return "fused" if self.scheme.quantized else "if"
+        if self.experts == "fused" and not self.scheme.quantized:
+            raise MoedgeError("fused experts are quantized ones: use --experts if with --scheme fp32, or int8 or int4.")
+        return self.experts
+
+
+@dataclass(frozen=True)
+class HubCommit:
+    """Where a checkpoint was published: the repository, and the commit that was taken of it."""
+
+    repo: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class ExportProgress:
+    """What an export tells while it works."""
+
+    on_total: Callable[[int], None] = lambda _: None  # bytes of the checkpoint
+    on_read: Callable[[int], None] = lambda _: None  # bytes more that were read of it
+    on_stage: Callable[[str], None] = lambda _: None  # what is being worked on
+
+
+def refuse_target(target: Path, options: ExportOptions) -> None:
+    """Raise MoedgeError if something stands at `target` that may not be replaced."""
+    if target.exists() and not options.force:
+        raise MoedgeError(f"{target} exists: choose another name, or replace it with --force.")
+    if target.exists() and not (target / MANIFEST_NAME).is_file():
+        raise MoedgeError(f"{target} is no bundle, and --force replaces nothing else: choose another name.")

@@ -1,0 +1,72 @@
+"""What a bundle says of itself: the facts of its manifest, and `report.json` about how its export went."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from moedge.export.model.config import ModelConfig
+from moedge.export.options import HubCommit
+from moedge.export.tokenizer.talking import Talking
+from moedge.export.writing.account import Origin
+from moedge.quant.scheme import FP32, Scheme
+from moedge.runtime.manifest import (
+    REPORT_NAME,
+    ROTARY_TABLES,
+    ROUTED_EXPERTS,
+    ExpertKernel,
+    ExpertPlan,
+    ModelFacts,
+    TensorGroup,
+)
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """How an export went."""
+
+    hub: HubCommit | None  # None: the checkpoint was a folder
+    scheme: str
+    rounding: str
+    experts: ExpertPlan
+    notes: tuple[str, ...]
+    tensors: tuple[TensorGroup, ...]
+    origins: tuple[Origin, ...]
+    resumed_after: str | None  # the last finished stage of the run before; None: it was done in one
+    seconds: float  # of the last run, if there were several
+    peak_resident_bytes: int
+
+    def write(self, folder: Path) -> None:
+        """Put report.json into a bundle's folder."""
+        data = asdict(self)
+        data["tensors"] = [{"group": group.pop("name"), **group} for group in data["tensors"]]
+        (folder / REPORT_NAME).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def kernel_of(plan: ExpertPlan, experts: Scheme | None) -> ExpertKernel:
+    """The kernel that runs routed experts of that scheme; None: every layer is dense, so none has to be proved."""
+    if experts is None:
+        return ExpertKernel("if", FP32.bits, FP32.block, FP32.zero_point)
+    return ExpertKernel(plan, experts.bits, experts.block, experts.zero_point)
+
+
+def facts_of(model: ModelConfig, groups: tuple[TensorGroup, ...], context: int, talking: Talking) -> ModelFacts:
+    """What the manifest says of a model whose tensors were counted in these groups."""
+    counted = [g for g in groups if g.name != ROTARY_TABLES]
+    total = sum(g.parameters for g in counted)
+    routed = sum(g.parameters for g in counted if g.name == ROUTED_EXPERTS)
+    idle = routed - routed * model.experts.num_experts_per_tok // model.experts.num_experts
+    return ModelFacts(
+        model_type=model.model_type,
+        hidden_size=model.hidden_size,
+        vocab_size=model.vocab_size,
+        num_hidden_layers=model.num_hidden_layers,
+        moe_layers=len(model.moe_layers),
+        num_experts=model.experts.num_experts,
+        num_experts_per_tok=model.experts.num_experts_per_tok,
+        total_parameters=total,
+        active_parameters=total - idle,
+        context_length=context,
+        eos_token_ids=talking.eos_token_ids,
+        bos_token_id=talking.bos_token_id,
+        chat_format=talking.chat_format,
+    )
