@@ -28,7 +28,7 @@ import psutil
 from k2_checkpoint import K2Shape, checkpoint_bytes, write_k2_checkpoint
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.bundle import ExportOptions, Progress, export_bundle
+from moedge.export.bundle import ExportOptions, ExportProgress, export_bundle
 from moedge.export.memory import peak_resident_bytes
 from moedge.quant.scheme import parse_scheme
 
@@ -64,7 +64,7 @@ def export_once(checkpoint: Path, target: Path, scheme: str) -> Run:
     before = peak_resident_bytes()
     moments: list[tuple[str, float]] = []
     begun, worked = time.perf_counter(), time.process_time()
-    progress = Progress(on_stage=lambda stage: moments.append((stage, time.perf_counter())))
+    progress = ExportProgress(on_stage=lambda stage: moments.append((stage, time.perf_counter())))
     export_bundle(checkpoint, target, ExportOptions(parse_scheme(scheme)), progress)
     ended = time.perf_counter()
     ends = [moment for _, moment in moments[1:]] + [ended]

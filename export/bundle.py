@@ -6,7 +6,6 @@ It decides what goes into a bundle and in which order, the manifest last; `writi
 import hashlib
 import json
 import time
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,10 +13,8 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint.config import Config
 from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.checkpoint.formats import ACTIVATION_SCALES, is_zero_bias, refuse_unreadable
-from moedge.export.families import read_model_config
+from moedge.export.checkpoint.formats import ACTIVATION_SCALES, is_zero_bias
 from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
 from moedge.export.graph.builder import MICROSOFT, Builder
 from moedge.export.graph.decoder import build_decoder
@@ -29,7 +26,7 @@ from moedge.export.memory import keep_freed_memory, peak_resident_bytes
 from moedge.export.model.config import ModelConfig
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit, refuse_target
 from moedge.export.report import ExportReport, facts_of, kernel_of
-from moedge.export.tokenizer.talking import Talking, read_talking
+from moedge.export.understanding import understand
 from moedge.export.writing.journal import JOURNAL_NAME, Journal, Recipe
 from moedge.export.writing.publish import publish
 from moedge.export.writing.stages import Stages
@@ -44,18 +41,8 @@ from moedge.runtime.manifest import (
     write_manifest,
 )
 
-DEFAULT_CONTEXT = 4096
 # ONNX Runtime reads IR versions up to its own onnx; 10 came with opset 21 and is what onnxruntime-genai reads too.
 IR_VERSION = 10
-
-
-@dataclass(frozen=True)
-class Understood:
-    """What config and small files say, once everything is known to be supported."""
-
-    model: ModelConfig
-    context: int
-    talking: Talking
 
 
 def export_bundle(
@@ -155,30 +142,6 @@ def _refuse_leftover(source: Checkpoint, model: ModelConfig) -> None:
         raise MoedgeError(
             f"{left[0]}{rest} of {source.folder} has no place in {model.model_type}: nothing was exported."
         )
-
-
-def understand(source: Checkpoint, options: ExportOptions) -> Understood:
-    """Read all but the weights; MoedgeError for a family, a number format or a tokenizer that is not supported."""
-    config = Config(source.config, str(source.folder / "config.json"))
-    model = read_model_config(config)
-    source.rename(model.names.renamed)
-    refuse_unreadable(source, config, model.names.ignored)
-    talking = read_talking(source)
-    if outside := [i for i in talking.eos_token_ids if not 0 <= i < model.vocab_size]:
-        raise MoedgeError(
-            f"{source.folder} ends its answers with token {outside[0]}, but has {model.vocab_size} tokens: correct its "
-            "eos_token_id."
-        )
-    return Understood(model, _context(options, model), talking)
-
-
-def _context(options: ExportOptions, model: ModelConfig) -> int:
-    longest = model.max_position_embeddings
-    if options.context is not None and not 1 <= options.context <= longest:
-        raise MoedgeError(
-            f"--context {options.context} is not within 1 to {longest}, the positions this model was made for."
-        )
-    return options.context or min(DEFAULT_CONTEXT, longest)
 
 
 def _save(graph: ir.Graph, path: Path) -> None:

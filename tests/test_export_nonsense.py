@@ -7,7 +7,7 @@ import pytest
 import tiny_models as tiny
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.bundle import ExportOptions, Progress, export_bundle
+from moedge.export.bundle import ExportOptions, ExportProgress, export_bundle
 from moedge.export.checkpoint.config import Config
 from moedge.export.hub.fit import _tensor_bytes
 from moedge.export.model.parts import read_rope
@@ -26,7 +26,7 @@ def checkpoint(tmp_path):
 def refuse(checkpoint, match):
     stages = []
     with pytest.raises(MoedgeError, match=match):
-        export_bundle(checkpoint, checkpoint.parent / "bundle", INT4, Progress(on_stage=stages.append))
+        export_bundle(checkpoint, checkpoint.parent / "bundle", INT4, ExportProgress(on_stage=stages.append))
     assert stages == []
     assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]
 
@@ -105,7 +105,7 @@ def test_what_appears_meanwhile_is_not_replaced(checkpoint):
             (target / "precious.txt").write_text("mine")
 
     with pytest.raises(MoedgeError, match="has appeared meanwhile: move it away"):
-        export_bundle(checkpoint, target, INT4, Progress(on_stage=appear))
+        export_bundle(checkpoint, target, INT4, ExportProgress(on_stage=appear))
     assert (target / "precious.txt").read_text() == "mine"
     target.rename(checkpoint.parent / "mine")
     export_bundle(checkpoint, target, ExportOptions(parse_scheme("int4"), resume=True))

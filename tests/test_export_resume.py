@@ -14,7 +14,7 @@ import tiny_models as tiny
 from safetensors.numpy import load_file, save_file
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.bundle import ExportOptions, Progress, export_bundle
+from moedge.export.bundle import ExportOptions, ExportProgress, export_bundle
 from moedge.export.checkpoint.shard import Shard
 from moedge.export.writing.journal import JOURNAL_NAME, UnfinishedError
 from moedge.quant.scheme import parse_scheme
@@ -29,7 +29,7 @@ STAGES = ["embedding", "layer 0", "layer 1", "layer 2", "head"]
 # Kills itself at the beginning of a stage, as soon as the journal has heard of all stages before it.
 VICTIM = """
 import os, pathlib, signal, sys, time
-from moedge.export.bundle import ExportOptions, Progress, export_bundle
+from moedge.export.bundle import ExportOptions, ExportProgress, export_bundle
 from moedge.quant.scheme import parse_scheme
 folder, scheme, plan, fatal, finished = sys.argv[1:]
 journal = pathlib.Path(folder, ".bundle.partial", "journal.jsonl")
@@ -39,7 +39,8 @@ def on_stage(stage):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
 options = ExportOptions(parse_scheme(scheme), plan, resume=True)
-export_bundle(pathlib.Path(folder, "checkpoint"), pathlib.Path(folder, "bundle"), options, Progress(on_stage=on_stage))
+progress = ExportProgress(on_stage=on_stage)
+export_bundle(pathlib.Path(folder, "checkpoint"), pathlib.Path(folder, "bundle"), options, progress)
 """
 
 
@@ -51,7 +52,7 @@ def folder(tmp_path):
 
 
 def export(folder, options=INT4, name="bundle", on_stage=lambda _: None):
-    return export_bundle(folder / "checkpoint", folder / name, options, Progress(on_stage=on_stage))
+    return export_bundle(folder / "checkpoint", folder / name, options, ExportProgress(on_stage=on_stage))
 
 
 def interrupt(folder, stage="layer 2", options=INT4, error=None):

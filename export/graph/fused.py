@@ -61,10 +61,11 @@ class FusedLowering:
         codes = b.initializer(
             b.weights.alias(stored.codes, "model.embed_tokens.rows", ir.DataType.UINT8, (rows, width))
         )
+        zeros = None if stored.zero_points is None else b.initializer(stored.zero_points.tensor)
         ids = b.op("Squeeze", input_ids, b.ints(0))  # [s]
         return b.op(
             "GatherBlockQuantized",
-            *drop_absent_last([codes, ids, *self._tensors(stored)[1:]]),
+            *drop_absent_last([codes, ids, b.initializer(stored.scales.tensor), zeros]),
             attributes={"bits": scheme.bits, "block_size": scheme.block, "gather_axis": 0, "quantize_axis": 1},
             domain=MICROSOFT,
         )
@@ -160,6 +161,7 @@ class FusedLowering:
                     write_rows(first, self._encode(gate_up, scheme).arrays, e * gate_up.shape[0])
                     scaled = scale_codes(self._encode(down, scheme), routing.scale)
                     write_rows(second, scaled.arrays, e * down.shape[0])
+            tensors = self._tensors(first), self._tensors(second)
             biases: list[ir.Value | None] = [None, None]
             if weights.gate_up_bias is not None and weights.down_bias is not None:
                 last = weights.down_bias * np.float32(routing.scale)
@@ -167,7 +169,7 @@ class FusedLowering:
                     b.matrix(b.scoped("gate_up_proj.bias"), weights.gate_up_bias, ROUTED_EXPERTS),
                     b.matrix(b.scoped("down_proj.bias"), last, ROUTED_EXPERTS),
                 ]
-            inputs = qmoe_inputs(x, routing, self._tensors(first), self._tensors(second), biases)
+            inputs = qmoe_inputs(x, routing, *tensors, biases)
             return b.op("QMoE", *inputs, attributes=qmoe_attributes(scheme, config), domain=MICROSOFT)
 
     def _encode(self, matrix: Matrix, scheme: Scheme) -> Codes:

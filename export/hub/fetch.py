@@ -16,7 +16,6 @@ from huggingface_hub.hf_api import RepoFile
 
 from moedge.devices.detect import detect
 from moedge.devices.errors import MoedgeError
-from moedge.export.bundle import understand
 from moedge.export.checkpoint.config import Config
 from moedge.export.checkpoint.folder import INDEX_NAME, SINGLE_NAME, read_index
 from moedge.export.checkpoint.formats import refuse_unreadable
@@ -25,6 +24,7 @@ from moedge.export.hub.fit import Space, estimate, memory_note, refuse_too_large
 from moedge.export.hub.name import HubName
 from moedge.export.hub.preview import Header, TensorHeader, preview
 from moedge.export.options import ExportOptions, HubCommit, refuse_target
+from moedge.export.understanding import understand
 from moedge.export.writing.publish import partial_folder
 
 # All that is not weights: what a model is, how it is tokenized, how it talks.

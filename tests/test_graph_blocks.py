@@ -1,0 +1,185 @@
+"""A decoder is a list of blocks: graphs of any run of them, layers that differ in their mixer, no weight read twice."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tiny_families
+import tiny_models as tiny
+import torch
+
+from moedge.export.bundle import IR_VERSION, ExportOptions, export_bundle
+from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.graph.builder import MICROSOFT, Builder
+from moedge.export.graph.decoder import build_decoder
+from moedge.export.graph.fused import FusedLowering
+from moedge.export.graph.standard import StandardLowering
+from moedge.export.options import ExportProgress
+from moedge.export.understanding import understand
+from moedge.export.writing.journal import Journal, Recipe
+from moedge.export.writing.weights_file import WeightsFile
+from moedge.quant.rounding import NEAREST
+from moedge.quant.scheme import FP32, parse_scheme
+from moedge.runtime import Engine
+from moedge.runtime.manifest import read_manifest
+
+import onnx_ir as ir  # isort: skip
+
+IDS = np.random.default_rng(0).integers(2, 211, 40)
+RECIPE = Recipe("", "", "", "", "", 0, "", {})
+
+
+class Segments:
+    """Graphs of some layers of a checkpoint, each run once from an empty cache."""
+
+    def __init__(self, checkpoint, folder, change=lambda model: model, scheme=FP32, context=64):
+        self.opened = ExitStack()
+        self.source = self.opened.enter_context(Checkpoint(checkpoint))
+        self.model = change(understand(self.source, ExportOptions(scheme)).model)
+        self.folder, self.scheme, self.context = folder, scheme, context
+
+    def build(self, begin, end):
+        folder = self.folder / f"{begin}-{end}"
+        folder.mkdir(parents=True)
+        kind = FusedLowering if self.scheme.quantized else StandardLowering
+        with Journal(folder, RECIPE, False, True) as journal, WeightsFile(folder, journal) as weights:
+            low = kind(Builder(weights), self.scheme, NEAREST, [])
+            graph = build_decoder(low, self.source, self.model, self.context, begin=begin, end=end)
+        graph.opset_imports.update({"": 21, MICROSOFT: 1})
+        ir.save(ir.Model(graph, ir_version=IR_VERSION), folder / "model.onnx")
+        onnx.checker.check_model(str(folder / "model.onnx"))
+        return onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+
+    def run(self, begin, end, given):
+        """The last output of layers begin:end, from token ids [s] or hidden states [s, hidden_size]."""
+        session = self.build(begin, end)
+        name = "input_ids" if begin == 0 else "hidden_states"
+        feeds = {name: given[None], "attention_mask": np.ones((1, len(given)), np.int64)}
+        for value in session.get_inputs():
+            if value.name.startswith("past_key_values"):
+                shape = [{"past_length": 0, "capacity": 64}.get(size, size) for size in value.shape]
+                feeds[value.name] = np.zeros(shape, np.float32)
+        if end is None:
+            feeds["logits_to_keep"] = np.array(len(given), np.int64)
+        [out] = session.run(["logits" if end is None else "last_hidden_state"], feeds)
+        return out[0]
+
+
+def hidden_states(model, ids):
+    """transformers' hidden states before each layer, and the logits."""
+    with torch.no_grad():
+        out = model(torch.from_numpy(ids)[None], output_hidden_states=True)
+    return [state[0].numpy() for state in out.hidden_states], out.logits[0].numpy()
+
+
+@pytest.mark.parametrize("family", ["deepseek_v3", "granitemoe", "lfm2_moe", "gpt_oss", "phimoe"])
+def test_a_graph_can_begin_and_end_at_any_layer(family, tmp_path):
+    makers = tiny_families.MAKERS
+    config = makers[family]() if family in makers else getattr(tiny, family)()
+    states, logits = hidden_states(tiny.save_checkpoint(config, tmp_path / "checkpoint", 0), IDS)
+    segments = Segments(tmp_path / "checkpoint", tmp_path / "segments")
+    given = IDS
+    for layer in range(segments.model.num_hidden_layers - 1):
+        given = segments.run(layer, layer + 1, given)
+        assert np.abs(given - states[layer + 1]).max() < 1e-4 * np.abs(states[layer + 1]).max()
+    last = segments.run(segments.model.num_hidden_layers - 1, None, given)
+    assert np.abs(last - logits).max() < 1e-4 * np.abs(logits).max()
+
+
+def test_no_layer_at_all_is_the_embedding(tmp_path):
+    states, _ = hidden_states(tiny.save_checkpoint(tiny.qwen3_moe(), tmp_path / "checkpoint", 0), IDS)
+    assert np.array_equal(Segments(tmp_path / "checkpoint", tmp_path / "segments").run(0, 0, IDS), states[0])
+
+
+@pytest.mark.parametrize("scheme", ["fp32", "int4"])
+def test_each_layer_has_its_own_rope_window_and_heads(scheme, tmp_path):
+    """A model of two kinds of layers is, layer by layer, the model of either kind."""
+    tiny.save_checkpoint(tiny.qwen3_moe(), tmp_path / "checkpoint", 0)
+
+    def turn(mixer):
+        return replace(mixer, rope=replace(mixer.rope, theta=100.0), window=7)
+
+    def mixed(model):
+        first, second, third = model.mixers
+        return replace(model, mixers=(first, turn(second), third))
+
+    def turned(model):
+        return replace(model, mixers=tuple(turn(mixer) for mixer in model.mixers))
+
+    models = {"plain": lambda model: model, "turned": turned, "mixed": mixed}
+    by = {
+        name: Segments(tmp_path / "checkpoint", tmp_path / name, change, parse_scheme(scheme))
+        for name, change in models.items()
+    }
+    whole = by["mixed"].run(0, None, IDS)
+    chained = by["plain"].run(2, None, by["turned"].run(1, 2, by["plain"].run(0, 1, IDS)))
+    largest = np.abs(whole).max()
+    # in int4, activations keep fp32 up to the first router of each graph, and have 8 bits after it
+    assert np.median(np.abs(chained - whole).max(axis=-1)) < (1e-5 if scheme == "fp32" else 0.02) * largest
+    for other in ("plain", "turned"):
+        assert np.median(np.abs(by[other].run(0, None, IDS) - whole).max(axis=-1)) > 0.1 * largest
+
+
+@pytest.mark.parametrize("plan", ["if", "fused"])
+@pytest.mark.parametrize("family", tiny_families.MAKERS)
+def test_no_byte_of_a_checkpoint_is_read_twice(family, plan, tmp_path):
+    tiny.save_checkpoint(tiny_families.quantizable(family), tmp_path / "checkpoint", 0)
+    totals, read = [], []
+    progress = ExportProgress(on_total=totals.append, on_read=read.append)
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("int4"), plan), progress)
+    assert 0 < sum(read) <= sum(totals)
+
+
+@pytest.mark.parametrize("scheme", ["fp32", "int4", "int4-block32-zp", "int8"])
+@pytest.mark.parametrize("plan", ["if", "fused"])
+def test_every_byte_of_the_weights_is_in_a_group(plan, scheme, tmp_path):
+    if (plan, scheme) == ("fused", "fp32"):
+        return  # there is no such plan
+    tiny.save_checkpoint(tiny_families.quantizable("mixtral"), tmp_path / "checkpoint", 0)
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme(scheme), plan))
+    graph = onnx.load(tmp_path / "bundle" / "model.onnx", load_external_data=False).graph
+    nested = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
+    places, inside = {}, 0
+    for tensor in (tensor for each in (graph, *nested) for tensor in each.initializer):
+        data = {entry.key: entry.value for entry in tensor.external_data}
+        if data:
+            places[data["offset"]] = int(data["length"])
+        elif tensor.data_type == onnx.TensorProto.FLOAT and np.prod(tensor.dims) >= 32:
+            inside += 4 * int(np.prod(tensor.dims))  # norms
+    groups = read_manifest(tmp_path / "bundle").tensors
+    assert sum(group.bytes for group in groups) == sum(places.values()) + inside
+
+
+class Halved:
+    """A rounding with a mark of its own: every scale is half as large, and every call is noted."""
+
+    name = "halved"
+
+    def __init__(self):
+        self.matrices = []
+
+    def __call__(self, matrix, weights, scheme):
+        self.matrices.append(matrix)
+        codes = NEAREST(matrix, weights, scheme)
+        return replace(codes, scales=codes.scales / 2)
+
+
+@pytest.mark.parametrize("plan", ["if", "fused"])
+def test_what_rounds_is_passed_in(plan, tmp_path):
+    tiny.save_checkpoint(tiny_families.quantizable("qwen2_moe"), tmp_path / "checkpoint", 0)
+    halved, scheme = Halved(), parse_scheme("int4")
+    for name, rounding in (("nearest", NEAREST), ("halved", halved)):
+        options = ExportOptions(scheme, plan, rounding=rounding)
+        export_bundle(tmp_path / "checkpoint", tmp_path / name, options)
+    with Checkpoint(tmp_path / "checkpoint") as source:
+        quantized = {n.removesuffix(".weight") for n in source.dtypes() if n.endswith("_proj.weight")}
+    assert set(halved.matrices) == quantized | {"model.embed_tokens", "lm_head"}
+    nearest, other = (
+        np.frombuffer((tmp_path / name / "weights.bin").read_bytes(), np.uint8) for name in ("nearest", "halved")
+    )
+    assert nearest.shape == other.shape
+    logits = [Engine.load(tmp_path / name).score(IDS.tolist()) for name in ("nearest", "halved")]
+    assert 1.5 < np.abs(logits[0]).max() / np.abs(logits[1]).max() < 3  # the head's scales are half
