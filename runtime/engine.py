@@ -18,13 +18,19 @@ from moedge.runtime.chat.format import ChatParser, chat_parser
 from moedge.runtime.chat.template import ChatTemplate
 from moedge.runtime.integrity import open_bundle
 from moedge.runtime.kernel_probe import prove_fast_kernel
-from moedge.runtime.manifest import LAST_LOGITS, MODEL_NAME, Manifest
+from moedge.runtime.manifest import (
+    GENERATION_NAME,
+    LAST_LOGITS,
+    MODEL_NAME,
+    TEMPLATE_NAME,
+    TOKENIZER_NAME,
+    Manifest,
+    stated_sampling,
+)
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session
-from moedge.runtime.text import TOKENIZER_NAME, Tokenizer
+from moedge.runtime.text import Tokenizer
 
-TEMPLATE_NAME = "chat_template.jinja"
-GENERATION_NAME = "generation_config.json"
 PROMPT_END = 16  # tokens: enough to spell any tag that opens thinking, and blanks after it
 
 
@@ -165,8 +171,7 @@ def _read_generation_config(path: Path) -> dict[str, Any]:
 
 def _default_params(config: Mapping[str, Any]) -> SamplingParams:
     """What the model's makers recommend; silence means plain sampling, `do_sample` false means greedy."""
-    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-    stated = {name: config[name] for name in names if config.get(name) is not None}
+    stated = stated_sampling(config)
     if config.get("do_sample") is False:
         stated["temperature"] = 0.0
     return SamplingParams(**stated)

@@ -11,8 +11,8 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, processors
 
 from moedge.devices.errors import MoedgeError
+from moedge.runtime.manifest import TOKENIZER_NAME
 
-TOKENIZER_NAME = "tokenizer.json"
 TIKTOKEN_NAME = "tiktoken.model"
 SENTENCEPIECE_NAME = "tokenizer.model"
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
