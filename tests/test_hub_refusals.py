@@ -152,6 +152,31 @@ def test_weights_that_are_not_safetensors(broken, shards, refused):
 
 
 @pytest.mark.parametrize(
+    "broken_entry",
+    [
+        {"data_offsets": [0, 10**9]},
+        {"data_offsets": [-8, 0]},
+        {"shape": [2, -4]},
+        {"shape": 8},
+        {"shape": ["x"]},
+        {"dtype": 3},
+    ],
+    ids=str,
+)
+def test_a_broken_header_is_not_a_download_that_broke_off(broken, shards, refused, broken_entry):
+    data = (broken / shards[0]).read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    name = sorted(header)[-1]
+    header[name] |= broken_entry
+    text = json.dumps(header).encode()
+    (broken / shards[0]).write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    refused(
+        "hf://org/broken", f"moedge: {shards[0]} of hf://org/broken has a broken header: do not use this checkpoint."
+    )
+
+
+@pytest.mark.parametrize(
     "shard", ["*", "modeling_tiny.py", "../config.safetensors", "[a-z]*.safetensors", "pytorch_model.bin"]
 )
 def test_an_index_fetches_nothing_but_safetensors(hub, broken, refused, shard):

@@ -27,6 +27,8 @@ def explain_failures(name: str) -> Iterator[None]:
     """Turn what the library raises about the model `name` into MoedgeError; a full disk stays an OSError."""
     try:
         yield
+    except MoedgeError:
+        raise  # ours, and a sentence already
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the system's: no space, no permission
@@ -35,9 +37,7 @@ def explain_failures(name: str) -> Iterator[None]:
 
 def sentence(name: str, error: Exception) -> str:
     """What is wrong with `name`, and what to do about it."""
-    if isinstance(
-        error.__cause__, HfHubHTTPError
-    ):  # the hub did answer, and the library has looked into its cache since
+    if isinstance(error.__cause__, HfHubHTTPError):  # it did answer, and the library has looked into its cache since
         return sentence(name, error.__cause__)
     match error:
         case GatedRepoError():
