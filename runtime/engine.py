@@ -16,7 +16,7 @@ from moedge.devices.errors import MoedgeError
 from moedge.devices.profile import Profile, load_profile
 from moedge.runtime.chat.format import ChatParser, chat_parser
 from moedge.runtime.chat.template import ChatTemplate
-from moedge.runtime.integrity import open_bundle
+from moedge.runtime.integrity import OnHashed, open_bundle, say_nothing
 from moedge.runtime.kernel_probe import prove_fast_kernel
 from moedge.runtime.manifest import (
     GENERATION_NAME,
@@ -56,14 +56,17 @@ class Engine:
         *,
         allow_slow: bool = False,
         check_hashes: bool = True,
+        on_hashed: OnHashed = say_nothing,
     ) -> "Engine":
         """Open a bundle; `profile` is a device profile, its name, or None for the machine at hand.
+
+        `on_hashed` hears how far the check of the hashes is.
 
         Raises MoedgeError if the bundle is damaged, if this machine has no fast kernel for its experts (`allow_slow`
         turns that into a warning on stderr), or if onnxruntime cannot load the graph.
         """
         folder = Path(path)
-        manifest = open_bundle(folder, check_hashes=check_hashes)
+        manifest = open_bundle(folder, check_hashes, on_hashed)
         if not isinstance(profile, Profile):
             profile = load_profile(profile or "auto")
         options = session_options(profile)
