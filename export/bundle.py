@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.formats import ACTIVATION_SCALES, is_zero_bias, refuse_unreadable
 from moedge.export.families import read_model_config

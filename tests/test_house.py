@@ -175,6 +175,34 @@ def test_files_are_named_for_what_they_own() -> None:
     assert not [path for path in sources() if any(word in path.stem for word in vague)]
 
 
+def test_no_two_classes_share_a_name() -> None:
+    """Nor does an alias, which reads like a class: `Header = Mapping[...]`."""
+    places: dict[str, list[str]] = {}
+    for path in sources():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            match node:
+                case (
+                    ast.ClassDef(name=name)
+                    | ast.Assign(targets=[ast.Name(id=name)])
+                    | ast.AnnAssign(target=ast.Name(id=name))
+                ):
+                    if name[0].isupper() and not name.isupper():
+                        places.setdefault(name, []).append(path.relative_to(ROOT).as_posix())
+    assert len(places) > 100
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
+
+
+def test_no_two_files_of_a_stage_share_a_name() -> None:
+    """Whoever asks for one must not find the other; those of `everywhere` are named for their place in a package."""
+    everywhere = {"__init__.py", "__main__.py", "commands.py", "errors.py"}
+    places: dict[tuple[str, str], list[Path]] = {}
+    for path in sources():
+        if path.name not in everywhere:
+            places.setdefault((stage_of(path), path.name), []).append(path)
+    assert len(places) > 100
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
+
+
 def test_the_wheel_holds_one_namespace_the_profiles_and_one_file_for_optimum(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.checkpoint.folder import FLOATS, POWERS, Checkpoint, find_unmatched
 
 # Scales of activations and of a quantized cache: moedge computes both more finely than they ask, without these.

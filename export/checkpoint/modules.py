@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.codes import awq_matrix, gptq_matrix, int8_matrix, mxfp4_plane, packed_matrix
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.checkpoint.floats import fp8_matrix
 from moedge.export.checkpoint.folder import FLOATS, Checkpoint
 from moedge.export.checkpoint.formats import read_published

@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.config import Experts, GroupedQuery, ModelConfig, MultiHeadLatent
 from moedge.export.model.rope import LongRope, Rope, Yarn
 
