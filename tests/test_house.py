@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from moedge.runtime.failures import EXTRA_OF
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES: list[str] = PROJECT["tool"]["setuptools"]["packages"]
@@ -114,10 +116,10 @@ def test_coverage_measures_the_real_folders() -> None:
 
 def test_extras_keep_to_themselves() -> None:
     assert not BASE & {"torch", "onnx", "onnx-ir", "transformers", "optimum", "safetensors", "moedge"}
-    assert names_in(EXTRAS["quant"]) == {"torch"}
     assert {extra for extra, needs in EXTRAS.items() if "optimum" in names_in(needs)} == {"optimum", "dev"}
-    assert {extra for extra, needs in EXTRAS.items() if "torch" in names_in(needs)} == {"quant"}
-    assert {"export", "quant", "optimum", "dev"} == set(EXTRAS)
+    assert not [extra for extra, needs in EXTRAS.items() if "torch" in names_in(needs)]
+    assert {"export", "optimum", "dev"} == set(EXTRAS)
+    assert set(EXTRA_OF.values()) == {"export", "optimum"}, "what users are told to install"
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -139,7 +141,7 @@ def test_every_import_is_declared_where_it_is_used() -> None:
         "devices": BASE,
         "runtime": BASE,
         "edge_server": BASE,
-        "quant": BASE | names_in(EXTRAS["quant"]),
+        "quant": BASE,
         "export": BASE | names_in(EXTRAS["export"]),
     }
     for path in sources():
@@ -154,9 +156,9 @@ def test_every_import_is_declared_where_it_is_used() -> None:
             assert distributions & declared, f"{path} imports {top}, which its stage does not declare"
 
 
-def test_torch_is_never_imported_with_a_module() -> None:
+def test_torch_is_never_imported() -> None:
     for path in sources():
-        assert not [name for name, at_import in imports_of(path) if at_import and name.split(".")[0] == "torch"], path
+        assert not [name for name, _ in imports_of(path) if name.split(".")[0] == "torch"], path
 
 
 def test_a_device_loads_neither_torch_nor_the_exporter() -> None:
