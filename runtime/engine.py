@@ -25,7 +25,7 @@ from moedge.runtime.manifest import (
     TEMPLATE_NAME,
     TOKENIZER_NAME,
     Manifest,
-    stated_sampling,
+    pick_sampling,
 )
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session
@@ -174,7 +174,7 @@ def _read_generation_config(path: Path) -> dict[str, Any]:
 
 def _default_params(config: Mapping[str, Any]) -> SamplingParams:
     """What the model's makers recommend; silence means plain sampling, `do_sample` false means greedy."""
-    stated = stated_sampling(config)
+    stated = pick_sampling(config)
     if config.get("do_sample") is False:
         stated["temperature"] = 0.0
     return SamplingParams(**stated)

@@ -146,7 +146,7 @@ class Manifest:
     tools: dict[str, str]  # name of a package to the version that made this bundle
 
 
-def stated_sampling(generation_config: Mapping[str, Any]) -> dict[str, Any]:
+def pick_sampling(generation_config: Mapping[str, Any]) -> dict[str, Any]:
     """The sampling values that a generation_config.json states."""
     return {name: generation_config[name] for name in SAMPLING if generation_config.get(name) is not None}
 

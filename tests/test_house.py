@@ -205,6 +205,33 @@ def test_no_two_files_of_a_stage_share_a_name() -> None:
     assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
 
 
+def test_every_public_method_says_what_it_does() -> None:
+    """In its docstring, or in that of the Protocol whose methods and attributes the class has all."""
+    classes = [
+        (path, node)
+        for path in sources()
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    promises = [
+        public_names(node) for _, node in classes if any(ast.unparse(base) == "Protocol" for base in node.bases)
+    ]
+    assert len(promises) > 5
+    for path, node in classes:
+        names = public_names(node)
+        told = {name for promise in promises if promise <= names for name in promise}
+        for method in node.body:
+            if isinstance(method, ast.FunctionDef) and method.name in names - told and node.name[0] != "_":
+                assert ast.get_docstring(method), f"{path}: {node.name}.{method.name} has no docstring"
+
+
+def public_names(node: ast.ClassDef) -> set[str]:
+    """The methods and annotated attributes of a class."""
+    methods = {each.name for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)}
+    attributes = {ast.unparse(each.target) for each in node.body if isinstance(each, ast.AnnAssign)}
+    return {name for name in methods | attributes if not name.startswith("_")}
+
+
 def test_the_wheel_holds_one_namespace_the_profiles_and_one_file_for_optimum(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()

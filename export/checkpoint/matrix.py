@@ -69,18 +69,15 @@ class Rounded:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Itself."""
         return (Source(self.format, self.quantized, self.shape[0] * self.shape[1], self.shape[1]),)
 
     def read(self, start: int, stop: int) -> F32:
-        """Rows as fp32, dequantized if need be."""
         try:
             return self.rows(start, stop)
         except ValueError as error:
             raise _unreadable(self.name, error) from None
 
     def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
-        """Rounded rows."""
         return round_rows(self, scheme, start, stop)
 
 
@@ -96,15 +93,12 @@ class Coded:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Itself."""
         return (Source(self.format, True, self.shape[0] * self.shape[1], self.shape[1], self.native),)
 
     def read(self, start: int, stop: int) -> F32:
-        """Rows dequantized."""
         return self._grid(start, stop).dequantize()
 
     def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
-        """Its own codes if the scheme holds them, else rounded ones."""
         if holds(scheme, self.native):
             return self._grid(start, stop).at(scheme)
         return round_rows(self, scheme, start, stop)
@@ -124,25 +118,20 @@ class Stacked:
 
     @property
     def name(self) -> str:
-        """Those of all parts."""
         return ", ".join(part.name for part in self.parts)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows of all parts together, columns of each."""
         return sum(part.shape[0] for part in self.parts), self.parts[0].shape[1]
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Those of all parts."""
         return tuple(source for part in self.parts for source in part.sources)
 
     def read(self, start: int, stop: int) -> F32:
-        """Rows as fp32."""
         return np.concatenate([part.read(a, b) for part, a, b in self._cut(start, stop)])
 
     def codes(self, scheme: Scheme, start: int, stop: int) -> Codes:
-        """Rows of the parts' codes, each its own or rounded."""
         pieces = [part.codes(scheme, a, b) for part, a, b in self._cut(start, stop)]
         zeros = [p.zero_points for p in pieces if p.zero_points is not None]
         return Codes(
@@ -172,12 +161,10 @@ class Reordered:
 
     @property
     def name(self) -> str:
-        """That of the source."""
         return self.source.name
 
     @property
     def shape(self) -> tuple[int, int]:
-        """As many rows as the order has, columns of the source."""
         return len(self.order), self.source.shape[1]
 
     @property

@@ -53,7 +53,7 @@ def sentence(name: str, error: Exception) -> str:
         case SafetensorsParsingError():
             return f"{name} holds weights that are not safetensors ({_first_line(error)}): do not use this checkpoint."
         case HfHubHTTPError():
-            return _refused(name, error.response.status_code)
+            return _explain_refusal(name, error.response.status_code)
     return f"the download of {name} broke off ({_first_line(error)}): run it again, files that are complete are kept."
 
 
@@ -79,7 +79,7 @@ def _not_here(name: str) -> str:
     )
 
 
-def _refused(name: str, status: int) -> str:
+def _explain_refusal(name: str, status: int) -> str:
     if status in (401, 403):
         return f"the hub refuses {name} to this HF_TOKEN ({status}): take a valid one that may read it."
     if status == 429:

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.tokenizer.chat_signs import detect
-from moedge.export.tokenizer.reading import TOKENIZER_CONFIG_NAME, named_token, read_tokenizer
+from moedge.export.tokenizer.reading import TOKENIZER_CONFIG_NAME, find_named_token, read_tokenizer
 from moedge.runtime.manifest import GENERATION_NAME, SAMPLING, TEMPLATE_NAME, TOKENIZER_NAME, ChatFormat
 
 _GENERATION = re.compile(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}")  # a tag for training that the runtime knows too
@@ -90,7 +90,7 @@ def _role(checkpoint: Checkpoint, generation: dict[str, Any], tokenizer: Tokeniz
         found = source.get(f"{role}_id")
         if found is not None:
             return found
-    spelled = named_token(checkpoint.folder, role)
+    spelled = find_named_token(checkpoint.folder, role)
     return None if spelled is None else tokenizer.token_to_id(spelled)
 
 

@@ -16,7 +16,7 @@ Outcome = Literal["codes unchanged", "dequantized and quantized", "dequantized",
 
 @dataclass(frozen=True)
 class Origin:
-    """Matrices of one group and format that met the same fate."""
+    """Matrices of one group and format that were stored in the same way."""
 
     group: str  # as in the manifest's table of tensors
     format: str
@@ -27,7 +27,7 @@ class Origin:
 
 
 class Origins:
-    """The account of an export so far."""
+    """Counts, for each group, format, outcome and scheme, of the matrices that were stored so far."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str, Outcome, str], list[int]] = {}
