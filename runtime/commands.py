@@ -46,7 +46,7 @@ def verify(bundle: BundleArgument, as_json: JsonOption = False) -> None:
 def run(
     bundle: BundleArgument,
     prompt: Annotated[
-        str | None, typer.Argument(metavar="[PROMPT]", help="What to say; `-` reads it from stdin. Without it: a chat.")
+        str | None, typer.Argument(metavar="PROMPT", help="What to say; `-` reads it from stdin. Without it: a chat.")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="End an answer after this many tokens.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy; default: the bundle's.")] = None,
