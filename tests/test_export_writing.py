@@ -107,6 +107,13 @@ def test_folders_in_the_partial_folder_are_removed(tmp_path, name, force):
         assert [path.name for path in tmp_path.iterdir()] == [JOURNAL_NAME]
 
 
+@pytest.mark.parametrize("line", ["5", "null", '{"moedge": 5}', "[" * 100_000, '"x"'])
+def test_a_journal_of_nonsense_is_refused_in_a_sentence(tmp_path, line):
+    (tmp_path / JOURNAL_NAME).write_text(f"{line}\n{line}\n")
+    with pytest.raises(UnfinishedError, match=r"is broken, so that nothing can be resumed.*\.$"):
+        Journal(tmp_path, RECIPE, resume=True, force=False)
+
+
 def test_weights_that_have_become_a_folder_or_a_link_are_not_resumed(tmp_path):
     for harm in (lambda path: path.mkdir(), lambda path: path.symlink_to("/dev/zero")):
         with Journal(tmp_path, RECIPE, resume=False, force=True) as journal:

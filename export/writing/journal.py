@@ -134,8 +134,10 @@ def _read(path: Path) -> tuple[Recipe | None, list[Mark], int]:
         entries = [json.loads(line) for line in data[:length].splitlines()]
         if not entries:
             return None, [], 0
+        if not all(isinstance(entry, dict) for entry in entries):
+            raise ValueError("a line is no object")
         convert = cattrs.Converter(forbid_extra_keys=True)
         marks = [convert.structure(entry, Mark) for entry in entries[1:]]
         return convert.structure(entries[0], Recipe), marks, length
-    except (ValueError, cattrs.BaseValidationError):
+    except (ValueError, RecursionError, cattrs.BaseValidationError):
         raise UnfinishedError(f"{path} is broken, so that nothing can be resumed: {ANEW}.") from None
