@@ -177,7 +177,11 @@ def _default_params(config: Mapping[str, Any]) -> SamplingParams:
     stated = pick_sampling(config)
     if config.get("do_sample") is False:
         stated["temperature"] = 0.0
-    return SamplingParams(**stated)
+    try:
+        return SamplingParams(**stated)
+    except MoedgeError as error:  # of an export before its values were checked
+        said = str(error).rstrip(".")
+        raise MoedgeError(f"the bundle's {GENERATION_NAME} says that {said}: export the bundle again.") from None
 
 
 def _eos_of(config: Mapping[str, Any]) -> frozenset[int]:
