@@ -25,7 +25,7 @@ BUNDLE := build/edge-assistant
 EXPORT_INPUTS := $(shell find $(CHECKPOINT) export quant runtime/manifest.py devices/errors.py devices/structure.py \
 	-type f -not -name '*.pyc' 2>/dev/null)
 
-.PHONY: serve bundle test check lint types typecheck coverage clean
+.PHONY: serve bundle test check lint types typecheck coverage help-pages clean
 
 # The server itself prints the curl line, once requests are answered.
 serve: $(BUNDLE)/manifest.json
@@ -75,6 +75,10 @@ $(VENV)/export.stamp: pyproject.toml | $(VENV)/bin/python
 $(VENV)/dev.stamp: pyproject.toml Makefile | $(VENV)/bin/python
 	$(PIP) $(TORCH) --editable '.[dev]'
 	@touch $@ $(VENV)/export.stamp
+
+# docs/help.md, after an option has changed; a test tells when it is due.
+help-pages: $(VENV)/dev.stamp
+	$(BIN)/python docs/write_help.py
 
 clean:
 	rm -rf build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -62,7 +62,7 @@ def detect(root: Path = Path("/"), architecture: str | None = None, affinity: fr
     named = (architecture or platform.machine()).lower()
     named = ARCHITECTURES.get(named, named)
     blocks = _cpuinfo(read_text(root / "proc/cpuinfo"))
-    cpus = sorted(_allowed() if affinity is None else affinity) or [0]
+    cpus = sorted(_read_affinity() if affinity is None else affinity) or [0]
     limits = container_limits(root)
     cores = _cores(root, cpus, blocks)
     allowed = len(cores) if limits.cpus is None else max(1, min(len(cores), int(limits.cpus)))
@@ -80,7 +80,7 @@ def detect(root: Path = Path("/"), architecture: str | None = None, affinity: fr
     )
 
 
-def _allowed() -> frozenset[int]:
+def _read_affinity() -> frozenset[int]:
     if hasattr(os, "sched_getaffinity"):
         return frozenset(os.sched_getaffinity(0))
     return frozenset(range(psutil.cpu_count(logical=False) or os.cpu_count() or 1))  # not Linux: cores, untangled

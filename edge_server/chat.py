@@ -16,7 +16,7 @@ from moedge.runtime.ticket import Ticket
 
 
 def create_chat_completion(service: Service) -> Response:
-    """The route."""
+    """Answer one request, whole or as a stream of events."""
     service.check_ready()
     engine = service.loaded.engine
     chat = read_chat(read_json(request), engine.defaults, service.limits())

@@ -29,6 +29,10 @@ def serve(
     max_running: Annotated[int, typer.Option(min=1, max=64, help="Requests that are answered in turns.")] = 2,
     max_queued: Annotated[int, typer.Option(min=0, max=1024, help="Requests that may wait; more get 429.")] = 16,
     drain_seconds: Annotated[float, typer.Option(min=0, help="How long answers may go on after SIGTERM.")] = 60,
+    stalled_after_s: Annotated[
+        float, typer.Option(min=0, help="Seconds in one step of the model until /livez calls it hung; 0 is never.")
+    ] = 600,
+    check_hashes: Annotated[bool, typer.Option(help="Check the bundle's sha256 sums before loading it.")] = True,
 ) -> None:
     """Serve a bundle over HTTP, in the manner of OpenAI's API."""
     from moedge.edge_server.startup import Settings, run
@@ -43,5 +47,7 @@ def serve(
         max_running=max_running,
         max_queued=max_queued,
         drain_seconds=drain_seconds,
+        stalled_after_s=stalled_after_s,
+        check_hashes=check_hashes,
     )
     run(bundle, settings)

@@ -15,7 +15,10 @@ from moedge.runtime.ticket import Ticket
 
 
 def create_completion(service: Service) -> Response:
-    """The route. Spellings of special tokens in a text stay text; token ids may be any."""
+    """Answer one request, whole or as a stream of events.
+
+    Spellings of special tokens in a text stay text; token ids may be any.
+    """
     service.check_ready()
     engine = service.loaded.engine
     completion = read_completion(read_json(request), engine.defaults, service.limits())

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from moedge.edge_server.errors import ApiError
+from moedge.runtime.manifest import Bounds
 
 
 def bad_field(param: str, reason: str, code: str | None = None) -> ApiError:
@@ -81,6 +82,17 @@ class Fields:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise self.bad(name, f"it must be a number from {low:g} to {high:g}")
         return float(value)
+
+    def within(self, name: str, bounds: Bounds) -> float | None:
+        """A number within bounds."""
+        value: float | None
+        if bounds.whole:
+            value = self.integer(name, int(bounds.low), int(bounds.high))
+        else:
+            value = self.number(name, bounds.low, bounds.high)
+        if value is not None and not bounds.holds(value):
+            raise self.bad(name, f"it must be {bounds}")
+        return value
 
     def items(self, name: str, most: int) -> list[Any] | None:
         """A list of at most `most` items."""

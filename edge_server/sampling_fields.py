@@ -4,12 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 from moedge.edge_server.fields import Fields
+from moedge.runtime.manifest import SAMPLING, Bounds
 from moedge.runtime.sampling import SamplingParams
 
 MAX_STOP = 4
 MAX_STOP_BYTES = 64
 MAX_BIAS = 300
 MAX_TOKENS = 1 << 31
+BOUNDS = {**SAMPLING, "temperature": Bounds(0, 2)}  # OpenAI's own for the temperature
 
 # Change nothing here: who asks, and what a provider should keep.
 HARMLESS = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key", "prompt_cache_retention")
@@ -18,21 +20,14 @@ HARMLESS = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key"
 def read_sampling(fields: Fields, defaults: SamplingParams, vocab_size: int) -> SamplingParams:
     """The defaults with what the request sets; ApiError 400 for a value out of bounds."""
     stated: dict[str, Any] = {
-        "temperature": fields.number("temperature", 0, 2),
-        "top_k": fields.integer("top_k", 0, MAX_TOKENS),
-        "top_p": fields.number("top_p", 0, 1),
-        "min_p": fields.number("min_p", 0, 1),
+        **{name: fields.within(name, bounds) for name, bounds in BOUNDS.items()},
         "seed": fields.integer("seed", 0, (1 << 63) - 1),
-        "repetition_penalty": fields.number("repetition_penalty", 0, 10),
         "presence_penalty": fields.number("presence_penalty", -2, 2),
         "frequency_penalty": fields.number("frequency_penalty", -2, 2),
         "logit_bias": _logit_bias(fields, vocab_size),
         "stop": _stop(fields),
         "max_tokens": fields.integer("max_tokens", 1, MAX_TOKENS),
     }
-    for name in ("top_p", "repetition_penalty"):
-        if stated[name] == 0:
-            raise fields.bad(name, "it must be above 0")
     return replace(defaults, **{name: value for name, value in stated.items() if value is not None})
 
 

@@ -39,9 +39,12 @@ class Service:
         self._loaded: Loaded | None = None
         self.draining = False
 
-    def open(self, engine: "Engine", max_running: int = 2, max_queued: int = 16) -> None:
-        """Serve this engine from now on."""
-        self._loaded = Loaded(engine, Scheduler(engine, max_running, max_queued), int(time.time()))
+    def open(
+        self, engine: "Engine", max_running: int = 2, max_queued: int = 16, stalled_after_s: float = 600.0
+    ) -> None:
+        """Serve this engine from now on; see Scheduler for the bounds."""
+        scheduler = Scheduler(engine, max_running, max_queued, stalled_after_s)
+        self._loaded = Loaded(engine, scheduler, int(time.time()))
 
     @property
     def loaded(self) -> Loaded:

@@ -15,7 +15,9 @@ from moedge.edge_server.server import EdgeServer, bind, drain_on_signals, serve_
 from moedge.edge_server.service import Service
 from moedge.runtime.chat.format import calls_tools
 from moedge.runtime.engine import Engine
+from moedge.runtime.integrity import OnHashed
 from moedge.runtime.manifest import ChatFormat
+from moedge.runtime.progress import bytes_progress
 
 EXAMPLE_TOOL = {
     "type": "function",
@@ -44,6 +46,8 @@ class Settings:
     max_running: int
     max_queued: int
     drain_seconds: float
+    stalled_after_s: float
+    check_hashes: bool
 
 
 def run(bundle: Path, settings: Settings) -> None:
@@ -58,10 +62,16 @@ def run(bundle: Path, settings: Settings) -> None:
     drain_on_signals(server, service)
     failures: list[Exception] = []
 
-    def load() -> None:
+    def load(on_hashed: OnHashed) -> None:
         try:
-            engine = Engine.load(bundle, settings.profile, allow_slow=settings.allow_slow)
-            service.open(engine, settings.max_running, settings.max_queued)
+            engine = Engine.load(
+                bundle,
+                settings.profile,
+                allow_slow=settings.allow_slow,
+                check_hashes=settings.check_hashes,
+                on_hashed=on_hashed,
+            )
+            service.open(engine, settings.max_running, settings.max_queued, settings.stalled_after_s)
             url = _url(settings.host, server.effective_port)
             chat_format = engine.manifest.model.chat_format if engine.has_chat_template else None
             typer.echo(greeting(engine.manifest.name, url, settings.api_key, chat_format, engine.shows_tools))
@@ -69,8 +79,9 @@ def run(bundle: Path, settings: Settings) -> None:
             failures.append(error)
 
     # while it loads, /livez answers and every other route says 503
-    threading.Thread(target=load, name="moedge-load", daemon=True).start()
-    serve_until_drained(server, service, settings.drain_seconds, lambda: bool(failures))
+    with bytes_progress("check") as on_hashed:  # ended by this thread, which also ends the process
+        threading.Thread(target=load, args=(on_hashed,), name="moedge-load", daemon=True).start()
+        serve_until_drained(server, service, settings.drain_seconds, lambda: bool(failures))
     if failures:
         raise failures[0]
     # a thread that is still inside onnxruntime, loading or in an operator, would abort an ordinary end of Python

@@ -17,7 +17,7 @@ from moedge.export.graph.arithmetic import FLOAT
 from moedge.export.model.config import GroupedQuery, ModelConfig
 from moedge.export.tokenizer.reading import TOKENIZER_CONFIG_NAME
 from moedge.export.tokenizer.talking import Talking
-from moedge.runtime.manifest import LAST_LOGITS, MODEL_NAME, CacheTensor
+from moedge.runtime.manifest import LAST_LOGITS, MODEL_NAME, CacheTensor, pick_sampling
 
 GENAI_NAME = "genai_config.json"
 # Its cache tensors are named by layer, one key and one value each, from layer 0 on without a gap.
@@ -125,18 +125,14 @@ def _pad(talking: Talking) -> int:
 
 def _search(generation: Mapping[str, Any], model: ModelConfig, context: int) -> dict[str, Any]:
     """The makers' sampling as `Engine.defaults` reads it: silence means plain sampling, temperature 0 means greedy."""
-
-    def stated(name: str, otherwise: float) -> Any:
-        value = generation.get(name)
-        return otherwise if value is None else value
-
-    temperature = stated("temperature", 1.0)
+    stated = pick_sampling(generation)
+    temperature = stated.get("temperature", 1.0)
     return {
         "do_sample": generation.get("do_sample") is not False and temperature > 0,
         "temperature": temperature or 1.0,
-        "top_k": min(stated("top_k", 0), model.vocab_size),
-        "top_p": stated("top_p", 1.0),
-        "repetition_penalty": stated("repetition_penalty", 1.0),
+        "top_k": min(stated.get("top_k", 0), model.vocab_size),
+        "top_p": stated.get("top_p", 1.0),
+        "repetition_penalty": stated.get("repetition_penalty", 1.0),
         "min_length": 0,
         "max_length": context,
         "num_beams": 1,

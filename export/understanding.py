@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.formats import refuse_unreadable
 from moedge.export.families import read_model_config

@@ -20,8 +20,9 @@ class Grid:
 
         weight[n, k] = (code[n, k] - zeros[n, g]) * scales[n, g],    g = group_of[k], or k // (K / G) if that is None
 
-    Codes are packed as in blocks.py [N, K * bits / 8]; zeros are one a byte, None: 8 for 4 bits, 128 for 8.
-    ValueError if the shapes do not belong together, a scale is not finite or a group is none of G.
+    Codes are packed as in blocks.py [N, K * bits / 8]. Zeros are one a byte; None stands for the middle of the codes,
+    8 where they have 4 bits and 128 where they have 8. ValueError if the shapes do not belong together, if a scale is
+    not finite, or if `group_of` holds a number that is not from 0 to G - 1.
     """
 
     codes: U8

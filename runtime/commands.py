@@ -33,8 +33,8 @@ def verify(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     from moedge.runtime.integrity import check_bundle
     from moedge.runtime.progress import bytes_progress
 
-    with bytes_progress("verify") as progress:
-        problems = check_bundle(bundle, progress)
+    with bytes_progress("verify") as on_hashed:
+        problems = check_bundle(bundle, on_hashed)
     if as_json:
         typer.echo(json.dumps({"bundle": str(bundle), "intact": not problems, "problems": problems}, indent=1))
     else:
@@ -46,7 +46,7 @@ def verify(bundle: BundleArgument, as_json: JsonOption = False) -> None:
 def run(
     bundle: BundleArgument,
     prompt: Annotated[
-        str | None, typer.Argument(metavar="[PROMPT]", help="What to say; `-` reads it from stdin. Without it: a chat.")
+        str | None, typer.Argument(metavar="PROMPT", help="What to say; `-` reads it from stdin. Without it: a chat.")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="End an answer after this many tokens.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy; default: the bundle's.")] = None,
@@ -72,6 +72,7 @@ def run(
     from moedge.runtime.chat.format import calls_tools
     from moedge.runtime.conversation import Conversation, Writing
     from moedge.runtime.engine import Engine
+    from moedge.runtime.progress import bytes_progress
     from moedge.runtime.terminal import Screen, chat, print_answer, print_text, read_tools
 
     screen = Screen()
@@ -84,7 +85,8 @@ def run(
             "--system and --tools are parts of a chat template, which --raw leaves out: drop one of them."
         )
     offered = None if tools is None else read_tools(tools)
-    engine = Engine.load(bundle, profile, allow_slow=allow_slow, check_hashes=check_hashes)
+    with bytes_progress("check") as on_hashed:
+        engine = Engine.load(bundle, profile, allow_slow=allow_slow, check_hashes=check_hashes, on_hashed=on_hashed)
     if offered and not calls_tools(engine.manifest.model.chat_format):
         raise MoedgeError(f"{engine.manifest.name} has no format for tool calls: leave out --tools.")
     given: dict[str, Any] = {

@@ -16,15 +16,21 @@ from moedge.devices.errors import MoedgeError
 from moedge.devices.profile import Profile, load_profile
 from moedge.runtime.chat.format import ChatParser, chat_parser
 from moedge.runtime.chat.template import ChatTemplate
-from moedge.runtime.integrity import open_bundle
+from moedge.runtime.integrity import OnHashed, open_bundle, say_nothing
 from moedge.runtime.kernel_probe import prove_fast_kernel
-from moedge.runtime.manifest import LAST_LOGITS, MODEL_NAME, Manifest
+from moedge.runtime.manifest import (
+    GENERATION_NAME,
+    LAST_LOGITS,
+    MODEL_NAME,
+    TEMPLATE_NAME,
+    TOKENIZER_NAME,
+    Manifest,
+    pick_sampling,
+)
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session
-from moedge.runtime.text import TOKENIZER_NAME, Tokenizer
+from moedge.runtime.text import Tokenizer
 
-TEMPLATE_NAME = "chat_template.jinja"
-GENERATION_NAME = "generation_config.json"
 PROMPT_END = 16  # tokens: enough to spell any tag that opens thinking, and blanks after it
 
 
@@ -50,14 +56,17 @@ class Engine:
         *,
         allow_slow: bool = False,
         check_hashes: bool = True,
+        on_hashed: OnHashed = say_nothing,
     ) -> "Engine":
         """Open a bundle; `profile` is a device profile, its name, or None for the machine at hand.
+
+        `on_hashed` hears how far the check of the hashes is.
 
         Raises MoedgeError if the bundle is damaged, if this machine has no fast kernel for its experts (`allow_slow`
         turns that into a warning on stderr), or if onnxruntime cannot load the graph.
         """
         folder = Path(path)
-        manifest = open_bundle(folder, check_hashes=check_hashes)
+        manifest = open_bundle(folder, check_hashes, on_hashed)
         if not isinstance(profile, Profile):
             profile = load_profile(profile or "auto")
         options = session_options(profile)
@@ -165,11 +174,14 @@ def _read_generation_config(path: Path) -> dict[str, Any]:
 
 def _default_params(config: Mapping[str, Any]) -> SamplingParams:
     """What the model's makers recommend; silence means plain sampling, `do_sample` false means greedy."""
-    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-    stated = {name: config[name] for name in names if config.get(name) is not None}
+    stated = pick_sampling(config)
     if config.get("do_sample") is False:
         stated["temperature"] = 0.0
-    return SamplingParams(**stated)
+    try:
+        return SamplingParams(**stated)
+    except MoedgeError as error:  # of an export before its values were checked
+        said = str(error).rstrip(".")
+        raise MoedgeError(f"the bundle's {GENERATION_NAME} says that {said}: export the bundle again.") from None
 
 
 def _eos_of(config: Mapping[str, Any]) -> frozenset[int]:

@@ -22,7 +22,6 @@ EXTRA_OF = {
     "safetensors": "export",
     "sentencepiece": "export",
     "google": "export",
-    "torch": "quant",
     "optimum": "optimum",
 }
 

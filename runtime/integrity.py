@@ -13,27 +13,31 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.manifest import MANIFEST_NAME, MODEL_NAME, FileEntry, Manifest, read_manifest
 
-Progress = Callable[[int, int], None]  # bytes hashed so far, bytes in all
+OnHashed = Callable[[int, int], None]  # bytes hashed so far, bytes in all
 
 CHUNK_BYTES = 1 << 20
 MOST_MANIFEST_BYTES = 64 << 20
 
 
-def open_bundle(path: Path, check_hashes: bool = True) -> Manifest:
+def say_nothing(done: int, total: int) -> None:
+    """An OnHashed that nobody hears."""
+
+
+def open_bundle(path: Path, check_hashes: bool = True, on_hashed: OnHashed = say_nothing) -> Manifest:
     """The manifest of the bundle in folder `path`, after every check; without hashes, after the quick ones.
 
-    Raises MoedgeError that names the first problem.
+    `on_hashed` is called after each chunk that was hashed. Raises MoedgeError that names the first problem.
     """
     manifest = _read_manifest(path)
-    for problem in _problems(path, manifest, check_hashes, lambda done, total: None):
+    for problem in _problems(path, manifest, check_hashes, on_hashed):
         raise MoedgeError(f"Bundle {path} is not intact, {problem}: copy or export it again.")
     return manifest
 
 
-def check_bundle(path: Path, progress: Progress) -> list[str]:
+def check_bundle(path: Path, on_hashed: OnHashed) -> list[str]:
     """Every problem of the bundle in folder `path`, a line each, quick checks first; empty if it is intact.
 
-    `progress` is called after each chunk that was hashed. If the manifest itself does not hold, that is the only
+    `on_hashed` is called after each chunk that was hashed. If the manifest itself does not hold, that is the only
     problem told: nothing else can be checked then. Raises MoedgeError if `path` is no bundle at all.
     """
     try:
@@ -42,7 +46,7 @@ def check_bundle(path: Path, progress: Progress) -> list[str]:
         if not os.path.lexists(path / MANIFEST_NAME):
             raise
         return [str(error)]
-    return list(_problems(path, manifest, True, progress))
+    return list(_problems(path, manifest, True, on_hashed))
 
 
 def _read_manifest(folder: Path) -> Manifest:
@@ -57,7 +61,7 @@ def _read_manifest(folder: Path) -> Manifest:
     return read_manifest(folder)
 
 
-def _problems(folder: Path, manifest: Manifest, check_hashes: bool, progress: Progress) -> Iterator[str]:
+def _problems(folder: Path, manifest: Manifest, check_hashes: bool, on_hashed: OnHashed) -> Iterator[str]:
     if MODEL_NAME not in manifest.files:
         yield f"the manifest lists no {MODEL_NAME}"
     plain: dict[str, FileEntry] = {}
@@ -71,7 +75,7 @@ def _problems(folder: Path, manifest: Manifest, check_hashes: bool, progress: Pr
         if name != MANIFEST_NAME and name not in manifest.files:
             yield f"{name!r} is not in the manifest"
     if check_hashes:
-        yield from _hash_problems(folder, plain, progress)
+        yield from _hash_problems(folder, plain, on_hashed)
 
 
 def _name_fault(name: str) -> str:
@@ -112,7 +116,7 @@ def _plain_file_fault(found: os.stat_result) -> str:
     return ""
 
 
-def _hash_problems(folder: Path, files: dict[str, FileEntry], progress: Progress) -> Iterator[str]:
+def _hash_problems(folder: Path, files: dict[str, FileEntry], on_hashed: OnHashed) -> Iterator[str]:
     total = sum(entry.size for entry in files.values())
     done = 0
     for name, entry in files.items():
@@ -122,7 +126,7 @@ def _hash_problems(folder: Path, files: dict[str, FileEntry], progress: Progress
             for chunk in _chunks(folder / name):
                 digest.update(chunk)
                 done, left = done + len(chunk), left - len(chunk)
-                progress(done, total)
+                on_hashed(done, total)
                 if left < 0:  # it grows while it is read
                     break
         except OSError as error:

@@ -1,13 +1,16 @@
 """The bundle's manifest: the one contract between `export`, which writes it, and `runtime`, which reads it.
 
-It owns the schema and its JSON form. It does not open weights, check hashes or know ONNX.
+It owns the schema and its JSON form, the names of a bundle's files and the bounds of the sampling values in them. It
+does not open weights, check hashes or know ONNX.
 """
 
 import hashlib
 import json
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from moedge.devices.errors import MoedgeError
 from moedge.devices.structure import structure, unstructure
@@ -18,6 +21,9 @@ MODEL_NAME = "model.onnx"
 WEIGHTS_NAME = "weights.bin"
 PROBE_NAME = "probe.onnx"
 REPORT_NAME = "report.json"
+TOKENIZER_NAME = "tokenizer.json"
+TEMPLATE_NAME = "chat_template.jinja"
+GENERATION_NAME = "generation_config.json"
 # an output that only other runtimes read (docs/genai.md)
 LAST_LOGITS = "last_logits"
 
@@ -43,6 +49,38 @@ ChatFormat = Literal[
     "deepseek_v3", "deepseek_v3_1", "ernie", "glm", "gpt_oss", "granite", "hermes",
     "kimi_k2", "lfm2", "mistral", "plain", "qwen3_coder", "think",
 ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The values that a number may have: from `low`, which does not count itself if `above_low`, to `high`."""
+
+    low: float
+    high: float
+    above_low: bool = False
+    whole: bool = False
+
+    def holds(self, value: object) -> bool:
+        """Whether `value` is a number within the bounds; NaN, infinity, truth values and text are not."""
+        if not isinstance(value, int if self.whole else int | float) or isinstance(value, bool):
+            return False
+        return self.low <= value <= self.high and not (self.above_low and value == self.low)
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        start = f"above {self.low:g}" if self.above_low else f"{self.low:g} or more"
+        return f"{kind}, {start}" + ("" if self.high >= 1 << 31 else f", at most {self.high:g}")
+
+
+# What generation_config.json may say of how to sample, in the names of Hugging Face; null is silence. `export` writes
+# no value outside, so that no bundle is refused for it when it is loaded.
+SAMPLING: Mapping[str, Bounds] = {
+    "temperature": Bounds(0, sys.float_info.max),
+    "top_k": Bounds(0, 1 << 31, whole=True),
+    "top_p": Bounds(0, 1, above_low=True),
+    "min_p": Bounds(0, 1),
+    "repetition_penalty": Bounds(0.01, 10),  # beyond, a few repetitions overflow fp32
+}
 
 
 @dataclass(frozen=True)
@@ -128,6 +166,11 @@ class Manifest:
     tensors: tuple[TensorGroup, ...]
     files: dict[str, FileEntry]
     tools: dict[str, str]  # name of a package to the version that made this bundle
+
+
+def pick_sampling(generation_config: Mapping[str, Any]) -> dict[str, Any]:
+    """The sampling values that a generation_config.json states."""
+    return {name: generation_config[name] for name in SAMPLING if generation_config.get(name) is not None}
 
 
 def render(manifest: Manifest) -> bytes:

@@ -9,7 +9,10 @@ BIG_BYTES = 256 << 20  # below this the work is over before a bar can be read
 
 @contextmanager
 def bytes_progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A function to call with (bytes done, bytes in all); the bar shows up with the first call about big files."""
+    """A function to call with (bytes done, bytes in all), from any thread.
+
+    The bar shows up with the first call about big files and goes when all is done, or with the context.
+    """
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -30,8 +33,11 @@ def bytes_progress(label: str) -> Iterator[Callable[[int, int], None]]:
         if total >= BIG_BYTES:
             bar.start()
             bar.update(task, completed=done, total=total)
+            if done >= total:
+                bar.stop()
 
     try:
         yield show
     finally:
-        bar.stop()
+        if bar.live.is_started:  # else it prints an empty line where a terminal can do no more
+            bar.stop()

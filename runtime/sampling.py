@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
+from moedge.runtime.manifest import SAMPLING
 
 Logits = NDArray[np.float32]
 
@@ -41,12 +42,8 @@ class SamplingParams:
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
         for name, good, range_ in (
-            ("temperature", self.temperature >= 0 and isfinite(self.temperature), "0 or more"),
-            ("top_k", self.top_k >= 0, "0 (off) or more"),
-            ("top_p", 0 < self.top_p <= 1, "in (0, 1]"),
-            ("min_p", 0 <= self.min_p <= 1, "in [0, 1]"),
+            *((name, bounds.holds(getattr(self, name)), bounds) for name, bounds in SAMPLING.items()),
             ("seed", self.seed is None or self.seed >= 0, "0 or more"),
-            ("repetition_penalty", self.repetition_penalty > 0 and isfinite(self.repetition_penalty), "above 0"),
             ("presence_penalty", isfinite(self.presence_penalty), "finite"),
             ("frequency_penalty", isfinite(self.frequency_penalty), "finite"),
             ("max_tokens", self.max_tokens is None or self.max_tokens >= 1, "1 or more"),

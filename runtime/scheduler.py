@@ -73,11 +73,12 @@ class _Running:
 class Scheduler:
     """Owns an engine's sessions. `max_running` requests take turns, `max_queued` more may wait.
 
-    `stalled_after_s`: a single step that takes longer counts as a hang in `healthy`.
+    `stalled_after_s`: a single step that takes longer counts as a hang in `healthy`; 0: none ever does. A chunk of a
+    long prompt is one step, and may take minutes on a small board.
     """
 
     def __init__(
-        self, engine: TimelineSource, max_running: int = 2, max_queued: int = 16, stalled_after_s: float = 60.0
+        self, engine: TimelineSource, max_running: int = 2, max_queued: int = 16, stalled_after_s: float = 600.0
     ) -> None:
         self._engine = engine
         self._max_running = max_running
@@ -113,7 +114,8 @@ class Scheduler:
     def healthy(self) -> bool:
         """Whether the thread lives and its current step has not taken too long."""
         with self._changed:
-            stalled = self._stepping is not None and time.monotonic() - self._step_began > self._stalled_after_s
+            stepping = self._stepping is not None and self._stalled_after_s > 0
+            stalled = stepping and time.monotonic() - self._step_began > self._stalled_after_s
             return not stalled and (self._closing or self._thread.is_alive())
 
     @property

@@ -15,8 +15,6 @@ from tokenizers import decoders
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.text_stream import ByteStream, TextStream, WindowStream
 
-TOKENIZER_NAME = "tokenizer.json"
-
 
 class Tokenizer:
     """The tokenizer of one bundle; safe to share between threads."""

@@ -28,11 +28,9 @@ class ByteStream:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token_id: int) -> str:
-        """See TextStream."""
         return self._utf8.decode(self._token_bytes(token_id))
 
     def flush(self) -> str:
-        """See TextStream."""
         return self._utf8.decode(b"", True)
 
 
@@ -47,7 +45,6 @@ class WindowStream:
         self._held: list[int] = []
 
     def push(self, token_id: int) -> str:
-        """See TextStream."""
         self._held.append(token_id)
         text = self._held_text()
         if not text or (text.endswith(_REPLACEMENT) and len(self._held) < self._LONGEST):
@@ -56,7 +53,6 @@ class WindowStream:
         return text
 
     def flush(self) -> str:
-        """See TextStream."""
         text = self._held_text()
         self._shown, self._held = [], []
         return text

@@ -14,6 +14,7 @@ from tiny_bundle import engine_that_says
 from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import Guard
 from moedge.edge_server.service import Service
+from moedge.runtime.cli import main
 
 settings.register_profile("moedge", deadline=None)  # no test fails on time
 settings.load_profile("moedge")
@@ -92,3 +93,31 @@ def hub(published, tmp_path, monkeypatch):
         monkeypatch.delenv("HF_TOKEN", raising=False)
         monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
         yield hub
+
+
+@pytest.fixture
+def refused(hub, tmp_path, capfd):
+    """Run the export of a name; it fails with one sentence that has all of `words`, and leaves nothing."""
+
+    def refused(name, *words):
+        before = sorted(tmp_path.iterdir())
+        capfd.readouterr()
+        assert main(["export", name, "-o", str(tmp_path / "bundle")]) == 1
+        out, err = capfd.readouterr()
+        line = err.strip().splitlines()[-1]
+        assert out == ""
+        assert line.startswith("moedge: ")
+        assert line.endswith(".")
+        assert not [word for word in words if word not in line], line
+        assert set(tmp_path.iterdir()) - set(before) <= {tmp_path / "cache"}
+        assert not list((tmp_path / "cache").rglob("*.py"))
+
+    return refused
+
+
+@pytest.fixture
+def broken(hub, published, tmp_path):
+    """Publish a copy of the model as org/broken; the folder, to be changed before anything is asked for."""
+    folder = shutil.copytree(published, tmp_path / "broken")
+    hub.publish("org/broken", folder)
+    return folder

@@ -128,7 +128,7 @@ FAILURES = [
         ModuleNotFoundError("", name="onnx_ir.passes"),
         "`moedge boom` needs the export extra: pip install 'moedge[export]'",
     ),
-    (ModuleNotFoundError("", name="torch"), "`moedge boom` needs the quant extra: pip install 'moedge[quant]'"),
+    (ModuleNotFoundError("", name="optimum"), "`moedge boom` needs the optimum extra: pip install 'moedge[optimum]'"),
     (
         ModuleNotFoundError("", name="flask"),
         "`moedge boom` needs the Python module flask, which is not installed: install moedge again.",

@@ -33,6 +33,16 @@ def test_chat_encodes_the_templates_special_tokens_and_nobody_elses(engine):
     assert engine.tokenizer.decode(ids) == "<|user|>a<|im_end|>b<|im_end|><|assistant|>"
 
 
+@pytest.mark.parametrize(("stated", "said"), [({"top_k": 50.0}, "top_k is 50.0"), ({"top_p": "x"}, "top_p is 'x'")])
+def test_a_bundle_of_an_older_export_says_what_no_token_can_be_chosen_by(tmp_path, stated, said):
+    """50.0 failed at every token."""
+    folder = write_tiny_bundle(tmp_path, generation_config=stated)
+    with pytest.raises(
+        MoedgeError, match=rf"^the bundle's generation_config\.json says that {said}, it must be .* again\.$"
+    ):
+        Engine.load(folder)
+
+
 def test_a_base_model_has_no_chat(tmp_path):
     folder = write_tiny_bundle(tmp_path, template=None)
     with pytest.raises(MoedgeError, match="toy has no chat template"):

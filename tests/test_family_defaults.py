@@ -6,7 +6,7 @@ import pytest
 import tiny_families
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.families import read_model_config
 
 # What moedge asks for by name, because transformers' default is one model's size and no convention.

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from moedge.runtime.failures import EXTRA_OF
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES: list[str] = PROJECT["tool"]["setuptools"]["packages"]
@@ -114,10 +116,10 @@ def test_coverage_measures_the_real_folders() -> None:
 
 def test_extras_keep_to_themselves() -> None:
     assert not BASE & {"torch", "onnx", "onnx-ir", "transformers", "optimum", "safetensors", "moedge"}
-    assert names_in(EXTRAS["quant"]) == {"torch"}
     assert {extra for extra, needs in EXTRAS.items() if "optimum" in names_in(needs)} == {"optimum", "dev"}
-    assert {extra for extra, needs in EXTRAS.items() if "torch" in names_in(needs)} == {"quant"}
-    assert {"export", "quant", "optimum", "dev"} == set(EXTRAS)
+    assert not [extra for extra, needs in EXTRAS.items() if "torch" in names_in(needs)]
+    assert {"export", "optimum", "dev"} == set(EXTRAS)
+    assert set(EXTRA_OF.values()) == {"export", "optimum"}, "what users are told to install"
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -139,7 +141,7 @@ def test_every_import_is_declared_where_it_is_used() -> None:
         "devices": BASE,
         "runtime": BASE,
         "edge_server": BASE,
-        "quant": BASE | names_in(EXTRAS["quant"]),
+        "quant": BASE,
         "export": BASE | names_in(EXTRAS["export"]),
     }
     for path in sources():
@@ -154,9 +156,9 @@ def test_every_import_is_declared_where_it_is_used() -> None:
             assert distributions & declared, f"{path} imports {top}, which its stage does not declare"
 
 
-def test_torch_is_never_imported_with_a_module() -> None:
+def test_torch_is_never_imported() -> None:
     for path in sources():
-        assert not [name for name, at_import in imports_of(path) if at_import and name.split(".")[0] == "torch"], path
+        assert not [name for name, _ in imports_of(path) if name.split(".")[0] == "torch"], path
 
 
 def test_a_device_loads_neither_torch_nor_the_exporter() -> None:
@@ -173,6 +175,61 @@ def test_a_device_loads_neither_torch_nor_the_exporter() -> None:
 def test_files_are_named_for_what_they_own() -> None:
     vague = ("util", "helper", "base", "common", "misc", "manager", "handler")
     assert not [path for path in sources() if any(word in path.stem for word in vague)]
+
+
+def test_no_two_classes_share_a_name() -> None:
+    """Nor does an alias, which reads like a class: `Header = Mapping[...]`."""
+    places: dict[str, list[str]] = {}
+    for path in sources():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            match node:
+                case (
+                    ast.ClassDef(name=name)
+                    | ast.Assign(targets=[ast.Name(id=name)])
+                    | ast.AnnAssign(target=ast.Name(id=name))
+                ):
+                    if name[0].isupper() and not name.isupper():
+                        places.setdefault(name, []).append(path.relative_to(ROOT).as_posix())
+    assert len(places) > 100
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
+
+
+def test_no_two_files_of_a_stage_share_a_name() -> None:
+    """Whoever asks for one must not find the other; those of `everywhere` are named for their place in a package."""
+    everywhere = {"__init__.py", "__main__.py", "commands.py", "errors.py"}
+    places: dict[tuple[str, str], list[Path]] = {}
+    for path in sources():
+        if path.name not in everywhere:
+            places.setdefault((stage_of(path), path.name), []).append(path)
+    assert len(places) > 100
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
+
+
+def test_every_public_method_says_what_it_does() -> None:
+    """In its docstring, or in that of the Protocol whose methods and attributes the class has all."""
+    classes = [
+        (path, node)
+        for path in sources()
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    promises = [
+        public_names(node) for _, node in classes if any(ast.unparse(base) == "Protocol" for base in node.bases)
+    ]
+    assert len(promises) > 5
+    for path, node in classes:
+        names = public_names(node)
+        told = {name for promise in promises if promise <= names for name in promise}
+        for method in node.body:
+            if isinstance(method, ast.FunctionDef) and method.name in names - told and node.name[0] != "_":
+                assert ast.get_docstring(method), f"{path}: {node.name}.{method.name} has no docstring"
+
+
+def public_names(node: ast.ClassDef) -> set[str]:
+    """The methods and annotated attributes of a class."""
+    methods = {each.name for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)}
+    attributes = {ast.unparse(each.target) for each in node.body if isinstance(each, ast.AnnAssign)}
+    return {name for name in methods | attributes if not name.startswith("_")}
 
 
 def test_the_wheel_holds_one_namespace_the_profiles_and_one_file_for_optimum(wheel: Path) -> None:

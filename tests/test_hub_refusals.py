@@ -2,7 +2,6 @@
 
 import errno
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -18,34 +17,6 @@ from moedge.export.hub.name import HubName, parse_name
 from moedge.runtime.cli import main
 
 INDEX = "model.safetensors.index.json"
-
-
-@pytest.fixture
-def refused(hub, tmp_path, capfd):
-    """Run the export of a name; it fails with one sentence that has all of `words`, and leaves nothing."""
-
-    def refused(name, *words):
-        before = sorted(tmp_path.iterdir())
-        capfd.readouterr()
-        assert main(["export", name, "-o", str(tmp_path / "bundle")]) == 1
-        out, err = capfd.readouterr()
-        line = err.strip().splitlines()[-1]
-        assert out == ""
-        assert line.startswith("moedge: ")
-        assert line.endswith(".")
-        assert not [word for word in words if word not in line], line
-        assert set(tmp_path.iterdir()) - set(before) <= {tmp_path / "cache"}
-        assert not list((tmp_path / "cache").rglob("*.py"))
-
-    return refused
-
-
-@pytest.fixture
-def broken(hub, published, tmp_path):
-    """Publish a copy of the model as org/broken; the folder, to be changed before anything is asked for."""
-    folder = shutil.copytree(published, tmp_path / "broken")
-    hub.publish("org/broken", folder)
-    return folder
 
 
 def edit(path, **changes):
@@ -144,29 +115,6 @@ def test_a_number_format_that_only_the_headers_tell(hub, broken, shards, refused
     save_file(tensors | {name: tensors[name].astype(np.int64)}, broken / shards[0])
     refused("hf://org/broken", name, "I64")
     assert {request.range for request in hub.weights() if "/cdn/" in request.path} == {"bytes=0-100000"}
-
-
-def test_weights_that_are_not_safetensors(broken, shards, refused):
-    (broken / shards[0]).write_bytes(b"version https://git-lfs")
-    refused("hf://org/broken", shards[0], "not safetensors")
-
-
-@pytest.mark.parametrize(
-    "shard", ["*", "modeling_tiny.py", "../config.safetensors", "[a-z]*.safetensors", "pytorch_model.bin"]
-)
-def test_an_index_fetches_nothing_but_safetensors(hub, broken, refused, shard):
-    (broken / INDEX).write_text(json.dumps({"weight_map": {"lm_head.weight": shard}}))
-    refused("hf://org/broken", shard, "do not use this checkpoint")
-    assert set(hub.asked()) <= {"config.json", "generation_config.json", "tokenizer.json", INDEX}
-
-
-def test_weights_that_are_not_there(hub, broken, refused):
-    (broken / INDEX).write_text(json.dumps({"weight_map": {"lm_head.weight": "gone.safetensors"}}))
-    refused("hf://org/broken", "hf://org/broken has no gone.safetensors")
-    (broken / INDEX).unlink()
-    hub.publish("org/broken", broken, commit="b" * 40)
-    refused("hf://org/broken", "hf://org/broken has no model.safetensors", "safetensors only")
-    assert hub.weights() == []
 
 
 def free(monkeypatch, count):

@@ -9,7 +9,7 @@ from published_configs import EXTRA, GPT_OSS_20B, PUBLISHED
 from transformers import AutoConfig
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.families import read_model_config
 from moedge.export.model.config import GroupedQuery, ShortConvolution
 

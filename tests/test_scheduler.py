@@ -2,6 +2,7 @@
 
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from fake_engine import FakeEngine, FakeSession, MidwayError
@@ -243,6 +244,20 @@ def test_hanging_step_is_not_healthy(start):
     wait_for(lambda: not scheduler.healthy)
     engine.gate.set()
     wait_for(lambda: scheduler.healthy)
+
+
+@pytest.mark.parametrize(("stalled_after_s", "healthy"), [(600, False), (601, True), (0, True)])
+def test_how_long_a_step_may_take(start, monkeypatch, stalled_after_s, healthy):
+    engine = FakeEngine()
+    engine.gate.clear()
+    scheduler = start(engine, stalled_after_s=stalled_after_s)
+    scheduler.submit(PROMPT, PARAMS)
+    wait_for(lambda: engine.log)
+    later = time.monotonic() + 600.5
+    with monkeypatch.context() as patch:
+        patch.setattr("moedge.runtime.scheduler.time", SimpleNamespace(monotonic=lambda: later))
+        assert scheduler.healthy == healthy
+    engine.gate.set()
 
 
 def test_dead_thread_fails_everyone_and_is_not_healthy(start, caplog):

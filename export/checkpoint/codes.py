@@ -40,16 +40,16 @@ def packed_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> 
             f"{packed} has the shape {checkpoint.shape(packed)} and the weight_shape {said}, where the config says "
             f"{shape}, in int4 or int8: they do not belong together."
         )
-    return _compressed(checkpoint, name, shape, bits, packed=True)
+    return _open_compressed(checkpoint, name, shape, bits, packed=True)
 
 
 def int8_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
     """`<name>.weight` as int8 with `weight_scale`, of compressed-tensors."""
     checkpoint.expect(f"{name}.weight", *shape)
-    return _compressed(checkpoint, name, shape, 8, packed=False)
+    return _open_compressed(checkpoint, name, shape, 8, packed=False)
 
 
-def _compressed(checkpoint: Checkpoint, name: str, shape: tuple[int, int], bits: int, packed: bool) -> Matrix:
+def _open_compressed(checkpoint: Checkpoint, name: str, shape: tuple[int, int], bits: int, packed: bool) -> Matrix:
     rows, columns = shape
     scale, zero, order = (f"{name}.weight_{part}" for part in ("scale", "zero_point", "g_idx"))
     there = checkpoint.shape(scale)

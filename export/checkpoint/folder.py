@@ -39,7 +39,7 @@ class Checkpoint:
         try:
             for shard in self.shards:
                 self._learn_headers(shard)
-        except MoedgeError:
+        except BaseException:  # of the disk, or Ctrl-C: nobody else knows the shards that are open
             self._close()
             raise
 

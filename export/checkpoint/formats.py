@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.checkpoint.folder import FLOATS, POWERS, Checkpoint, find_unmatched
 
 # Scales of activations and of a quantized cache: moedge computes both more finely than they ask, without these.
@@ -51,7 +51,7 @@ def refuse_unreadable(checkpoint: Checkpoint, config: Config, ignored: Iterable[
     published = read_published(config)
     dtypes = checkpoint.dtypes()
     for name in find_unmatched(dtypes, ignored):
-        if dtypes[name] not in _allowed(name, dtypes):
+        if dtypes[name] not in _list_allowed(name, dtypes):
             raise MoedgeError(
                 f"{name} is stored as {dtypes[name]}, which moedge does not read there: take a checkpoint in bf16, or "
                 f"in {_READ}."
@@ -166,7 +166,7 @@ def _same(values: set[bool]) -> bool | None:
     return values.pop() if len(values) == 1 else None
 
 
-def _allowed(name: str, dtypes: Mapping[str, Any]) -> tuple[str, ...]:
+def _list_allowed(name: str, dtypes: Mapping[str, Any]) -> tuple[str, ...]:
     """The dtypes that a tensor of that name may have."""
     if name.endswith("_blocks") or (name.endswith("_scales") and f"{name.removesuffix('_scales')}_blocks" in dtypes):
         return ("U8",)

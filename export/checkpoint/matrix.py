@@ -67,18 +67,15 @@ class Rounded:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Itself."""
         return (Source(self.format, self.quantized, self.shape[0] * self.shape[1], self.shape[1]),)
 
     def read(self, start: int, stop: int) -> F32:
-        """Rows as fp32, dequantized if need be."""
         try:
             return self.rows(start, stop)
         except ValueError as error:
             raise _unreadable(self.name, error) from None
 
     def codes(self, scheme: Scheme, rounding: Rounding, start: int, stop: int) -> Codes:
-        """Rounded rows."""
         return round_rows(self, scheme, rounding, start, stop)
 
 
@@ -94,11 +91,9 @@ class Coded:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Itself."""
         return (Source(self.format, True, self.shape[0] * self.shape[1], self.shape[1], self.native),)
 
     def read(self, start: int, stop: int) -> F32:
-        """Rows dequantized."""
         return self._grid(start, stop).dequantize()
 
     def codes(self, scheme: Scheme, rounding: Rounding, start: int, stop: int) -> Codes:

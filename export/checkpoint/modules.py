@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.codes import awq_matrix, gptq_matrix, int8_matrix, mxfp4_plane, packed_matrix
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.checkpoint.floats import fp8_matrix
 from moedge.export.checkpoint.folder import FLOATS, Checkpoint
 from moedge.export.checkpoint.formats import read_published
@@ -46,7 +46,7 @@ def open_expert(
 ) -> Matrix:
     """The matrix [rows, columns] of one expert in the 3-D tensor `name`, [E, columns, rows] where it is `transposed`.
 
-    MXFP4 in the place of such a tensor is never so: `name`_blocks [E, rows, columns / 32, 16] and `name`_scales.
+    In MXFP4 two tensors stand for it, never transposed: `name`_blocks [E, rows, columns / 32, 16] and `name`_scales.
     """
     if f"{name}_blocks" in checkpoint:
         return mxfp4_plane(checkpoint, name, expert, shape)

@@ -52,8 +52,17 @@ class Shard:
         except FileNotFoundError:
             raise MoedgeError(f"{path} is missing: download it again.") from None
         except (SafetensorError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the system's: no permission, too many open files
             size = path.stat().st_size
             raise MoedgeError(f"{path} ({size} bytes) is truncated or broken ({error}): download it again.") from None
+        try:
+            self._learn()
+        except BaseException:
+            self.close()
+            raise
+
+    def _learn(self) -> None:
         length = int.from_bytes(os.pread(self._descriptor, 8, 0), "little")
         text = os.pread(self._descriptor, length, 8)
         status = os.fstat(self._descriptor)

@@ -21,21 +21,17 @@ class Stacked:
 
     @property
     def name(self) -> str:
-        """Those of all parts."""
         return ", ".join(part.name for part in self.parts)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows of all parts together, columns of each."""
         return sum(part.shape[0] for part in self.parts), self.parts[0].shape[1]
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Those of all parts."""
         return tuple(source for part in self.parts for source in part.sources)
 
     def read(self, start: int, stop: int) -> F32:
-        """Rows as fp32."""
         return np.concatenate([part.read(a, b) for part, a, b in self._cut(start, stop)])
 
     def codes(self, scheme: Scheme, rounding: Rounding, start: int, stop: int) -> Codes:
@@ -69,12 +65,10 @@ class Reordered:
 
     @property
     def name(self) -> str:
-        """That of the source."""
         return self.source.name
 
     @property
     def shape(self) -> tuple[int, int]:
-        """As many rows as the order has, columns of the source."""
         return len(self.order), self.source.shape[1]
 
     @property
@@ -112,21 +106,17 @@ class Interleaved:
 
     @property
     def name(self) -> str:
-        """Those of both."""
         return f"{self.first.name}, {self.second.name}"
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows of both together, columns of each."""
         return 2 * self.first.shape[0], self.first.shape[1]
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Those of both."""
         return (*self.first.sources, *self.second.sources)
 
     def read(self, start: int, stop: int) -> F32:
-        """Rows as fp32."""
         first, second = (part.read(start // 2, -(-stop // 2)) for part in (self.first, self.second))
         return interleave_rows(first, second)[start % 2 :][: stop - start]
 

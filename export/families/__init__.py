@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.config import GroupedQuery, ModelConfig
 
 MOST_LAYERS = 4096

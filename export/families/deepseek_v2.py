@@ -5,7 +5,7 @@ Source: modeling_deepseek_v2.py of transformers 5.23; DeepSeek-V2 (arXiv:2405.04
 
 from dataclasses import replace
 
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.config import Experts, ModelConfig, Router
 from moedge.export.model.parts import read_decoder, read_latent, read_rope
 

@@ -5,7 +5,7 @@ Source: modeling_deepseek_v3.py of transformers 5.23; DeepSeek-V3 (arXiv:2412.19
 
 from dataclasses import replace
 
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.config import Experts, ModelConfig, Router, TensorNames
 from moedge.export.model.parts import patterns_after_last, read_decoder, read_latent, read_rope
 

@@ -5,7 +5,7 @@ Source: modeling_ernie4_5_moe.py of transformers 5.23.
 
 from dataclasses import replace
 
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.config import Experts, ModelConfig, Router, TensorNames
 from moedge.export.model.parts import read_decoder, read_grouped_query
 

@@ -5,7 +5,7 @@ Source: modeling_glm4_moe.py of transformers 5.23; GLM-4.5 (arXiv:2508.06471).
 
 from dataclasses import replace
 
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.config import Experts, ModelConfig, Router, TensorNames
 from moedge.export.model.parts import patterns_after_last, read_decoder, read_grouped_query
 

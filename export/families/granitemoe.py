@@ -5,7 +5,7 @@ Source: modeling_granitemoe.py and modeling_granitemoeshared.py of transformers 
 
 from dataclasses import replace
 
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.config import Experts, ModelConfig, Multipliers, Router, TensorNames
 from moedge.export.model.parts import read_decoder, read_grouped_query
 

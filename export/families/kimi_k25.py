@@ -5,7 +5,7 @@ Source: modeling_kimi_k25.py of transformers 5.23. Images are not supported: the
 
 from dataclasses import replace
 
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.families.deepseek_v3 import read as read_text
 from moedge.export.model.config import ModelConfig
 

@@ -5,7 +5,7 @@ Source: modeling_lfm2_moe.py of transformers 5.23; LFM2 (arXiv:2511.23404).
 
 from dataclasses import replace
 
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.config import Experts, ModelConfig, Router, ShortConvolution, TensorNames
 from moedge.export.model.parts import read_decoder, read_grouped_query
 

@@ -5,7 +5,7 @@ Source: modeling_olmoe.py of transformers 5.23; OLMoE (arXiv:2409.02060).
 
 from dataclasses import replace
 
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.config import Experts, ModelConfig, Router
 from moedge.export.model.parts import read_decoder, read_grouped_query
 

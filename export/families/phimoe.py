@@ -5,7 +5,7 @@ Source: modeling_phimoe.py of transformers 5.23; GRIN-MoE (arXiv:2409.12136), Ph
 
 from dataclasses import replace
 
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.config import Experts, ModelConfig, Router, TensorNames
 from moedge.export.model.parts import read_decoder, read_grouped_query, with_window
 

@@ -70,7 +70,6 @@ class StoredFloats:
 
     @property
     def regions(self) -> tuple[Region, ...]:
-        """The one."""
         return (self.region,)
 
     def encode(self, matrix: Matrix, _: Rounding, start: int, stop: int) -> tuple[NDArray[Any], ...]:

@@ -27,6 +27,8 @@ def explain_failures(name: str) -> Iterator[None]:
     """Turn what the library raises about the model `name` into MoedgeError; a full disk stays an OSError."""
     try:
         yield
+    except MoedgeError:
+        raise  # ours, and a sentence already
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the system's: no space, no permission
@@ -35,9 +37,7 @@ def explain_failures(name: str) -> Iterator[None]:
 
 def sentence(name: str, error: Exception) -> str:
     """What is wrong with `name`, and what to do about it."""
-    if isinstance(
-        error.__cause__, HfHubHTTPError
-    ):  # the hub did answer, and the library has looked into its cache since
+    if isinstance(error.__cause__, HfHubHTTPError):  # it did answer, and the library has looked into its cache since
         return sentence(name, error.__cause__)
     match error:
         case GatedRepoError():
@@ -53,7 +53,7 @@ def sentence(name: str, error: Exception) -> str:
         case SafetensorsParsingError():
             return f"{name} holds weights that are not safetensors ({_first_line(error)}): do not use this checkpoint."
         case HfHubHTTPError():
-            return _refused(name, error.response.status_code)
+            return _explain_refusal(name, error.response.status_code)
     return f"the download of {name} broke off ({_first_line(error)}): run it again, files that are complete are kept."
 
 
@@ -79,7 +79,7 @@ def _not_here(name: str) -> str:
     )
 
 
-def _refused(name: str, status: int) -> str:
+def _explain_refusal(name: str, status: int) -> str:
     if status in (401, 403):
         return f"the hub refuses {name} to this HF_TOKEN ({status}): take a valid one that may read it."
     if status == 429:

@@ -16,13 +16,13 @@ from huggingface_hub.hf_api import RepoFile
 
 from moedge.devices.detect import detect
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.checkpoint.folder import INDEX_NAME, SINGLE_NAME, read_index
 from moedge.export.checkpoint.formats import refuse_unreadable
 from moedge.export.hub.errors import explain_failures
 from moedge.export.hub.fit import Space, estimate, memory_note, refuse_too_large
 from moedge.export.hub.name import HubName
-from moedge.export.hub.preview import Header, TensorHeader, preview
+from moedge.export.hub.preview import ShardHeader, TensorHeader, preview
 from moedge.export.options import ExportOptions, HubCommit, refuse_target
 from moedge.export.understanding import understand
 from moedge.export.writing.publish import partial_folder
@@ -135,15 +135,20 @@ def _bytes_to_fetch(api: HfApi, name: HubName, folder: Path, missing: list[str])
     return sizes, total
 
 
-def _headers(api: HfApi, name: HubName, commit: str, sizes: dict[str, int]) -> dict[str, Header]:
+def _headers(api: HfApi, name: HubName, commit: str, sizes: dict[str, int]) -> dict[str, ShardHeader]:
     """The headers of shards of these sizes that are on the hub: the first bytes of each, asked for by range."""
 
-    def header(shard: str) -> Header:
-        tensors = api.parse_safetensors_file_metadata(name.repo, shard, revision=commit).tensors
+    def header(shard: str) -> ShardHeader:
+        broken = MoedgeError(f"{shard} of {name} has a broken header: do not use this checkpoint.")
+        try:
+            tensors = api.parse_safetensors_file_metadata(name.repo, shard, revision=commit).tensors
+        except TypeError:  # the library computes with what it says before anybody has looked at it
+            raise broken from None
         for tensor in tensors.values():
             bounds = tensor.data_offsets
-            if not _are_lengths(tensor.shape) or not _are_lengths(bounds, sizes[shard]) or len(bounds) != 2:
-                raise MoedgeError(f"{shard} of {name} has a broken header: do not use this checkpoint.")
+            whole = _are_lengths(tensor.shape) and _are_lengths(bounds, sizes[shard]) and len(bounds) == 2
+            if not whole or not isinstance(tensor.dtype, str):
+                raise broken
         return {key: TensorHeader(t.dtype, tuple(t.shape), t.data_offsets) for key, t in tensors.items()}
 
     with explain_failures(str(name)), ThreadPoolExecutor(_AT_ONCE) as pool:

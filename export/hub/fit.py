@@ -70,7 +70,7 @@ def _tensor_bytes(name: str, dtype: str, shape: tuple[int, ...], scheme: Scheme)
 
 def refuse_too_large(name: str, *spaces: Space) -> None:
     """Raise MoedgeError if a disk has less room than is wanted of it, with both numbers."""
-    placed = [(space, _existing(space.place)) for space in spaces]
+    placed = [(space, _find_existing(space.place)) for space in spaces]
     for _, place in placed:
         wanted = sum(space.nbytes for space, other in placed if _disk(other) == _disk(place))
         free = shutil.disk_usage(place).free
@@ -90,7 +90,7 @@ def _size(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
-def _existing(place: Path) -> Path:
+def _find_existing(place: Path) -> Path:
     """The folder, or the nearest one above it that exists."""
     place = place.absolute()
     return next(folder for folder in (place, *place.parents) if folder.is_dir())

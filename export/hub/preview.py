@@ -24,11 +24,11 @@ class TensorHeader:
     data_offsets: tuple[int, int]
 
 
-Header = Mapping[str, TensorHeader]  # by the tensor's name
+ShardHeader = Mapping[str, TensorHeader]  # by the tensor's name
 
 
 @contextmanager
-def preview(name: str, files: Iterable[Path], headers: Mapping[str, Header]) -> Iterator[Checkpoint]:
+def preview(name: str, files: Iterable[Path], headers: Mapping[str, ShardHeader]) -> Iterator[Checkpoint]:
     """The checkpoint of these files and of the shards that `headers` describe; its errors speak of `name`."""
     with tempfile.TemporaryDirectory(prefix="moedge-") as made:
         folder = Path(made)
@@ -43,7 +43,7 @@ def preview(name: str, files: Iterable[Path], headers: Mapping[str, Header]) -> 
             raise MoedgeError(str(error).replace(str(folder), name)) from error
 
 
-def _write_hollow(path: Path, header: Header) -> None:
+def _write_hollow(path: Path, header: ShardHeader) -> None:
     """A safetensors file: 8 bytes of length, JSON, and as many bytes as the tensors take, none of them written."""
     described = {
         name: {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": tensor.data_offsets}

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint.config import Config
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.config import Experts, GroupedQuery, Mixer, ModelConfig, MultiHeadLatent
 from moedge.export.model.rope import LongRope, Rope, Yarn
 
@@ -30,7 +30,8 @@ def read_rope(
 ) -> Rope:
     """Rotary embedding from `rope_parameters`, or from the older `rope_theta` and `rope_scaling`, which wins.
 
-    `partial` is the family's usual share of rotated dimensions; a family without one refuses any but the whole.
+    `partial` is the share of dimensions that the family rotates unless the config states another; None is a family that
+    rotates all of them, and for which another share is refused.
     """
     newer = config.section("rope_parameters")
     parameters = config.section("rope_scaling") if config.says_anything("rope_scaling") else newer

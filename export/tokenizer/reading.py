@@ -11,8 +11,8 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, processors
 
 from moedge.devices.errors import MoedgeError
+from moedge.runtime.manifest import TOKENIZER_NAME
 
-TOKENIZER_NAME = "tokenizer.json"
 TIKTOKEN_NAME = "tiktoken.model"
 SENTENCEPIECE_NAME = "tokenizer.model"
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
@@ -45,7 +45,7 @@ def read_tokenizer(folder: Path) -> str:
     return str(tokenizer.to_str())
 
 
-def named_token(folder: Path, name: str) -> str | None:
+def find_named_token(folder: Path, name: str) -> str | None:
     """The spelling of a token by its role (`eos_token`), from tokenizer_config.json or special_tokens_map.json."""
     for file in (TOKENIZER_CONFIG_NAME, _SPECIAL_NAME):
         spelled = _content(_read_object(folder / file).get(name))
@@ -87,7 +87,7 @@ def _sentencepiece(folder: Path, config: Mapping[str, Any], named: Mapping[int, 
     for wanted, role, default in ((begins, "bos_token", "<s>"), (config.get("add_eos_token"), "eos_token", "</s>")):
         if not wanted:
             continue
-        spelled = named_token(folder, role) or default
+        spelled = find_named_token(folder, role) or default
         token_id = tokenizer.token_to_id(spelled)
         if token_id is None:
             raise MoedgeError(

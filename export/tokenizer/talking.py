@@ -12,13 +12,10 @@ from tokenizers import Tokenizer
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.tokenizer.chat_signs import detect
-from moedge.export.tokenizer.reading import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, named_token, read_tokenizer
-from moedge.runtime.manifest import ChatFormat
+from moedge.export.tokenizer.reading import TOKENIZER_CONFIG_NAME, find_named_token, read_tokenizer
+from moedge.runtime.manifest import GENERATION_NAME, SAMPLING, TEMPLATE_NAME, TOKENIZER_NAME, ChatFormat
 
-TEMPLATE_NAME = "chat_template.jinja"
 _GENERATION = re.compile(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}")  # a tag for training that the runtime knows too
-GENERATION_NAME = "generation_config.json"
-SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 @dataclass(frozen=True)
@@ -45,11 +42,7 @@ def read_talking(checkpoint: Checkpoint) -> Talking:
     """Read and check what the checkpoint brings; MoedgeError if the tokenizer or the end of text is missing."""
     text = read_tokenizer(checkpoint.folder)
     tokenizer = Tokenizer.from_str(text)
-    generation = _optional_json(checkpoint, GENERATION_NAME)
-    for name in SAMPLING:
-        value = generation.get(name)
-        if value is not None and not (type(value) in (int, float) and abs(value) < 1e9):
-            raise MoedgeError(f"{name} of {GENERATION_NAME} is {value!r}, which is no number to sample by: correct it.")
+    generation = mend_sampling(_optional_json(checkpoint, GENERATION_NAME))
     eos = _role(checkpoint, generation, tokenizer, "eos_token")
     eos_ids = tuple(eos) if isinstance(eos, list) else (eos,)
     if not eos_ids or not all(type(i) is int for i in eos_ids):
@@ -68,6 +61,28 @@ def read_talking(checkpoint: Checkpoint) -> Talking:
     )
 
 
+def mend_sampling(generation_config: dict[str, Any]) -> dict[str, Any]:
+    """The config with sampling values as the runtime takes them; MoedgeError for one that it would refuse.
+
+    Only what has the same meaning in another spelling is mended: top_k -1 is vLLM's 0, off, and 50.0 is 50. To leave
+    out the rest would sample otherwise than the makers meant, and nobody would notice.
+    """
+    mended = dict(generation_config)
+    for name, bounds in SAMPLING.items():
+        value = mended.get(name)
+        if value is None:
+            continue
+        if bounds.whole and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        mended[name] = value = 0 if name == "top_k" and value == -1 else value
+        if not bounds.holds(value):
+            raise MoedgeError(
+                f"{name} of {GENERATION_NAME} is {value!r:.40}, which is no number to sample by (it must be {bounds}): "
+                "correct it."
+            )
+    return mended
+
+
 def _role(checkpoint: Checkpoint, generation: dict[str, Any], tokenizer: Tokenizer, role: str) -> Any:
     """The id, or ids, of a token by its role, from the first that names it: generation, config, tokenizer_config."""
     nested = checkpoint.config.get("text_config")
@@ -75,7 +90,7 @@ def _role(checkpoint: Checkpoint, generation: dict[str, Any], tokenizer: Tokeniz
         found = source.get(f"{role}_id")
         if found is not None:
             return found
-    spelled = named_token(checkpoint.folder, role)
+    spelled = find_named_token(checkpoint.folder, role)
     return None if spelled is None else tokenizer.token_to_id(spelled)
 
 

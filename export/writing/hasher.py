@@ -22,8 +22,8 @@ class _Stage:
     tensors: list[str]
 
 
-class Trail:
-    """The hash of a file, read through its descriptor behind the writer."""
+class Hasher:
+    """The sha256 of a file that grows, taken through its descriptor by a thread behind the writer."""
 
     def __init__(self, descriptor: int, journal: Journal) -> None:
         self._descriptor = descriptor

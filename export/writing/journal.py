@@ -7,6 +7,7 @@ It knows nothing of graphs; weights_file.py says what is finished.
 
 import json
 import os
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -81,13 +82,18 @@ class Journal:
         elif difference := begun.difference(recipe):
             raise UnfinishedError(f"the interrupted export in {folder} cannot go on: {difference}; {ANEW}.")
         for left in folder.iterdir():
-            if not self.marks or left.name not in (JOURNAL_NAME, WEIGHTS_NAME):
-                left.unlink()
+            plain = left.is_file() and not left.is_symlink()
+            if not self.marks or not plain or left.name not in (JOURNAL_NAME, WEIGHTS_NAME):
+                _remove(left)
         self.resumed_after = self.marks[-1].stage if self.marks else None
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.ftruncate(self._descriptor, length)
-        if not self.marks:
-            self._append(recipe)
+        try:
+            os.ftruncate(self._descriptor, length)
+            if not self.marks:
+                self._append(recipe)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
 
     def add(self, mark: Mark) -> None:
         """Note a stage as finished; its part of the weights file must be durable already."""
@@ -118,19 +124,28 @@ def describe_kept(folder: Path) -> str | None:
     )
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 def _read(path: Path) -> tuple[Recipe | None, list[Mark], int]:
     """Recipe, marks, and their length in bytes; a last line that a kill has cut short does not count."""
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return None, [], 0
     length = data.rfind(b"\n") + 1
     try:
         entries = [json.loads(line) for line in data[:length].splitlines()]
         if not entries:
             return None, [], 0
+        if not all(isinstance(entry, dict) for entry in entries):
+            raise ValueError("a line is no object")
         convert = cattrs.Converter(forbid_extra_keys=True)
         marks = [convert.structure(entry, Mark) for entry in entries[1:]]
         return convert.structure(entries[0], Recipe), marks, length
-    except (ValueError, cattrs.BaseValidationError):
+    except (ValueError, RecursionError, cattrs.BaseValidationError):
         raise UnfinishedError(f"{path} is broken, so that nothing can be resumed: {ANEW}.") from None

@@ -3,6 +3,7 @@
 Whatever happens, a bundle that stood at the target keeps standing there until the new one is complete.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -20,13 +21,15 @@ def publish(target: Path, replace: bool = True) -> Iterator[Path]:
     """A hidden sibling folder to fill; on success it becomes `target` in one step, which only `replace` may replace.
 
     It comes with what an earlier process left in it, for the caller to use or to remove. On failure it disappears,
-    unless it can be resumed: for `UnfinishedError`, and once a stage is finished for anything but a MoedgeError.
-    MoedgeError if another process is filling it.
+    unless the export can be resumed: an UnfinishedError keeps it always, a mistake of the user (MoedgeError) never,
+    anything else (a full disk, Ctrl-C) if a stage was finished. MoedgeError if another process is filling it.
     """
     target = target.resolve()  # what a link stands for is replaced, not the link
+    if target.is_mount():
+        raise MoedgeError(f"{target} is a mount point, which nothing can replace: choose a folder inside of it.")
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = partial_folder(target)
-    lock = _locked(folder)
+    lock = _lock(folder)
     if lock is None:
         raise MoedgeError(f"another export is writing {target}: wait for it, or choose another name.")
     keep = False
@@ -57,18 +60,30 @@ def publish(target: Path, replace: bool = True) -> Iterator[Path]:
         os.close(lock)
 
 
-def _locked(folder: Path) -> int | None:
-    """A descriptor that holds the folder's lock; None if another process does, or has just published the folder."""
+def _lock(folder: Path) -> int | None:
+    """A descriptor that holds the folder's lock; None if another process does, or has just published the folder.
+
+    MoedgeError if there are no locks where the folder is, as on some network file systems.
+    """
     folder.mkdir(exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
+    lock, held = -1, False
     try:
+        lock = os.open(folder, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(lock).st_ino == folder.stat().st_ino:
-            return lock
+        held = os.fstat(lock).st_ino == folder.stat().st_ino
     except (BlockingIOError, FileNotFoundError):
         pass
-    os.close(lock)
-    return None
+    except OSError as error:
+        with contextlib.suppress(OSError):  # not empty: an interrupted export, which stays
+            folder.rmdir()
+        raise MoedgeError(
+            f"{folder.parent} cannot be locked against a second export ({error.strerror or error}): choose a folder on "
+            "a local disk."
+        ) from error
+    finally:
+        if not held and lock >= 0:
+            os.close(lock)
+    return lock if held else None
 
 
 def partial_folder(target: Path) -> Path:
@@ -84,9 +99,14 @@ def _exchange(new: Path, old: Path) -> None:
     if renameat2 is not None and renameat2(at_cwd, os.fsencode(new), at_cwd, os.fsencode(old), exchange) == 0:
         return
     aside = old.with_name(f".{old.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)  # of an export that was killed below
     old.rename(aside)
-    new.rename(old)
-    shutil.rmtree(aside)
+    try:
+        new.rename(old)
+    except BaseException:
+        aside.rename(old)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

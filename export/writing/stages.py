@@ -28,13 +28,13 @@ class Stages:
         self.on_stage(self.name)
 
     def begin(self, layer: int) -> None:
-        """A layer begins, or after the last one the head; what came before is finished."""
+        """Finish the stage before and begin `layer`, or the head if it is one more than the last."""
         self.finish()
         self.name = f"layer {layer}" if layer < self.layers else "head"
         self.on_stage(self.name)
 
     def finish(self) -> None:
-        """The present stage is finished."""
+        """Have the stage journalled, with what it consumed, once its bytes are on the disk."""
         consumed = self.checkpoint.consumed()
         self.weights.finish_stage(self.name, consumed[self._journalled :])
         self._journalled = len(consumed)

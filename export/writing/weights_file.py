@@ -18,7 +18,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from moedge.export.writing.account import Account
-from moedge.export.writing.hasher import Trail
+from moedge.export.writing.hasher import Hasher
 from moedge.export.writing.journal import ANEW, Journal, UnfinishedError
 from moedge.runtime.manifest import WEIGHTS_NAME
 
@@ -76,19 +76,23 @@ class WeightsFile:
         self._writer = ThreadPoolExecutor(1, "weights")
         self.kept_bytes = journal.marks[-1].end if journal.marks else 0
         self._descriptor = os.open(folder / WEIGHTS_NAME, os.O_RDWR | os.O_CREAT, 0o644)
-        self._trail = Trail(self._descriptor, journal)
-        if journal.marks:
-            if not self._trail.check(self.kept_bytes, journal.marks[-1].sha256):
-                os.close(self._descriptor)
+        self._hasher = Hasher(self._descriptor, journal)
+        try:
+            if journal.marks and not self._hasher.check(self.kept_bytes, journal.marks[-1].sha256):
                 raise UnfinishedError(
                     f"{folder / WEIGHTS_NAME} is not what the interrupted export has written: {ANEW}."
                 )
             os.ftruncate(self._descriptor, self.kept_bytes)
-        self._trail.start()
+            self._hasher.start()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
 
     def region(self, name: str, dtype: ir.DataType, shape: tuple[int, ...]) -> Region:
         """Reserve room for a tensor; four-bit dtypes take half a byte a value."""
         nbytes = (int(np.prod(shape, dtype=np.int64)) * dtype.bitwidth + 7) // 8
+        if not nbytes:
+            raise AssertionError(f"{name}: a tensor {list(shape)} has no bytes to store")
         offset = -(-self._end // ALIGNMENT) * ALIGNMENT
         self._end = offset + nbytes
         if self._end > self.kept_bytes:
@@ -111,7 +115,7 @@ class WeightsFile:
         self._pending.append((offset, data.nbytes, self._writer.submit(_write, self._descriptor, data, offset)))
 
     def _settle(self) -> None:
-        """Wait for the oldest write, and tell the trail how far the file is final now."""
+        """Wait for the oldest write, and tell the hasher how far the file is final now."""
         offset, nbytes, written = self._pending.popleft()
         written.result()
         region = next(r for r in self._open if r.begin <= offset < r.end)
@@ -123,7 +127,7 @@ class WeightsFile:
             final = self._open.popleft().end
         if self._open and self._open[0].contiguous:
             final = self._open[0].begin + self._open[0].contiguous
-        self._trail.advance(final)
+        self._hasher.advance(final)
 
     def _settle_all(self) -> None:
         while self._pending:
@@ -136,15 +140,15 @@ class WeightsFile:
         """All regions so far are complete; a run that is killed after it goes on from here."""
         self._settle_all()
         if self._end > self.kept_bytes:
-            self._trail.finish_stage(name, self._end, list(tensors))
+            self._hasher.finish_stage(name, self._end, list(tensors))
 
     def close(self) -> None:
         """Make the bytes durable and learn their sha256."""
         try:
             self._settle_all()
-            self._trail.advance(self._end)
+            self._hasher.advance(self._end)
             os.fsync(self._descriptor)
-            self.sha256 = self._trail.end()
+            self.sha256 = self._hasher.end()
         except BaseException:
             self._give_up()
             raise
@@ -154,7 +158,7 @@ class WeightsFile:
     def _give_up(self) -> None:
         self._writer.shutdown(cancel_futures=True)
         with contextlib.suppress(Exception):  # what was finished is journalled; the first failure is the one to tell
-            self._trail.end()
+            self._hasher.end()
         os.close(self._descriptor)
 
     def __enter__(self) -> "WeightsFile":

@@ -29,7 +29,10 @@ _AROUND = {
 
 
 class GrammarParser:
-    """See `ChatParser`. A prompt that ends in an opened thought (`prompt_end`) makes the answer begin in thinking."""
+    """A `ChatParser` that a grammar drives.
+
+    A prompt that ends in an opened thought (`prompt_end`) makes the answer begin in thinking.
+    """
 
     def __init__(self, grammar: Grammar, prompt_end: str = "", tools: Sequence[Mapping[str, Any]] = ()) -> None:
         self._grammar = grammar
@@ -49,12 +52,11 @@ class GrammarParser:
         self._joint = ""  # due before the next text
 
     def push(self, text: str) -> list[Delta]:
-        """Read on; see `ChatParser.push`."""
         text, self._last = split_safe(self._last + text, self._ends)
         return self._read(text)
 
     def finish(self) -> list[Delta]:
-        """See `ChatParser.finish`. A call whose header never ended becomes content."""
+        """The deltas that are left. A call whose header never ended becomes content."""
         last, self._last = self._last, ""
         deltas = [] if last in self._grammar.ends else self._read(last)
         while self._at in _BODIES:

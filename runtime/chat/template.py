@@ -83,7 +83,7 @@ class ChatTemplate:
         user_text = UserText(self._special_tokens)
         calls = any(message.get("tool_calls") for message in messages)
         written = with_calls(messages, self._call_form) if calls else list(messages)
-        marked = self._rendered(user_text.mark(written), user_text.mark(tools or None), add_generation_prompt)
+        marked = self._render(user_text.mark(written), user_text.mark(tools or None), add_generation_prompt)
         pieces = user_text.pieces(marked)
         if sum(len(text) for text, _ in pieces) > MAX_CHARACTERS:
             raise MoedgeError(f"the prompt has more than {MAX_CHARACTERS} characters: send fewer or shorter messages.")
@@ -91,9 +91,9 @@ class ChatTemplate:
 
     @cached_property
     def _call_form(self) -> CallForm:
-        return call_form(lambda messages: self._rendered(messages, None, True))
+        return call_form(lambda messages: self._render(messages, None, True))
 
-    def _rendered(self, messages: Any, tools: Any, add_generation_prompt: bool) -> str:
+    def _render(self, messages: Any, tools: Any, add_generation_prompt: bool) -> str:
         parts: list[str] = []
         characters = 0
         variables = {

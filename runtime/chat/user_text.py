@@ -30,18 +30,18 @@ class UserText:
     def mark(self, value: Any) -> Any:
         """A copy of plain data in which every string, keys included, carries its marks."""
         if isinstance(value, str):
-            return self._marked(value)
+            return self._mark_text(value)
         if isinstance(value, Mapping):
             return {self.mark(key): self.mark(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.mark(item) for item in value]
         return value
 
-    def _marked(self, text: str) -> str:
+    def _mark_text(self, text: str) -> str:
         if self._spelling is None:
             return text
-        # a mark follows a whole spelling, so that a template still finds e.g. </think> in the text of an assistant
-        # (it does keep the blanks after it from being trimmed there)
+        # a mark follows a whole spelling, so that a template still finds e.g. </think> in the text of an assistant; if
+        # it cuts the text there and trims the rest, the mark stands before the blanks, and they stay
         places = [(found.end(), self._number[found[0]]) for found in self._spelling.finditer(text)]
         # two texts that a template joins may spell a token together; it may trim them first
         left, right = len(text) - len(text.lstrip()), len(text.rstrip())

@@ -1,0 +1,104 @@
+"""`moedge serve` up to the loaded model, in this process: what its options reach, what stands on stderr meanwhile."""
+
+import io
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+from fake_engine import FakeEngine
+from tiny_bundle import write_tiny_bundle
+
+from moedge.edge_server import startup
+from moedge.edge_server.app import create_app
+from moedge.edge_server.guard import Guard
+from moedge.runtime import progress
+from moedge.runtime.cli import main
+from moedge.runtime.sampling import SamplingParams
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def wait_for(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Run the verb until the model is loaded or has failed to; the exit code and the service."""
+    services = []
+
+    def look(server, service, drain_seconds, failed):
+        wait_for(lambda: failed() or service._loaded is not None)
+        services.append(service)
+        server.shut()
+
+    def end(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(startup, "drain_on_signals", lambda *_: None)
+    monkeypatch.setattr(startup, "serve_until_drained", look)
+    monkeypatch.setattr(startup.os, "_exit", end)
+    yield lambda bundle, *options: (main(["serve", str(bundle), "--port", "0", *options]), services[-1])
+    for service in services:
+        service.close()
+
+
+@pytest.fixture
+def altered(tmp_path):
+    """A bundle whose template has another letter than was written."""
+    bundle = write_tiny_bundle(tmp_path / "toy")
+    template = bundle / "chat_template.jinja"
+    template.write_text(template.read_text().replace("im_end", "im_and"))
+    return bundle
+
+
+def test_hashes_are_checked_unless_told_otherwise(serve, altered, capsys):
+    code, _ = serve(altered)
+    assert code == 1
+    assert "'chat_template.jinja' is not as it was written" in capsys.readouterr().err
+    code, service = serve(altered, "--no-check-hashes")
+    assert code == 0
+    assert service.loaded.engine.manifest.name == "toy"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_sees_how_far_the_check_is_and_keeps_its_cursor(serve, tmp_path, monkeypatch):
+    bundle = write_tiny_bundle(tmp_path / "toy")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for key in ("NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(key, raising=False)
+    for big, shown in ((1, True), (1 << 30, False)):
+        monkeypatch.setattr(progress, "BIG_BYTES", big)
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        assert serve(bundle)[0] == 0
+        told = sys.stderr.getvalue()
+        assert ("check" in told) == shown
+        assert told.rfind("\x1b[?25l") <= told.rfind("\x1b[?25h")
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [((), 200), (("--stalled-after-s", "60"), 503), (("--stalled-after-s", "0"), 200)],
+    ids=["default", "60", "0"],
+)
+def test_livez_calls_a_step_hung_only_after_the_time_that_was_set(serve, monkeypatch, options, status):
+    """A chunk of a long prompt takes minutes on a small board: 100 s are no hang unless somebody says so."""
+    engine = FakeEngine()
+    engine.gate.clear()
+    monkeypatch.setattr(startup, "Engine", SimpleNamespace(load=lambda *_, **__: engine))
+    engine.shows_tools = True
+    code, service = serve("bundle", *options)
+    assert code == 0
+    service.submit([1, 2], SamplingParams(), "prompt")
+    wait_for(lambda: engine.log)
+    later = time.monotonic() + 100
+    monkeypatch.setattr("moedge.runtime.scheduler.time", SimpleNamespace(monotonic=lambda: later))
+    assert create_app(service, Guard()).test_client().get("/livez").status_code == status
+    engine.gate.set()
