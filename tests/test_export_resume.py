@@ -147,9 +147,9 @@ def test_ctrl_c_tells_what_is_kept(folder, monkeypatch, capsys):
     with monkeypatch.context() as patched:
         patched.setattr(Shard, "read", read)
         assert main(words) == 130
-    assert "finished as far as embedding" in capsys.readouterr().err
+    assert "finished as far as layer 0" in capsys.readouterr().err
     assert main([*words, "--resume"]) == 0
-    assert json.loads(capsys.readouterr().out)["resumed_after"] == "embedding"
+    assert json.loads(capsys.readouterr().out)["resumed_after"] == "layer 0"
 
 
 def test_an_interrupted_export_is_not_thrown_away_unasked(folder):
