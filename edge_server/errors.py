@@ -66,7 +66,7 @@ def api_error(error: Exception) -> ApiError:
             log.error("a request failed: %s", error)
             return ApiError(500, _sentence(error), "server_error", code="internal_error")
         case NoRoom() | MemoryError():  # this machine's fault; when other answers have ended there may be room
-            log.error("a request failed: %s", error or "out of memory")
+            log.error("a request failed: %s", str(error) or "out of memory")
             return unavailable(_sentence(error) or "The server has no memory left for this request.", "out_of_memory")
         case ToolsNotShown():
             return ApiError(400, _sentence(error), param="tools", code="unsupported_parameter")

@@ -41,6 +41,7 @@ class Settings:
     allow_host: tuple[str, ...]
     profile: str
     allow_slow: bool
+    allow_low_memory: bool
     max_running: int
     max_queued: int
     drain_seconds: float
@@ -60,7 +61,13 @@ def run(bundle: Path, settings: Settings) -> None:
 
     def load() -> None:
         try:
-            engine = Engine.load(bundle, settings.profile, allow_slow=settings.allow_slow)
+            engine = Engine.load(
+                bundle,
+                settings.profile,
+                sessions=settings.max_running,
+                allow_slow=settings.allow_slow,
+                allow_low_memory=settings.allow_low_memory,
+            )
             service.open(engine, settings.max_running, settings.max_queued)
             url = _url(settings.host, server.effective_port)
             chat_format = engine.manifest.model.chat_format if engine.has_chat_template else None

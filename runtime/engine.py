@@ -13,12 +13,14 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
+from moedge.devices.memory import detect_memory
 from moedge.devices.profile import Profile, load_profile
 from moedge.runtime.chat.format import ChatParser, chat_parser
 from moedge.runtime.chat.template import ChatTemplate
 from moedge.runtime.integrity import open_bundle
 from moedge.runtime.kernel_probe import prove_fast_kernel
 from moedge.runtime.manifest import LAST_LOGITS, MODEL_NAME, Manifest
+from moedge.runtime.memory import check_memory
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session
 from moedge.runtime.text import TOKENIZER_NAME, Tokenizer
@@ -48,18 +50,22 @@ class Engine:
         path: str | Path,
         profile: str | Profile | None = None,
         *,
+        sessions: int = 1,
         allow_slow: bool = False,
+        allow_low_memory: bool = False,
         check_hashes: bool = True,
     ) -> "Engine":
         """Open a bundle; `profile` is a device profile, its name, or None for the machine at hand.
 
-        Raises MoedgeError if the bundle is damaged, if this machine has no fast kernel for its experts (`allow_slow`
-        turns that into a warning on stderr), or if onnxruntime cannot load the graph.
+        Raises MoedgeError if the bundle is damaged, if memory does not hold it with `sessions` full contexts, if this
+        machine has no fast kernel for its experts (`allow_low_memory` and `allow_slow` turn these two into warnings on
+        stderr), or if onnxruntime cannot load the graph.
         """
         folder = Path(path)
         manifest = open_bundle(folder, check_hashes=check_hashes)
         if not isinstance(profile, Profile):
             profile = load_profile(profile or "auto")
+        check_memory(manifest, profile, detect_memory(), sessions, allow_low_memory)
         options = session_options(profile)
         prove_fast_kernel(folder, manifest, allow_slow=allow_slow)
         try:
