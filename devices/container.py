@@ -39,7 +39,7 @@ def container_free_bytes(root: Path) -> int | None:
     for controllers, group in _groups(read_text(root / "proc/self/cgroup")):
         for folder in _levels(root / "sys/fs/cgroup", controllers, group):
             used = [whole_number(read_text(folder / name)) for name in ("memory.current", "memory.usage_in_bytes")]
-            taken = max((bytes_ for bytes_ in used if bytes_ is not None), default=0) - _droppable(folder)
+            taken = max((count for count in used if count is not None), default=0) - _droppable(folder)
             free += [max(0, limit - max(0, taken)) for limit in _memory_limits(folder)]
     return min(free, default=None)
 
