@@ -29,10 +29,29 @@ def container_limits(root: Path) -> ContainerLimits:
     for controllers, group in _groups(read_text(root / "proc/self/cgroup")):
         for folder in _levels(root / "sys/fs/cgroup", controllers, group):
             cpus += [*_quota_v2(folder), *_quota_v1(folder)]
-            for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):
-                limit = whole_number(read_text(folder / name))
-                memory += [limit] if limit and limit < NO_LIMIT else []
+            memory += _memory_limits(folder)
     return ContainerLimits(min(cpus, default=None), min(memory, default=None))
+
+
+def container_free_bytes(root: Path) -> int | None:
+    """What the tightest memory limit leaves now, file pages that the kernel can drop included; None without a limit."""
+    free = []
+    for controllers, group in _groups(read_text(root / "proc/self/cgroup")):
+        for folder in _levels(root / "sys/fs/cgroup", controllers, group):
+            used = [whole_number(read_text(folder / name)) for name in ("memory.current", "memory.usage_in_bytes")]
+            taken = max((count for count in used if count is not None), default=0) - _droppable(folder)
+            free += [max(0, limit - max(0, taken)) for limit in _memory_limits(folder)]
+    return min(free, default=None)
+
+
+def _memory_limits(folder: Path) -> list[int]:
+    limits = [whole_number(read_text(folder / name)) for name in ("memory.max", "memory.high", "memory.limit_in_bytes")]
+    return [limit for limit in limits if limit and limit < NO_LIMIT]
+
+
+def _droppable(folder: Path) -> int:
+    stat = dict(line.split(" ", 1) for line in read_text(folder / "memory.stat").splitlines() if " " in line)
+    return whole_number(stat.get("total_inactive_file", stat.get("inactive_file", ""))) or 0  # v1 and v2
 
 
 def _groups(text: str) -> Iterator[tuple[str, PurePosixPath]]:

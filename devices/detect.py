@@ -13,6 +13,7 @@ import psutil
 
 from moedge.devices.container import container_limits
 from moedge.devices.kernel_files import cpu_list, read_text, whole_number
+from moedge.devices.memory import built_in_bytes
 
 # Only what some CPU kernel chooses by, in the kernel's own spelling, oldest first.
 ISA_FLAGS = {
@@ -75,7 +76,7 @@ def detect(root: Path = Path("/"), architecture: str | None = None, affinity: fr
         cores=allowed,
         fast_cores=min(allowed, _fast(root, cores)),
         cpu_quota=limits.cpus,
-        memory_bytes=_memory(root),
+        memory_bytes=built_in_bytes(root),
         memory_limit_bytes=limits.memory_bytes,
     )
 
@@ -129,12 +130,3 @@ def _fast(root: Path, cores: list[int]) -> int:
     files = [root / f"sys/devices/system/cpu/cpu{cpu}/cpu_capacity" for cpu in cores]
     capacities = [whole_number(read_text(file)) or 0 for file in files]
     return sum(2 * capacity >= max(capacities) for capacity in capacities)
-
-
-def _memory(root: Path) -> int:
-    for line in read_text(root / "proc/meminfo").splitlines():
-        name, _, value = line.partition(":")
-        kibibytes = whole_number(value.removesuffix("kB"))
-        if name == "MemTotal" and kibibytes:
-            return kibibytes * 1024
-    return int(psutil.virtual_memory().total)

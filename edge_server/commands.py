@@ -23,6 +23,10 @@ def serve(
     allow_slow: Annotated[
         bool, typer.Option("--allow-slow", help="Serve though no fast kernel fits this machine.")
     ] = False,
+    allow_low_memory: Annotated[
+        bool,
+        typer.Option("--allow-low-memory", help="Serve though memory may not hold the model and all full contexts."),
+    ] = False,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="Another name that clients call this machine; repeatable.")
     ] = None,
@@ -44,6 +48,7 @@ def serve(
         allow_host=tuple(allow_host or ()),
         profile=profile,
         allow_slow=allow_slow,
+        allow_low_memory=allow_low_memory,
         max_running=max_running,
         max_queued=max_queued,
         drain_seconds=drain_seconds,

@@ -9,6 +9,7 @@ from flask import Response
 from werkzeug.exceptions import HTTPException
 
 from moedge.devices.errors import MoedgeError
+from moedge.runtime.cache.reservation import NoRoom
 from moedge.runtime.chat.template import ToolsNotShown
 from moedge.runtime.generation import BrokenLogits
 from moedge.runtime.scheduler import NotAccepting, QueueFull
@@ -64,6 +65,9 @@ def api_error(error: Exception) -> ApiError:
         case BrokenLogits():
             log.error("a request failed: %s", error)
             return ApiError(500, _sentence(error), "server_error", code="internal_error")
+        case NoRoom() | MemoryError():  # this machine's fault; when other answers have ended there may be room
+            log.error("a request failed: %s", str(error) or "out of memory")
+            return unavailable(_sentence(error) or "The server has no memory left for this request.", "out_of_memory")
         case ToolsNotShown():
             return ApiError(400, _sentence(error), param="tools", code="unsupported_parameter")
         case MoedgeError():

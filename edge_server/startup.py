@@ -43,6 +43,7 @@ class Settings:
     allow_host: tuple[str, ...]
     profile: str
     allow_slow: bool
+    allow_low_memory: bool
     max_running: int
     max_queued: int
     drain_seconds: float
@@ -67,7 +68,9 @@ def run(bundle: Path, settings: Settings) -> None:
             engine = Engine.load(
                 bundle,
                 settings.profile,
+                sessions=settings.max_running,
                 allow_slow=settings.allow_slow,
+                allow_low_memory=settings.allow_low_memory,
                 check_hashes=settings.check_hashes,
                 on_hashed=on_hashed,
             )

@@ -7,13 +7,17 @@ from typing import Any
 
 from moedge.devices.structure import unstructure
 from moedge.runtime.manifest import Manifest
+from moedge.runtime.memory import memory_need
 from moedge.runtime.sizes import (
     cache_bytes_per_token,
     disk_bits_per_weight,
     disk_bytes,
+    full_cache_bytes,
     memory_bytes,
     model_memory_bytes,
 )
+
+PREFILL_CHUNK = 512  # tokens: the longest of the profiles we bring; the device at hand is not asked
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
@@ -25,6 +29,8 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     facts["disk_bytes"] = disk_bytes(manifest)
     facts["estimated_memory_bytes"] = model_memory_bytes(manifest)
     facts["cache_bytes_per_token"] = cache_bytes_per_token(manifest)
+    facts["full_cache_bytes"] = full_cache_bytes(manifest)
+    facts["estimated_need_bytes"] = memory_need(manifest, 1, PREFILL_CHUNK).total
     return facts
 
 
@@ -44,10 +50,11 @@ def description_lines(manifest: Manifest) -> list[str]:
         f"  plan        {experts.plan}, {kernel}",
         f"  vocabulary  {model.vocab_size} tokens, ends with {ends}",
         f"  context     {model.context_length} tokens, {_size(per_token)} of cache for each, "
-        f"{_size(per_token * model.context_length)} when full",
+        f"{_size(full_cache_bytes(manifest))} when full",
         f"  chat        {model.chat_format}",
         f"  on disk     {_size(disk_bytes(manifest))} in {len(manifest.files)} files",
         f"  in memory   {_estimate(memory)}, without cache and scratch",
+        f"  to answer   {_estimate(memory_need(manifest, 1, PREFILL_CHUNK).total)}, with one full context",
         f"  made by     {', '.join(f'{name} {version}' for name, version in manifest.tools.items())}",
         "",
         *_group_lines(manifest),

@@ -62,6 +62,9 @@ def run(
         str | None, typer.Option(help="A device profile, by name or path; default: this machine.")
     ] = None,
     allow_slow: Annotated[bool, typer.Option("--allow-slow", help="Run even without a fast expert kernel.")] = False,
+    allow_low_memory: Annotated[
+        bool, typer.Option("--allow-low-memory", help="Run though memory may not hold the model and a full context.")
+    ] = False,
     check_hashes: Annotated[bool, typer.Option(help="Check the bundle's sha256 sums before loading it.")] = True,
 ) -> None:
     """Answer one prompt, or chat in the terminal."""
@@ -86,7 +89,14 @@ def run(
         )
     offered = None if tools is None else read_tools(tools)
     with bytes_progress("check") as on_hashed:
-        engine = Engine.load(bundle, profile, allow_slow=allow_slow, check_hashes=check_hashes, on_hashed=on_hashed)
+        engine = Engine.load(
+            bundle,
+            profile,
+            allow_slow=allow_slow,
+            allow_low_memory=allow_low_memory,
+            check_hashes=check_hashes,
+            on_hashed=on_hashed,
+        )
     if offered and not calls_tools(engine.manifest.model.chat_format):
         raise MoedgeError(f"{engine.manifest.name} has no format for tool calls: leave out --tools.")
     given: dict[str, Any] = {

@@ -13,6 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
+from moedge.devices.memory import detect_memory
 from moedge.devices.profile import Profile, load_profile
 from moedge.runtime.chat.format import ChatParser, chat_parser
 from moedge.runtime.chat.template import ChatTemplate
@@ -27,6 +28,7 @@ from moedge.runtime.manifest import (
     Manifest,
     pick_sampling,
 )
+from moedge.runtime.memory import check_memory
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session
 from moedge.runtime.text import Tokenizer
@@ -54,21 +56,25 @@ class Engine:
         path: str | Path,
         profile: str | Profile | None = None,
         *,
+        sessions: int = 1,
         allow_slow: bool = False,
+        allow_low_memory: bool = False,
         check_hashes: bool = True,
         on_hashed: OnHashed = say_nothing,
     ) -> "Engine":
         """Open a bundle; `profile` is a device profile, its name, or None for the machine at hand.
 
-        `on_hashed` hears how far the check of the hashes is.
+        `on_hashed` is called with how far the check of the hashes is.
 
-        Raises MoedgeError if the bundle is damaged, if this machine has no fast kernel for its experts (`allow_slow`
-        turns that into a warning on stderr), or if onnxruntime cannot load the graph.
+        Raises MoedgeError if the bundle is damaged, if memory does not hold it with `sessions` full contexts, if this
+        machine has no fast kernel for its experts (`allow_low_memory` and `allow_slow` turn these two into warnings on
+        stderr), or if onnxruntime cannot load the graph.
         """
         folder = Path(path)
         manifest = open_bundle(folder, check_hashes, on_hashed)
         if not isinstance(profile, Profile):
             profile = load_profile(profile or "auto")
+        check_memory(manifest, profile, detect_memory(), sessions, allow_low_memory)
         options = session_options(profile)
         prove_fast_kernel(folder, manifest, allow_slow=allow_slow)
         try:

@@ -37,7 +37,7 @@ class Session:
         self._vocab_size = facts.vocab_size
         self.cache = Cache(engine.manifest.cache, facts.context_length)
         self._mask = np.ones((1, 256), np.int64)
-        self._binding = self._new_binding()
+        self._binding = engine.onnx.io_binding()
         self._logits: Logits = np.empty((1, facts.vocab_size), np.float32)
         self._run_options = onnxruntime.RunOptions()
         # what fails is raised; logged too, each interruption inside an `If` would be an error on the terminal
@@ -146,10 +146,10 @@ class Session:
     def run(self, token_ids: Sequence[int], logits: NDArray[np.float32]) -> None:
         """One run of the graph: append tokens, write the logits of the last `len(logits)` to `logits` [n, vocab]."""
         past, new = self.length, len(token_ids)
-        binding = self._binding if len(logits) == 1 else self._new_binding()
+        binding = self._binding if len(logits) == 1 else self.engine.onnx.io_binding()
         binding.bind_cpu_input("input_ids", np.asarray(token_ids, np.int64)[np.newaxis])  # [1, s]
         binding.bind_cpu_input("attention_mask", self._mask_of(past + new))  # [1, t + s]
-        self.cache.bind_rows(binding, past, new)
+        self.cache.bind(binding, past, new)
         keep = np.array(len(logits), np.int64)
         if len(logits) != 1:  # bound by address: onnxruntime finds no overridable initializer by value
             binding.bind_input("logits_to_keep", "cpu", 0, np.int64, (), keep.ctypes.data)
@@ -164,11 +164,6 @@ class Session:
         self.tokens.extend(token_ids)
         self.pending = None
         self.cache.trim(self.length)
-
-    def _new_binding(self) -> onnxruntime.IOBinding:
-        binding = self.engine.onnx.io_binding()
-        self.cache.bind_shared(binding)
-        return binding
 
     def _mask_of(self, length: int) -> NDArray[np.int64]:
         if length > self._mask.shape[1]:

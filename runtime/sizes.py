@@ -5,6 +5,7 @@ Arithmetic only; nothing is opened or loaded, and nothing here is a measurement.
 
 from math import prod
 
+from moedge.runtime.cache.cache import cache_nbytes
 from moedge.runtime.manifest import EMBEDDING, LM_HEAD, Manifest, TensorGroup
 
 CACHE_BYTES = 4  # the cache is fp32
@@ -51,6 +52,11 @@ def model_memory_bytes(manifest: Manifest) -> int | None:
 def cache_bytes_per_token(manifest: Manifest) -> int:
     """Bytes that one token of context takes in all caches together; a window's few rows do not grow with it."""
     return sum(prod(tensor.shape) for tensor in manifest.cache if not tensor.window) * CACHE_BYTES
+
+
+def full_cache_bytes(manifest: Manifest) -> int:
+    """Bytes of one session's caches when its context is full, the rows that windows hold included."""
+    return cache_nbytes(manifest.cache, manifest.model.context_length)
 
 
 def disk_bytes(manifest: Manifest) -> int:

@@ -1,13 +1,18 @@
+import errno
+import mmap
 import time
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from cache_views import past_of
 from tiny_bundle import WIDTH, write_tiny_bundle
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.cache import Cache, reserve
+from moedge.runtime.cache import Cache
+from moedge.runtime.cache.reservation import NoRoom, reserve
+from moedge.runtime.cache.shared import SharedBuffer
 from moedge.runtime.engine import Engine
 from moedge.runtime.manifest import CacheTensor
 
@@ -32,17 +37,80 @@ def test_reserved_memory_is_zero_and_writable():
 
 
 def test_an_impossible_reservation_is_one_sentence():
-    with pytest.raises(MoedgeError, match=r"cannot reserve .* GB of address space"):
+    with pytest.raises(NoRoom, match=r"cannot reserve .* GB of address space"):
         Cache((CacheTensor("p", "q", "rows", (576,)),), 2**48)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="flags of mappings are told by Linux only")
+def test_a_buffer_asks_for_no_huge_pages():
+    array, (low, high) = reserve((1 << 20,)), (0, 0)
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first, *rest = line.split()
+        if "-" in first:
+            low, high = (int(end, 16) for end in first.split("-"))
+        if first == "VmFlags:" and low <= array.ctypes.data < high:
+            assert "nh" in rest
+            return
+    pytest.fail("the buffer is no mapping of this process")
+
+
+def test_a_kernel_without_huge_pages_refuses_the_advice_and_not_the_buffer(monkeypatch):
+    class Refusing(mmap.mmap):
+        def madvise(self, *advice):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(mmap, "mmap", Refusing)
+    assert reserve((3, 5)).shape == (3, 5)
+
+
+class Snapshots:
+    """A layout as a recurrent state would be: a rollback goes to every `shape[0]`-th token only."""
+
+    def __init__(self, tensor: CacheTensor, capacity: int) -> None:
+        self.every, self.length = tensor.shape[0], 0
+
+    @staticmethod
+    def nbytes(tensor: CacheTensor, length: int) -> int:
+        return 100
+
+    def bind(self, binding, past: int, new: int) -> None:
+        binding.bind_input("state", "cpu", 0, np.float32, (past,), 0)
+
+    def reachable(self, length: int) -> int:
+        return length if length == self.length else length - length % self.every
+
+    def trim(self, length: int) -> None:
+        self.length = length
+
+    def copy(self, other: "Snapshots", length: int) -> None:
+        self.length = other.length
+
+
+def test_the_cache_goes_where_every_buffer_can_go(monkeypatch):
+    monkeypatch.setattr(
+        "moedge.runtime.cache.cache.layout_of", lambda tensor: Snapshots if len(tensor.shape) == 1 else SharedBuffer
+    )
+    cache = Cache(tuple(CacheTensor("p", "q", "rows", shape) for shape in ((6,), (4,), (2, 8))), 64)
+    cache.trim(50)
+    assert [cache.reachable(length) for length in (50, 49, 25, 24, 23, 11, 0)] == [50, 48, 24, 24, 12, 0, 0]
+    other = Cache(cache._tensors, 64)
+    assert other.reachable(50) == 48
+    other.copy_from(cache, 50)
+    assert other.reachable(50) == 50
+    assert cache.nbytes(3) == 100 + 100 + 3 * 2 * 8 * 4
+
+
+def test_a_cache_of_nothing_goes_anywhere():
+    assert Cache((), 64).reachable(17) == 17
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_past_is_a_view_of_one_buffer_at_every_step(tmp_path, layout):
     session = load(tmp_path, layout).session()
     session.prefill([1, 2, 3])
-    first = session.cache.past(PAST[layout], 3)
+    first = past_of(session.cache, PAST[layout], 3)
     session.decode(4)
-    later = session.cache.past(PAST[layout], 4)
+    later = past_of(session.cache, PAST[layout], 4)
     assert np.shares_memory(first, later)
     assert first.ctypes.data == later.ctypes.data
 
@@ -53,7 +121,7 @@ def test_the_graph_reads_and_writes_our_memory(tmp_path, layout):
     session, twin = engine.session(), engine.session()
     session.prefill([1, 2, 3])
     twin.prefill([1, 2, 3])
-    past = session.cache.past(PAST[layout], 3)
+    past = past_of(session.cache, PAST[layout], 3)
     assert past.any()  # the new rows arrived
     before = session.decode(4)
     session.rollback(3)
@@ -67,7 +135,7 @@ def test_the_graph_reads_and_writes_our_memory(tmp_path, layout):
 def test_rows_hold_what_the_graph_gave(tmp_path):
     session = load(tmp_path, "rows").session()
     session.prefill([9, 8, 9])
-    rows = session.cache.past(PAST["rows"], 3)[0]  # [3, width]
+    rows = past_of(session.cache, PAST["rows"], 3)[0]  # [3, width]
     np.testing.assert_array_equal(rows[0], rows[2])
     assert rows.shape == (3, WIDTH)
     assert session.cache_bytes == 3 * WIDTH * 4

@@ -5,12 +5,14 @@ import psutil
 import pytest
 import tiny_families
 import tiny_models as tiny
+from cache_views import present_of
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import ExportOptions, export_bundle
 from moedge.quant.scheme import FP32
 from moedge.runtime import Engine
-from moedge.runtime.cache import WINDOW_HISTORY, WINDOW_STEP, Cache
+from moedge.runtime.cache import Cache
+from moedge.runtime.cache.window import WINDOW_HISTORY, WINDOW_STEP
 from moedge.runtime.manifest import CacheTensor
 
 LENGTH = WINDOW_HISTORY + 3 * WINDOW_STEP + 10
@@ -45,6 +47,19 @@ def test_what_is_reachable_goes_on_exactly(engine, session, length):
         assert np.abs(timeline.prefill(IDS[length : length + 7]) - expected(engine, length + 7)).max() < 1e-4
 
 
+@pytest.mark.parametrize("back", [WINDOW_STEP, LENGTH - 3])
+def test_a_fork_after_a_rollback_has_all_that_was_computed_since(engine, session, back):
+    session.rollback(back)
+    session.prefill(IDS[back : back + 20])
+    fork = session.fork()
+    session.rollback(0)
+    session.prefill(IDS[500:520])  # what the fork reads is its own
+    end = back + 27
+    assert np.abs(fork.prefill(IDS[back + 20 : end]) - expected(engine, end)).max() < 1e-4
+    fork.rollback(back + 10)
+    assert np.abs(fork.prefill(IDS[back + 10 : end]) - expected(engine, end)).max() < 1e-4
+
+
 def test_old_windows_are_kept_at_every_step(engine, session):
     with pytest.raises(MoedgeError, match=f"keeps its state at {WINDOW_STEP}"):
         session.rollback(WINDOW_STEP + 1)
@@ -59,7 +74,7 @@ def test_memory_does_not_follow_the_length():
     cache = Cache((tensor,), 100_000)
     before = psutil.Process().memory_info().rss
     for start in range(0, 20_000, 100):
-        cache.past("past", start + 100)[0, start:] = 1
+        present_of(cache, "present", start, 100)[:] = 1
         cache.trim(start + 100)
     grown = psutil.Process().memory_info().rss - before
     written, held = 20_000 * 4096 * 4, cache.nbytes(20_000)

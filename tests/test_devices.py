@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from moedge.devices.detect import Machine, detect
 from moedge.devices.kernel_files import cpu_list
+from moedge.devices.memory import Memory, detect_memory
 from moedge.devices.profile import load_profile, profile_names
 from moedge.runtime.cli import main
 
@@ -170,7 +171,14 @@ NASTY = st.one_of(
         st.lists(st.sampled_from([b"processor : x", b"core id", b":", b"flags:", b"0::/a"])),
     ),
 )
-READ = ("proc/cpuinfo", "proc/meminfo", "proc/self/cgroup", "sys/fs/cgroup/cpu.max", "sys/fs/cgroup/memory.max")
+READ = (
+    "sys/fs/cgroup/memory.stat",
+    "proc/cpuinfo",
+    "proc/meminfo",
+    "proc/self/cgroup",
+    "sys/fs/cgroup/cpu.max",
+    "sys/fs/cgroup/memory.max",
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -182,6 +190,7 @@ def test_malformed_files_never_stop_detection(
     for name, content in contents.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
+    assert detect_memory(root).usable_bytes > 0
     machine = x86(root, frozenset({0, 1}))
     assert 1 <= machine.fast_cores <= machine.cores <= 2
     assert machine.usable_memory_bytes > 0
@@ -192,6 +201,45 @@ def test_pipes_and_folders_where_files_should_be(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "proc/cpuinfo")
     (tmp_path / "proc/meminfo").mkdir()
     assert x86(tmp_path, frozenset({0})).cores == 1
+
+
+MEMINFO = {"proc/meminfo": "MemTotal: 8000 kB\nMemFree: 100 kB\nMemAvailable:    5000 kB"}
+V2 = {
+    "proc/self/cgroup": "0::/box/inner",
+    "sys/fs/cgroup/box/memory.max": 4_000_000,
+    "sys/fs/cgroup/box/memory.current": 3_500_000,
+    "sys/fs/cgroup/box/memory.stat": "anon 1000\ninactive_file 500000\nactive_file 7",
+    "sys/fs/cgroup/box/inner/memory.max": "max",
+    "sys/fs/cgroup/box/inner/memory.current": 3_900_000,
+}
+V1 = {
+    "proc/self/cgroup": "4:memory:/box\n0::/",
+    "sys/fs/cgroup/memory/box/memory.limit_in_bytes": 2_000_000,
+    "sys/fs/cgroup/memory/box/memory.usage_in_bytes": 1_900_000,
+    "sys/fs/cgroup/memory/box/memory.stat": "inactive_file 1\ntotal_inactive_file 300000",
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": 9223372036854771712,
+    "sys/fs/cgroup/memory/memory.usage_in_bytes": 1_999_999,
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "usable", "available"),
+    [
+        ({}, 8_192_000, 5_120_000),
+        (V2, 4_000_000, 1_000_000),
+        (V1, 2_000_000, 400_000),
+        (V2 | {"sys/fs/cgroup/box/memory.current": 5_000_000}, 4_000_000, 0),
+        ({"sys/fs/cgroup/memory.max": 3_000_000}, 3_000_000, 3_000_000),
+    ],
+    ids=["bare", "v2", "v1", "over", "nothing-used"],
+)
+def test_memory_that_is_there_and_that_is_free(tmp_path: Path, files, usable: int, available: int) -> None:
+    assert detect_memory(tree(tmp_path, MEMINFO | files)) == Memory(usable, available)
+
+
+def test_this_machine_has_memory() -> None:
+    memory = detect_memory()
+    assert 0 < memory.available_bytes <= memory.usable_bytes == detect().usable_memory_bytes
 
 
 def test_cpu_lists() -> None:

@@ -1,6 +1,8 @@
 """The endpoint over a fake engine: answers, streams, failures, who is let in. Requests: test_edge_requests.py."""
 
+import errno
 import json
+import mmap
 
 import pytest
 from edge_client import CALL, HELLO, TOOLS, chat, chunks_of, error_of, events_of, pieces
@@ -118,6 +120,31 @@ def test_failure_before_an_answer_has_a_status(serve, caplog):
     assert "NaN" in caplog.text
     assert "boom" in caplog.text
     error_of(chat(serve(FakeEngine(lambda prompt: [MidwayError("logit_bias names token 9")]))), 400)
+
+
+def test_want_of_memory_is_the_servers_fault(engine, monkeypatch, caplog):
+    def refuse(*arguments, **options):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    service = Service()
+    service.open(engine)
+    client = create_app(service, Guard()).test_client()
+    with monkeypatch.context() as patch:
+        patch.setattr(mmap, "mmap", refuse)
+        response = chat(client, max_tokens=2)
+    answered = chat(client, max_tokens=2)  # the failure took no place, and there is room again
+    service.close()
+    error = error_of(response, 503)
+    assert (error["type"], error["code"]) == ("service_unavailable_error", "out_of_memory")
+    assert "raise the limit on virtual memory" in error["message"]
+    assert int(response.headers["Retry-After"]) >= 1
+    assert "Cannot allocate memory" in caplog.text
+    assert answered.status_code == 200
+
+
+def test_an_array_that_cannot_be_made_is_the_servers_fault(serve):
+    message = error_of(chat(serve(FakeEngine(lambda prompt: [MemoryError()]))), 503)["message"]
+    assert message == "The server has no memory left for this request."
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])

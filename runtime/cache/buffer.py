@@ -1,0 +1,51 @@
+"""What a cache buffer of any layout can do, and what of onnxruntime it needs for that.
+
+The layouts are rows.py, window.py and shared.py; which tensor gets which is cache.py's.
+"""
+
+from typing import Protocol, Self
+
+from moedge.runtime.manifest import CacheTensor
+
+FLOAT_BYTES = 4  # every cache is fp32
+
+
+class Binding(Protocol):
+    """The part of onnxruntime's IOBinding that a cache uses."""
+
+    def bind_input(
+        self, name: str, device_type: str, device_id: int, element_type: object, shape: tuple[int, ...], buffer_ptr: int
+    ) -> None:
+        """Bind memory of ours as a graph input."""
+
+    def bind_output(
+        self, name: str, device_type: str, device_id: int, element_type: object, shape: tuple[int, ...], buffer_ptr: int
+    ) -> None:
+        """Bind memory of ours as a graph output."""
+
+
+class Buffer(Protocol):
+    """The memory behind one cache tensor of a timeline.
+
+    A run is `bind`, the graph, then `trim` with the new length; a run that fails is never trimmed, and what it was
+    bound to write may be bound again. A rollback is `trim` alone, with a length that is `reachable`.
+    """
+
+    def __init__(self, tensor: CacheTensor, capacity: int) -> None:
+        """Reserve memory for up to `capacity` tokens; NoRoom if there is none."""
+
+    @staticmethod
+    def nbytes(tensor: CacheTensor, length: int) -> int:
+        """Bytes of memory that the first `length` tokens take in a buffer of this layout."""
+
+    def bind(self, binding: Binding, past: int, new: int) -> None:
+        """Bind what the graph reads of the `past` tokens, and where it writes for the `new` ones."""
+
+    def reachable(self, length: int) -> int:
+        """The longest length up to `length` that can be rolled back to; 0 always can."""
+
+    def trim(self, length: int) -> None:
+        """Take note that the timeline now holds `length` tokens, and give back memory that none of them needs."""
+
+    def copy(self, other: Self, length: int) -> None:
+        """Take over the first `length` tokens, which are all, of a buffer of the same tensor."""

@@ -1,0 +1,123 @@
+"""Whether a bundle fits into memory: what it takes to answer with it, against what there is. Nothing is allocated here.
+
+An estimate, made before anything is loaded; sizes of weights are sizes.py's, of caches the cache's own.
+"""
+
+import sys
+from dataclasses import dataclass
+
+from moedge.devices.errors import MoedgeError
+from moedge.devices.memory import Memory
+from moedge.devices.profile import Profile
+from moedge.runtime.manifest import Manifest
+from moedge.runtime.sizes import full_cache_bytes, memory_bytes
+
+EXPERTS = "routed experts"  # the exporter's name of this group
+FLOAT_BYTES = 4
+# Python, onnxruntime and the rest of moedge: 64 MiB resident before a load, with the endpoint 77 (x86-64, 2026-11-26).
+PROGRAM_BYTES = 80 << 20
+# Of a token's hidden state, how many copies are held at once: residual, normed, queries, keys, values, results.
+HIDDEN_COPIES = 8
+# Attention of plain operators holds its scores as they come, joined, as probabilities and cut in two.
+SCORE_COPIES = 4
+HEAD_WIDTH = 64  # the manifest does not tell how many heads score: one for 64 numbers of the hidden state
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Bytes, estimated, that answering takes when every one of `sessions` holds a full context."""
+
+    weights: int
+    caches: int  # of all sessions
+    scratch: int
+    program: int
+    sessions: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.caches + self.scratch + self.program
+
+
+def memory_need(manifest: Manifest, sessions: int, prefill_chunk: int) -> MemoryNeed:
+    """What `sessions` timelines of this bundle take at full context, prompts being run `prefill_chunk` tokens at once.
+
+    The scheduler keeps as many sessions as it has places, running or idle, and steps one at a time: caches count for
+    all of them, scratch once. Weights that onnxruntime may unpack (blocks of the `if` plan) count as on disk, which is
+    the least they take. The vocabulary of the tokenizer is not counted.
+    """
+    sizes = [(memory_bytes(group, manifest), group.bytes) for group in manifest.tensors]
+    return MemoryNeed(
+        weights=sum(on_disk if loaded is None else loaded for loaded, on_disk in sizes),
+        caches=sessions * full_cache_bytes(manifest),
+        scratch=scratch_bytes(manifest, prefill_chunk) + sessions * manifest.model.vocab_size * FLOAT_BYTES,
+        program=PROGRAM_BYTES,
+        sessions=sessions,
+    )
+
+
+def scratch_bytes(manifest: Manifest, prefill_chunk: int) -> int:
+    """Bytes of activations while `s` tokens of a prompt are run at the end of a full context of `t`.
+
+    4 s (8 hidden + k width), the second term the outputs of a token's k experts, gate and up and down; where attention
+    is plain operators (layout `rows` without a window), 16 s t heads more, with hidden / 64 for heads; and where the
+    plan is `if` and weights are quantized, one fp32 matrix of the vocabulary, the largest that is unpacked at a run.
+    """
+    model = manifest.model
+    tokens, context = min(prefill_chunk, model.context_length), model.context_length
+    numbers = tokens * (HIDDEN_COPIES * model.hidden_size + _experts_width(manifest))
+    if any(tensor.layout == "rows" and not tensor.window for tensor in manifest.cache):
+        numbers += SCORE_COPIES * tokens * context * max(1, model.hidden_size // HEAD_WIDTH)
+    if any(memory_bytes(group, manifest) is None for group in manifest.tensors):
+        numbers += model.vocab_size * model.hidden_size
+    return numbers * FLOAT_BYTES
+
+
+def _experts_width(manifest: Manifest) -> int:
+    """Rows of gate, up and down of a token's experts in one layer, from how many weights all experts hold."""
+    model = manifest.model
+    weights = sum(group.parameters for group in manifest.tensors if group.name == EXPERTS)
+    experts = model.moe_layers * model.num_experts
+    return model.num_experts_per_tok * weights // (experts * model.hidden_size) if experts else 0
+
+
+def check_memory(
+    manifest: Manifest, profile: Profile, machine: Memory, sessions: int, allow_low_memory: bool = False
+) -> None:
+    """Return if the bundle fits into the device's memory; a warning on stderr if it would not into what is free now.
+
+    The device's memory is the profile's or this machine's, whichever is smaller. MoedgeError with the numbers if that
+    does not hold the bundle; with `allow_low_memory` a warning instead.
+    """
+    need = memory_need(manifest, sessions, profile.prefill_chunk)
+    has = min(profile.memory_bytes, machine.usable_bytes)
+    wants = (
+        f"{manifest.name} needs about {_size(need.total)} of memory (weights {_size(need.weights)}, caches of "
+        f"{_count(sessions, 'full context')} {_size(need.caches)}, scratch {_size(need.scratch)}, "
+        f"program {_size(need.program)})"
+    )
+    if need.total > has and not allow_low_memory:
+        raise MoedgeError(f"{wants} and this device has {_size(has)}: {_ways_on(need, has)}.")
+    if need.total > has:
+        print(f"warning: {wants} and this device has {_size(has)}; the system may end moedge.", file=sys.stderr)
+    elif need.total - need.program > machine.available_bytes:  # most of the program is there already
+        free = _size(machine.available_bytes)
+        print(f"warning: {wants} and only {free} of {_size(has)} are free now: close other programs.", file=sys.stderr)
+
+
+def _ways_on(need: MemoryNeed, has: int) -> str:
+    ways = []
+    if need.weights + need.program < has:
+        ways.append("export with a shorter context (`moedge export --context N`)")
+        if need.sessions > 1:
+            ways.append(f"serve fewer than {need.sessions} at once (`--max-running`)")
+    ways.append("export with a leaner `--scheme`")
+    return ", ".join(ways) + ", or pass --allow-low-memory to load it all the same"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,44 @@
+"""Views of a cache's memory for tests, by what the cache itself binds to the graph."""
+
+import ctypes
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moedge.runtime.cache import Cache
+
+
+class Recorder:
+    """A binding that keeps what was bound, by name."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, NDArray[np.float32]] = {}
+        self.outputs: dict[str, NDArray[np.float32]] = {}
+
+    def bind_input(self, name, device_type, device_id, element_type, shape, buffer_ptr) -> None:
+        self.inputs[name] = view(buffer_ptr, shape)
+
+    def bind_output(self, name, device_type, device_id, element_type, shape, buffer_ptr) -> None:
+        self.outputs[name] = view(buffer_ptr, shape)
+
+
+def view(address: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """An fp32 array over memory that somebody else keeps alive."""
+    memory = (ctypes.c_float * prod(shape)).from_address(address)
+    return np.frombuffer(memory, np.float32).reshape(shape)
+
+
+def past_of(cache: Cache, name: str, length: int) -> NDArray[np.float32]:
+    """What the graph reads after `length` tokens: rows [1, t, width], or [1, heads, t, head_dim] of a shared buffer."""
+    recorder = Recorder()
+    cache.bind(recorder, length, 1)
+    array = recorder.inputs[name]
+    return array[:, :, :length] if array.ndim == 4 else array
+
+
+def present_of(cache: Cache, name: str, past: int, new: int) -> NDArray[np.float32]:
+    """Where the graph writes the rows [1, new, width] of `new` tokens after `past` ones."""
+    recorder = Recorder()
+    cache.bind(recorder, past, new)
+    return recorder.outputs[name]
