@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from moedge.devices.errors import MoedgeError
 from moedge.devices.memory import Memory
 from moedge.devices.profile import Profile
-from moedge.runtime.manifest import Manifest
+from moedge.runtime.manifest import ROUTED_EXPERTS, Manifest
 from moedge.runtime.sizes import full_cache_bytes, memory_bytes
 
-EXPERTS = "routed experts"  # the exporter's name of this group
 FLOAT_BYTES = 4
 # Python, onnxruntime and the rest of moedge: 64 MiB resident before a load, with the endpoint 77 (x86-64, 2026-11-26).
 PROGRAM_BYTES = 80 << 20
@@ -76,7 +75,7 @@ def scratch_bytes(manifest: Manifest, prefill_chunk: int) -> int:
 def _experts_width(manifest: Manifest) -> int:
     """Rows of gate, up and down of a token's experts in one layer, from how many weights all experts hold."""
     model = manifest.model
-    weights = sum(group.parameters for group in manifest.tensors if group.name == EXPERTS)
+    weights = sum(group.parameters for group in manifest.tensors if group.name == ROUTED_EXPERTS)
     experts = model.moe_layers * model.num_experts
     return model.num_experts_per_tok * weights // (experts * model.hidden_size) if experts else 0
 
