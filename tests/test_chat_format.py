@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat.format import CallArguments, CallStart, Content, chat_parser
+from moedge.runtime.chat.delta import CallArguments, CallStart, Content
+from moedge.runtime.chat.format import chat_parser
 
 SECTION, END_SECTION = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
 CALL, ARGUMENTS, END = "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"
