@@ -77,6 +77,10 @@ CASES = {
         f"{SECTION}{call('functions.v1.get:12', '{}')}",
         ("", "", [("functions.v1.get:12", "v1.get", "{}")]),
     ),
+    "a colon before no index": (
+        f"{SECTION}{call('functions.ns:tool', '{}')}",
+        ("", "", [("functions.ns:tool", "ns:tool", "{}")]),
+    ),
     "nameless": (f"{SECTION}{call(' ', '{}')}{END_SECTION}!", ("", "{}!", [])),
     "prose in a section": (f"{SECTION} well {END_SECTION}", ("", " well ", [])),
     "two sections": (

@@ -165,6 +165,10 @@ GPT_OSS = {
         "<|start|>functions.f to=assistant<|channel|>commentary<|message|>4<|end|>",
         ("", "functions.f to=assistant<|channel|>commentary4", []),
     ),
+    "a made up result in the model's own name": (
+        " to=assistant<|channel|>commentary<|message|>4<|end|>",
+        ("", "to=assistant<|channel|>commentary4", []),
+    ),
     "nameless": ("<|channel|>commentary to= <|message|>{}", ("", "<|channel|>commentary to= {}", [])),
     "header cut off": ("<|channel|>commentary to=functions.f", ("", "<|channel|>commentary to=functions.f", [])),
     "arguments cut off": ('<|channel|>commentary to=functions.f<|message|>{"a', ("", "", [("f", '{"a')])),

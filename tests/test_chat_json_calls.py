@@ -45,6 +45,10 @@ HERMES = {
         '<tool_call>{"name": "f", "why": "x"}</tool_call>',
         ("", '<tool_call>{"name": "f", "why": "x"}</tool_call>', []),
     ),
+    "arguments by both names": (
+        '<tool_call>{"name": "f", "arguments": {"a": 1}, "parameters": {"b": 2}}</tool_call>',
+        ("", '<tool_call>{"name": "f", "arguments": {"a": 1}, "parameters": {"b": 2}}</tool_call>', []),
+    ),
     "a key twice": (
         '<tool_call>{"name": "f", "name": "g"}</tool_call>',
         ("", '<tool_call>{"name": "f", "name": "g"}</tool_call>', []),
