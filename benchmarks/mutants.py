@@ -15,7 +15,6 @@ import argparse
 import ast
 import hashlib
 import json
-import os
 import queue
 import random
 import shlex
@@ -28,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from attrs import evolve
 from cosmic_ray.commands import init
 from cosmic_ray.mutating import mutate_and_test
 from cosmic_ray.work_db import use_db
@@ -38,8 +38,7 @@ ROOT = Path(__file__).absolute().parents[1]
 BUILD = ROOT / "build" / "mutants"
 STAGES = ("devices", "quant", "export", "runtime", "edge_server")
 PYTEST = "-m pytest -qx -p no:cacheprovider --hypothesis-profile=mutants --hypothesis-seed=0"
-# Not asked: they are about files of the repository and installed wheels.
-NOT_ASKED = ("test_house.py", "test_optimum_cli.py")
+NOT_ASKED = ("test_house.py", "test_optimum_cli.py")  # they are about files and installed wheels
 SECONDS = 60.0
 
 
@@ -55,8 +54,7 @@ def copy_tree(name: str) -> Path:
     """A copy of the working tree in which `moedge` is the copy's own folders, whatever is installed."""
     tree = BUILD / name
     shutil.rmtree(tree, ignore_errors=True)
-    no = shutil.ignore_patterns("__pycache__", "build", "dist", "*.egg-info", ".*")
-    shutil.copytree(ROOT, tree, ignore=no)
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns("__pycache__", "build", "dist", "*.egg-info", ".*"))
     (tree / "build" / "path" / "moedge").mkdir(parents=True)
     for stage in STAGES:
         (tree / "build" / "path" / "moedge" / stage).symlink_to(tree / stage)
@@ -64,42 +62,36 @@ def copy_tree(name: str) -> Path:
 
 
 def inside(tree: Path, words: str) -> str:
-    """A command that runs Python in the copy."""
-    return f"cd {shlex.quote(str(tree))} && PYTHONPATH=build/path {shlex.quote(sys.executable)} {words}"
+    """A command that runs Python in the copy, within 16 GiB: a mutant may want memory without end."""
+    python = f"PYTHONPATH=build/path {shlex.quote(sys.executable)}"
+    return f"ulimit -v 16777216; cd {shlex.quote(str(tree))} && {python} {words}"
 
 
-def measure(tree: Path, folders: list[str]) -> dict[str, Reach]:
-    """Each test file that passes, run by itself; kept for the next run over the same files."""
-    digest = hashlib.sha256(" ".join(folders).encode())
-    for path in sorted(tree.rglob("*.py")):
-        digest.update(path.read_bytes())
-    table = BUILD / f"reach-{digest.hexdigest()[:16]}.json"
-    if not table.exists():
-        found = {}
-        for test in sorted(path.name for path in (tree / "tests").glob("test_*.py") if path.name not in NOT_ASKED):
+def measure(tree: Path) -> dict[str, Reach]:
+    """Each test file that passes, run by itself; kept until it or anything but another test file changes."""
+    tests = [path for path in sorted((tree / "tests").glob("test_*.py")) if path.name not in NOT_ASKED]
+    rest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(tree.rglob("*.py")) if path not in tests))
+    found = {}
+    for test in tests:
+        kept = BUILD / f"{test.stem}-{hashlib.sha256(rest.digest() + test.read_bytes()).hexdigest()[:16]}.json"
+        if not kept.exists():
             data = tree / "build" / "coverage"
             data.unlink(missing_ok=True)
             trace = f"-m coverage run --rcfile=/dev/null --data-file={data} --source={','.join(STAGES)}"
-            begun = time.monotonic()
-            run = inside(tree, f"{trace} {PYTEST} tests/{test}")
+            run, begun = inside(tree, f"{trace} {PYTEST} tests/{test.name}"), time.monotonic()
             done = subprocess.run(["sh", "-c", run], capture_output=True, text=True, check=False)
             seconds = time.monotonic() - begun
-            print(
-                f"{seconds:6.1f} s  {test}" + ("" if done.returncode == 0 else ": does not pass, is not asked"),
-                flush=True,
-            )
-            if done.returncode != 0:
+            print(f"{seconds:6.1f} s  {test.name}", flush=True)
+            if done.returncode != 0:  # under no mutant: it is not asked
                 print(done.stdout[-2000:], flush=True)
                 continue
             executed = CoverageData(str(data))
             executed.read()
             lines = {str(Path(file).relative_to(tree)): executed.lines(file) for file in executed.measured_files()}
-            found[test] = {"seconds": seconds, "lines": {file: here for file, here in lines.items() if here}}
-        table.write_text(json.dumps(found))
-    return {
-        test: Reach(entry["seconds"], {file: set(lines) for file, lines in entry["lines"].items()})
-        for test, entry in json.loads(table.read_text()).items()
-    }
+            kept.write_text(json.dumps([seconds, {file: here for file, here in lines.items() if here}]))
+        seconds, lines = json.loads(kept.read_text())
+        found[test.name] = Reach(seconds, {file: set(here) for file, here in lines.items()})
+    return found
 
 
 def tests_for(file: str, lines: range, reaches: dict[str, Reach]) -> list[str]:
@@ -110,9 +102,8 @@ def tests_for(file: str, lines: range, reaches: dict[str, Reach]) -> list[str]:
     reached = {test: executed for test, executed in own.items() if executed & set(lines)}
     if imported & set(lines):  # a constant or the like: whoever executes a function of the file may hear of it
         reached = own
-    ranked = sorted(reached, key=lambda test: -len(reached[test]) / reaches[test].seconds)
     asked, spent = [], 0.0
-    for test in ranked:
+    for test in sorted(reached, key=lambda test: -len(reached[test]) / reaches[test].seconds):
         if not asked or spent + reaches[test].seconds <= SECONDS:
             asked.append(test)
             spent += reaches[test].seconds
@@ -120,29 +111,29 @@ def tests_for(file: str, lines: range, reaches: dict[str, Reach]) -> list[str]:
 
 
 def statement_at(tree: ast.AST, line: int) -> range:
-    """The lines of the innermost statement at a line."""
-    around = [node for node in ast.walk(tree) if isinstance(node, ast.stmt) and node.lineno <= line <= node.end_lineno]
-    inner = min(around, key=lambda node: node.end_lineno - node.lineno)
-    return range(inner.lineno, inner.end_lineno + 1)
+    """The lines of the innermost statement at a line, decorators among them."""
+    spans = [
+        range(min([node.lineno, *(above.lineno for above in getattr(node, "decorator_list", ()))]), node.end_lineno + 1)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.stmt)
+    ]
+    return min((span for span in spans if line in span), key=len)
 
 
 def annotated(tree: ast.AST, at: tuple[int, int]) -> bool:
     """Whether a position is within an annotation, where every mutant fails at import or means nothing."""
-    for node in ast.walk(tree):
-        for note in (getattr(node, "annotation", None), getattr(node, "returns", None)):
-            if note and (note.lineno, note.col_offset) <= at < (note.end_lineno, note.end_col_offset):
-                return True
-    return False
+    notes = [getattr(node, name, None) for node in ast.walk(tree) for name in ("annotation", "returns")]
+    return any((note.lineno, note.col_offset) <= at < (note.end_lineno, note.end_col_offset) for note in notes if note)
 
 
 def draw(tree: Path, folder: str, count: int, seed: int) -> list[MutationSpec]:
-    """`count` places of the folder by lot, one mutant each, paths relative to the tree."""
-    at: dict[tuple[str, tuple[int, int], tuple[int, int]], list[MutationSpec]] = {}
+    """`count` places of the folder by lot, one mutant each."""
     paths = sorted((tree / folder).rglob("*.py"))
     sources = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
     with use_db(tree / "build" / "mutants.sqlite") as database:
         init(paths, database, {})
         mutants = [item.mutations[0] for item in database.work_items]
+    at: dict[tuple[str, tuple[int, int], tuple[int, int]], list[MutationSpec]] = {}
     for mutant in sorted(mutants, key=lambda mutant: (mutant.operator_name, mutant.occurrence)):
         if not annotated(sources[mutant.module_path], mutant.start_pos):
             at.setdefault((str(mutant.module_path), mutant.start_pos, mutant.end_pos), []).append(mutant)
@@ -152,17 +143,15 @@ def draw(tree: Path, folder: str, count: int, seed: int) -> list[MutationSpec]:
     return [lot.choice(at[place]) for place in sorted(places)]
 
 
-def ask(tree: Path, mutant: MutationSpec, reaches: dict[str, Reach]) -> tuple[str, str]:
-    """What became of a mutant in this copy: "killed", "timeout" or "survived", and its diff."""
-    file, line = str(mutant.module_path), mutant.start_pos[0]
-    source = ast.parse((tree / file).read_text(encoding="utf-8"))
-    tests = tests_for(file, statement_at(source, line), reaches)
+def ask(tree: Path, file: Path, mutant: MutationSpec, reaches: dict[str, Reach]) -> tuple[str, str]:
+    """What became of a mutant of `file` in this copy: "killed", "timeout" or "survived", and its diff."""
+    lines = statement_at(ast.parse((tree / file).read_text(encoding="utf-8")), mutant.start_pos[0])
+    tests = tests_for(str(file), lines, reaches)
     limit = 30 + 3 * sum(reaches[test].seconds for test in tests)
     # one process a test file: what is told within two seconds need not wait for torch to load
     runs = " && ".join(inside(tree, f"{PYTEST} tests/{test}") for test in tests) or "true"
-    here = MutationSpec(tree / file, mutant.operator_name, mutant.occurrence, mutant.start_pos, mutant.end_pos)
-    result = mutate_and_test([here], f"sh -c {shlex.quote(runs)}", limit)
-    if result.diff is None:
+    result = mutate_and_test([evolve(mutant, module_path=tree / file)], f"sh -c {shlex.quote(runs)}", limit)
+    if result.diff is None or result.test_outcome is None:
         return "failed", result.output or ""
     outcome = "timeout" if result.output == "timeout" else str(result.test_outcome.value)
     changed = [row for row in result.diff.split("\n")[3:] if row[:1] in "+-"]
@@ -172,26 +161,25 @@ def ask(tree: Path, mutant: MutationSpec, reaches: dict[str, Reach]) -> tuple[st
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     words.add_argument("folders", nargs="+")
-    words.add_argument("--mutants", type=int, default=60, help="of each folder")
+    words.add_argument("--mutants", type=int, default=60, help="of each")
     words.add_argument("--seed", type=int, default=0)
     words.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     options = words.parse_args()
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # a mutant is gone before a clock has told its file from the old one
-    BUILD.mkdir(parents=True, exist_ok=True)
     trees: queue.Queue[Path] = queue.Queue()
     for job in range(options.jobs):
         trees.put(copy_tree(f"tree-{job}"))
-    first = trees.queue[0]
+    first = trees.queue[0]  # whose paths the mutants have
     drawn = [(folder, m) for folder in options.folders for m in draw(first, folder, options.mutants, options.seed)]
-    reaches = measure(first, options.folders)
+    reaches = measure(first)
     scores = {folder: Counter() for folder in options.folders}
 
     def run(entry: tuple[str, MutationSpec]) -> None:
         folder, mutant = entry
         tree, begun, file = trees.get(), time.monotonic(), mutant.module_path.relative_to(first)
-        spec = MutationSpec(file, mutant.operator_name, mutant.occurrence, mutant.start_pos, mutant.end_pos)
-        outcome, told = ask(tree, spec, reaches)
-        trees.put(tree)
+        try:
+            outcome, told = ask(tree, file, mutant, reaches)
+        finally:
+            trees.put(tree)
         scores[folder][outcome] += 1
         name, done = mutant.operator_name.split("/")[1], sum(sum(score.values()) for score in scores.values())
         line = f"{done}/{len(drawn)} {outcome} {file}:{mutant.start_pos[0]} {name} {time.monotonic() - begun:.0f} s"
