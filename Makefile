@@ -11,6 +11,9 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # Only the tests need torch, as the reference of parity: one version, and never a requirement of the package.
 TORCH ?= torch==2.13.0
 
+# What makes mutants; only `make mutants` installs it.
+MUTATOR ?= cosmic-ray==8.7.0
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
@@ -19,13 +22,17 @@ STAGES := devices quant export runtime edge_server
 # Not `?=`: shells and hosts export variables of these names that mean something else.
 HOST = 127.0.0.1
 PORT = 8080
+FOLDERS = quant runtime export/graph
+MUTANTS = 60
+SEED = 0
+JOBS = 1
 CHECKPOINT := examples/edge_assistant/checkpoint
 BUNDLE := build/edge-assistant
 # Exporting is repeated when the checkpoint or anything that writes bundles has changed.
 EXPORT_INPUTS := $(shell find $(CHECKPOINT) export quant runtime/manifest.py devices/errors.py devices/structure.py \
 	-type f -not -name '*.pyc' 2>/dev/null)
 
-.PHONY: serve bundle test check lint types typecheck coverage help-pages clean
+.PHONY: serve bundle test check lint types typecheck coverage mutants help-pages clean
 
 # The server itself prints the curl line, once requests are answered.
 serve: $(BUNDLE)/manifest.json
@@ -59,6 +66,10 @@ coverage: $(VENV)/dev.stamp
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
+# Not in `make check`: a sample takes about an hour. In a copy under build/, so that the tree may change meanwhile.
+mutants: $(VENV)/mutants.stamp
+	$(BIN)/python benchmarks/mutants.py $(FOLDERS) --mutants $(MUTANTS) --seed $(SEED) --jobs $(JOBS)
+
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' 2>/dev/null || { \
 		echo "moedge needs Python 3.11 or newer, which $(or $(PYTHON),python3) is not:" \
@@ -79,6 +90,10 @@ $(VENV)/dev.stamp: pyproject.toml Makefile | $(VENV)/bin/python
 # docs/help.md, after an option has changed; a test tells when it is due.
 help-pages: $(VENV)/dev.stamp
 	$(BIN)/python docs/write_help.py
+
+$(VENV)/mutants.stamp: $(VENV)/dev.stamp
+	$(PIP) $(MUTATOR)
+	@touch $@
 
 clean:
 	rm -rf build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -11,7 +11,8 @@ from moedge.edge_server.replies import Json, Reply
 from moedge.edge_server.service import ClientLeft, Service, watch
 from moedge.edge_server.streams import client_left, stream_response
 from moedge.edge_server.wire import ChatRequest, read_chat
-from moedge.runtime.chat.format import CallArguments, CallStart, ChatParser, Content, Delta, Reasoning
+from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, Reasoning
+from moedge.runtime.chat.format import ChatParser
 from moedge.runtime.ticket import Ticket
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fake_engine import FakeEngine
 from hub_server import running_hub
-from hypothesis import settings
+from hypothesis import Phase, settings
 from tiny_bundle import engine_that_says
 
 from moedge.edge_server.app import create_app
@@ -18,6 +18,8 @@ from moedge.runtime.cli import main
 
 settings.register_profile("moedge", deadline=None)  # no test fails on time
 settings.load_profile("moedge")
+# To benchmarks/mutants.py an example that fails is enough; the smallest one can take minutes.
+settings.register_profile("mutants", deadline=None, phases=(Phase.explicit, Phase.generate))
 
 
 @pytest.fixture

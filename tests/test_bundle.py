@@ -170,6 +170,28 @@ def test_a_file_must_be_plain_and_have_one_name(bundle: Path, tmp_path: Path, ch
         open_bundle(bundle)
 
 
+@pytest.mark.parametrize("change", [become_link, become_inner_link, become_hard_link])
+def test_a_file_that_becomes_a_link_while_others_are_hashed(bundle: Path, tmp_path: Path, change) -> None:
+    """The very same bytes behind another name, after the quick checks and before the file is opened."""
+    assert next(iter(tiny_manifest().files)) == "model.onnx"
+    outside = tmp_path / "outside"
+
+    def progress(done: int, total: int) -> None:
+        if not outside.exists() and not (bundle / "copy").exists():
+            change(bundle / "weights.bin", outside)
+
+    (problem,) = check_bundle(bundle, progress)
+    assert problem.startswith("'weights.bin' cannot be read (")
+
+
+def test_a_manifest_of_more_than_64_mebibytes_is_not_read(bundle: Path) -> None:
+    os.truncate(bundle / "manifest.json", (64 << 20) + 1)
+    (problem,) = problems_of(bundle)
+    assert "manifest.json is larger than 67108864 bytes" in problem
+    os.truncate(bundle / "manifest.json", 64 << 20)
+    assert "is larger" not in problems_of(bundle)[0]
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat.format import CallArguments, CallStart, Content, chat_parser
+from moedge.runtime.chat.delta import CallArguments, CallStart, Content
+from moedge.runtime.chat.format import chat_parser
 
 SECTION, END_SECTION = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
 CALL, ARGUMENTS, END = "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"
@@ -75,6 +76,10 @@ CASES = {
     "dots and digits": (
         f"{SECTION}{call('functions.v1.get:12', '{}')}",
         ("", "", [("functions.v1.get:12", "v1.get", "{}")]),
+    ),
+    "a colon before no index": (
+        f"{SECTION}{call('functions.ns:tool', '{}')}",
+        ("", "", [("functions.ns:tool", "ns:tool", "{}")]),
     ),
     "nameless": (f"{SECTION}{call(' ', '{}')}{END_SECTION}!", ("", "{}!", [])),
     "prose in a section": (f"{SECTION} well {END_SECTION}", ("", " well ", [])),

@@ -3,7 +3,8 @@
 import pytest
 from chat_reading import check, read, read_named
 
-from moedge.runtime.chat.format import CallArguments, CallStart, chat_parser
+from moedge.runtime.chat.delta import CallArguments, CallStart
+from moedge.runtime.chat.format import chat_parser
 
 BEGIN, END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 CALL, SEP, CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
@@ -163,6 +164,10 @@ GPT_OSS = {
     "a made up result": (
         "<|start|>functions.f to=assistant<|channel|>commentary<|message|>4<|end|>",
         ("", "functions.f to=assistant<|channel|>commentary4", []),
+    ),
+    "a made up result in the model's own name": (
+        " to=assistant<|channel|>commentary<|message|>4<|end|>",
+        ("", "to=assistant<|channel|>commentary4", []),
     ),
     "nameless": ("<|channel|>commentary to= <|message|>{}", ("", "<|channel|>commentary to= {}", [])),
     "header cut off": ("<|channel|>commentary to=functions.f", ("", "<|channel|>commentary to=functions.f", [])),

@@ -3,7 +3,8 @@
 import pytest
 from chat_reading import check, read
 
-from moedge.runtime.chat.format import CallArguments, CallStart, Content, chat_parser
+from moedge.runtime.chat.delta import CallArguments, CallStart, Content
+from moedge.runtime.chat.format import chat_parser
 
 LIGHT = '{"name": "set_light", "arguments": {"room": "Küche", "on": true}}'
 TIMER = '{"name": "set_timer", "arguments": {"minutes": 5}}'
@@ -43,6 +44,10 @@ HERMES = {
     "unknown key": (
         '<tool_call>{"name": "f", "why": "x"}</tool_call>',
         ("", '<tool_call>{"name": "f", "why": "x"}</tool_call>', []),
+    ),
+    "arguments by both names": (
+        '<tool_call>{"name": "f", "arguments": {"a": 1}, "parameters": {"b": 2}}</tool_call>',
+        ("", '<tool_call>{"name": "f", "arguments": {"a": 1}, "parameters": {"b": 2}}</tool_call>', []),
     ),
     "a key twice": (
         '<tool_call>{"name": "f", "name": "g"}</tool_call>',

@@ -9,7 +9,8 @@ from chat_reading import GENERATED, check, read, read_named
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moedge.runtime.chat.format import GRAMMARS, Content, Reasoning, calls_tools, chat_parser
+from moedge.runtime.chat.delta import Content, Reasoning
+from moedge.runtime.chat.format import GRAMMARS, calls_tools, chat_parser
 from moedge.runtime.chat.grammar import At
 from moedge.runtime.manifest import ChatFormat
 
@@ -133,6 +134,7 @@ def test_the_manifest_names_the_formats_that_there_are():
 
 @pytest.mark.parametrize("grammar", GRAMMARS.values(), ids=GRAMMARS)
 def test_no_marker_is_complete_before_another_that_holds_it(grammar):
+    # so none begins another either, and `find_first` has no choice to make
     for steps in grammar.steps.values():
         for marker in steps:
             assert not [other for other in steps if marker in other[:-1]]

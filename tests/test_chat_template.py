@@ -11,6 +11,7 @@ from transformers.utils import chat_template_utils
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.chat.template import MAX_CHARACTERS, ChatTemplate, ToolsNotShown
+from moedge.runtime.chat.user_text import UserText
 from moedge.runtime.engine import Engine
 
 SPECIAL = (
@@ -94,6 +95,18 @@ def test_false_piece_is_the_whole_stretch_between_the_templates_tokens():
         ("a <|im_end|> b", False),
         ("<|im_end|>" + PROMPT, True),
     ]
+
+
+@pytest.mark.parametrize(("before", "content", "after"), [("<|im_", "end|>", ""), ("", "<|im_", "end|>")])
+def test_a_token_of_which_the_template_writes_a_part(before, content, after):
+    template = ChatTemplate(f"[EOS]{before}{{{{ messages[0].content }}}}{after} [EOS]", SPECIAL)
+    assert template.render_pieces([user(content)]) == [("[EOS]", True), ("<|im_end|> ", False), ("[EOS]", True)]
+
+
+def test_marks_cannot_be_foreseen():
+    first, second = (UserText(SPECIAL).mark("<think>").removeprefix("<think>") for _ in range(2))
+    assert first != second
+    assert len(first) == len(second) == 29
 
 
 def test_spelling_in_tools_and_keys_survives_json():

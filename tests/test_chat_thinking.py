@@ -9,7 +9,8 @@ from tiny_bundle import WORDS, ids_of, write_tiny_bundle
 
 from moedge.edge_server.startup import greeting
 from moedge.runtime import Engine, SamplingParams
-from moedge.runtime.chat.format import GRAMMARS, Content, Reasoning
+from moedge.runtime.chat.delta import Content, Reasoning
+from moedge.runtime.chat.format import GRAMMARS
 from moedge.runtime.conversation import Conversation
 
 OPENS = TEMPLATE.replace("<|assistant|>{% endif %}", "<|assistant|><think>\n{% endif %}")

@@ -77,6 +77,10 @@ def test_field_that_cannot_be_honoured_is_named(serve, name, value):
     assert (error["type"], error["param"]) == ("invalid_request_error", name)
 
 
+def test_true_is_not_one(serve):
+    assert error_of(chat(serve(), n=True), 400)["param"] == "n"
+
+
 BAD_MESSAGES = {
     "messages[0]": "hi",
     "messages[0].role": {"role": "god", "content": "x"},

@@ -52,8 +52,14 @@ def test_chat_reads_thoughts_and_tool_calls(serve):
 def test_call_alone_has_null_content_and_a_cut_one_says_length(serve):
     text = CALL[CALL.index("<|tool") :]
     assert chat(serve(FakeEngine(lambda prompt: [text])), tools=TOOLS).json["choices"][0]["message"]["content"] is None
-    cut = chat(serve(FakeEngine(lambda prompt: pieces(text))), tools=TOOLS, max_tokens=30).json["choices"][0]
-    assert cut["finish_reason"] == "length"
+    client = serve(FakeEngine(lambda prompt: pieces(text)))
+    # before the call is one, and within its arguments
+    for most, arguments in ((30, []), (35, ['{"room": '])):
+        cut = chat(client, tools=TOOLS, max_tokens=most).json["choices"][0]
+        assert [call["function"]["arguments"] for call in cut["message"].get("tool_calls", ())] == arguments
+        assert cut["finish_reason"] == "length"
+    last = chunks_of(chat(client, tools=TOOLS, max_tokens=35, stream=True))[-1]
+    assert last["choices"][0]["finish_reason"] == "length"
 
 
 def test_stream_has_role_text_reason_usage_done(serve):
@@ -111,6 +117,16 @@ def test_full_queue_is_a_429_with_retry_after(serve):
     assert int(response.headers["Retry-After"]) >= 1
     engine.gate.set()
     assert events_of(stream)[-1] == "[DONE]"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_a_stream_that_never_begins_gives_up_its_place(serve, path):
+    engine = FakeEngine(lambda prompt: ["x"] * 4000 if "endless" in prompt else ["done"], step_seconds=0.005)
+    client = serve(engine, max_running=1, max_queued=1)
+    words = {"messages": [{"role": "user", "content": "endless"}]} if "chat" in path else {"prompt": "endless"}
+    client.post(path, json={**words, "stream": True}, buffered=False).close()  # before a byte of it is asked for
+    assert chat(client).json["choices"][0]["message"]["content"] == "done"
+    assert len(engine.log) < 2000  # steps of both answers
 
 
 def test_failure_before_an_answer_has_a_status(serve, caplog):

@@ -7,7 +7,7 @@ from tiny_bundle import WORDS, ids_of, text_of, write_tiny_bundle
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime import Engine, SamplingParams, Session
-from moedge.runtime.chat.format import Content, Reasoning
+from moedge.runtime.chat.delta import Content, Reasoning
 from moedge.runtime.manifest import read_manifest, write_manifest
 
 GREEDY = SamplingParams(temperature=0)

@@ -190,6 +190,24 @@ def test_which_blocks_hold_a_grid():
     assert native_scheme(4, 100, 3, False) is None
 
 
+@pytest.mark.parametrize(
+    ("scheme", "native", "held"),
+    [
+        (scheme_of(4, 32), scheme_of(4, 32), True),
+        (scheme_of(4, 32), scheme_of(4, 64), True),
+        (scheme_of(4, 64), scheme_of(4, 32), False),
+        (scheme_of(8, 32), scheme_of(4, 32), True),
+        (scheme_of(4, 32), scheme_of(8, 32), False),
+        (scheme_of(4, 32, True), scheme_of(4, 32), True),
+        (scheme_of(4, 32), scheme_of(4, 32, True), False),
+        (FP32, scheme_of(4, 32), False),
+        (scheme_of(4, 32), None, False),
+    ],
+)
+def test_a_scheme_holds_a_grid_of_no_more_bits_and_longer_groups(scheme, native, held):
+    assert holds(scheme, native) is held
+
+
 def test_schemes_that_hold_all_grids():
     four, zero, eight = scheme_of(4, 128), scheme_of(4, 64, True), scheme_of(8, 32)
     assert joint_scheme([four, four], [512]) == four

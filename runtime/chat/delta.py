@@ -50,11 +50,11 @@ class Found:
 
 
 def find_first(text: str, markers: tuple[str, ...]) -> Found | None:
-    """The first marker in a text, at one place the longest; None if it holds none."""
-    places = [(place, -len(marker), marker) for marker in markers if (place := text.find(marker)) >= 0]
+    """The first marker in a text, of which none begins another; None if it holds none."""
+    places = [(place, marker) for marker in markers if (place := text.find(marker)) >= 0]
     if not places:
         return None
-    place, _, marker = min(places)
+    place, marker = min(places)
     return Found(text[:place], marker, text[place + len(marker) :])
 
 

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, Reasoning
-from moedge.runtime.chat.formats.deepseek_v3 import DEEPSEEK_V3
-from moedge.runtime.chat.formats.deepseek_v3_1 import DEEPSEEK_V3_1
+from moedge.runtime.chat.delta import Delta
+from moedge.runtime.chat.formats.deepseek import DEEPSEEK_V3, DEEPSEEK_V3_1
 from moedge.runtime.chat.formats.ernie import ERNIE
 from moedge.runtime.chat.formats.glm import GLM
 from moedge.runtime.chat.formats.gpt_oss import GPT_OSS
@@ -21,21 +20,8 @@ from moedge.runtime.chat.formats.kimi_k2 import KIMI_K2
 from moedge.runtime.chat.formats.lfm2 import LFM2
 from moedge.runtime.chat.formats.mistral import MISTRAL
 from moedge.runtime.chat.formats.qwen3_coder import QWEN3_CODER
-from moedge.runtime.chat.formats.think import THINK_ONLY
-from moedge.runtime.chat.grammar import At, Grammar
+from moedge.runtime.chat.grammar import THINK, At, Grammar, thinking_steps
 from moedge.runtime.chat.parser import GrammarParser
-
-__all__ = [
-    "GRAMMARS",
-    "CallArguments",
-    "CallStart",
-    "ChatParser",
-    "Content",
-    "Delta",
-    "Reasoning",
-    "calls_tools",
-    "chat_parser",
-]
 
 
 class ChatParser(Protocol):
@@ -48,7 +34,8 @@ class ChatParser(Protocol):
         """What was held back, when the model has stopped."""
 
 
-# In the order of `ChatFormat` (manifest.py); a model of the format "plain" neither thinks nor calls.
+# In the order of `ChatFormat` (manifest.py); models of the format "plain" neither think nor call, those of "think" only
+# think.
 GRAMMARS: dict[str, Grammar] = {
     "deepseek_v3": DEEPSEEK_V3,
     "deepseek_v3_1": DEEPSEEK_V3_1,
@@ -62,7 +49,7 @@ GRAMMARS: dict[str, Grammar] = {
     "mistral": MISTRAL,
     "plain": Grammar(steps={At.CONTENT: {}}),
     "qwen3_coder": QWEN3_CODER,
-    "think": THINK_ONLY,
+    "think": Grammar(steps=thinking_steps({}), think=THINK),
 }
 
 

@@ -1,12 +1,12 @@
-"""DeepSeek V3's, V2.5's and R1's answers: a call names its type, then itself, then fences its arguments as JSON.
+"""DeepSeek's answers. V3, V2.5 and R1: a call names its type, then itself, then fences its arguments as JSON.
 
     <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME
     ```json
     {...}
     ```<｜tool▁call▁end｜>...<｜tool▁calls▁end｜>
 
-The bars are U+FF5C, the underscores U+2581. V3.1 dropped the type and the fence (chat_deepseek_v3_1.py). The models
-write the fence in other ways too, or none: arguments begin behind its line or at their first bracket.
+The models write the fence in other ways too, or none: arguments begin behind its line or at their first bracket.
+V3.1 dropped the type and the fence: `NAME<｜tool▁sep｜>{...}`. The bars are U+FF5C, the underscores U+2581.
 """
 
 from moedge.runtime.chat.grammar import THINK, At, Grammar, WrittenCall, thinking_steps
@@ -21,7 +21,7 @@ OPENINGS, BRACKETS = ("```json\n", "```\n"), ("{", "[")
 _CLOSINGS = (FENCE, "```", f"{FENCE}\n", "```\n", "\n", "")
 
 
-def _header(text: str) -> WrittenCall | None:
+def _read_fenced(text: str) -> WrittenCall | None:
     """`function<｜tool▁sep｜>NAME`, and what stands below it in no bracket, without what is left of a fence."""
     kind, _, rest = text.partition(SEPARATOR)
     name, fence, below = rest.strip().partition("```")
@@ -34,6 +34,10 @@ def _header(text: str) -> WrittenCall | None:
     return WrittenCall(name.strip(), below.strip().removesuffix("```").strip())
 
 
+def _read_name(text: str) -> WrittenCall | None:
+    return WrittenCall(text.strip()) if text.strip() else None
+
+
 DEEPSEEK_V3 = Grammar(
     steps={
         **thinking_steps(CALLS),
@@ -44,6 +48,18 @@ DEEPSEEK_V3 = Grammar(
     think=THINK,
     ends=(END_OF_SENTENCE,),
     kept=frozenset(BRACKETS),
-    header=_header,
+    header=_read_fenced,
     fence=FENCE,
+)
+
+DEEPSEEK_V3_1 = Grammar(
+    steps={
+        **thinking_steps(CALLS),
+        At.SECTION: SECTION_STEPS,
+        At.HEADER: {SEPARATOR: At.ARGUMENTS, **SECTION_STEPS},
+        At.ARGUMENTS: SECTION_STEPS,
+    },
+    think=THINK,
+    ends=(END_OF_SENTENCE,),
+    header=_read_name,
 )
