@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.chat.template import ToolsNotShown
-from moedge.runtime.generation import BrokenLogits
+from moedge.runtime.sampling import BrokenLogits
 from moedge.runtime.scheduler import NotAccepting, QueueFull
 
 log = logging.getLogger(__name__)

@@ -15,13 +15,18 @@ from moedge.devices.errors import MoedgeError
 Logits = NDArray[np.float32]
 
 
+class BrokenLogits(MoedgeError):  # noqa: N818 - it names what was computed
+    """The model computed NaN or infinity: a fault of the bundle or the machine, not of the request."""
+
+
 @dataclass(frozen=True)
 class SamplingParams:
     """How to choose tokens and when to stop; MoedgeError for a value outside its range.
 
     temperature 0 is greedy. top_k 0, top_p 1 and min_p 0 are off. The repetition penalty (> 1 discourages) counts
     prompt and output as Hugging Face does; presence and frequency penalties count the output alone as OpenAI does.
-    max_tokens None means up to the context's end. top_logprobs asks for that many alternatives with every token.
+    max_tokens None means up to the context's end. logprobs asks for the log probability of every token, which costs a
+    pass over the vocabulary; top_logprobs for that of so many alternatives too.
     """
 
     temperature: float = 1.0
@@ -36,6 +41,7 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     max_tokens: int | None = None
     ignore_eos: bool = False
+    logprobs: bool = False
     top_logprobs: int = 0
 
     def __post_init__(self) -> None:
@@ -66,12 +72,10 @@ class SamplingParams:
 class History:
     """Which tokens were seen: `present` [vocab] in prompt or output, `counts` [vocab] in the output."""
 
-    def __init__(self, vocab_size: int, prompt: Sequence[int] = (), output: Sequence[int] = ()) -> None:
+    def __init__(self, vocab_size: int, prompt: Sequence[int] = ()) -> None:
         self.present = np.zeros(vocab_size, np.bool_)
         self.counts = np.zeros(vocab_size, np.int32)
         self.present[np.asarray(prompt, np.int64)] = True
-        for token_id in output:
-            self.add(token_id)
 
     def add(self, token_id: int) -> None:
         """Count one token of the output."""
@@ -152,7 +156,12 @@ def _nucleus(p: NDArray[np.float64], mass: float) -> NDArray[np.int64]:
 
 
 def sample(logits: Logits, params: SamplingParams, history: History, rng: np.random.Generator) -> int:
-    """Choose a token from raw logits [vocab]; at temperature 0 the highest, ties to the lowest id."""
+    """Choose a token from raw logits [vocab]; at temperature 0 the highest, ties to the lowest id.
+
+    Raises BrokenLogits if they are not numbers.
+    """
+    if not isfinite(logits.max()):  # NaN spreads to the maximum
+        raise BrokenLogits("the model computed logits that are not numbers: run `moedge verify` on the bundle.")
     logits = penalize(logits, params, history)
     if params.temperature == 0:
         return int(logits.argmax())

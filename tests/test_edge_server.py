@@ -11,7 +11,7 @@ from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import Guard, make_guard
 from moedge.edge_server.service import Service
 from moedge.edge_server.startup import greeting
-from moedge.runtime.generation import BrokenLogits
+from moedge.runtime.sampling import BrokenLogits
 
 
 def test_chat_answers_with_usage_and_timings(serve):
@@ -27,11 +27,11 @@ def test_chat_answers_with_usage_and_timings(serve):
     prompt = len("<|user|>hi<|assistant|>")
     assert body["usage"] == {
         "prompt_tokens": prompt,
-        "completion_tokens": 3,
-        "total_tokens": prompt + 3,
+        "completion_tokens": 4,  # the end is one
+        "total_tokens": prompt + 4,
         "prompt_tokens_details": {"cached_tokens": 0},
     }
-    assert body["timings"]["generated_tokens"] == 3
+    assert body["timings"]["generated_tokens"] == 4
 
 
 def test_chat_reads_thoughts_and_tool_calls(serve):
@@ -60,9 +60,9 @@ def test_stream_has_role_text_reason_usage_done(serve):
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert [c["choices"][0]["delta"]["content"] for c in middle] == ["Hel", "lo", "!"]
     assert last["choices"][0] == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}
-    assert last["timings"]["generated_tokens"] == 3
+    assert last["timings"]["generated_tokens"] == 4
     assert usage["choices"] == []
-    assert usage["usage"]["completion_tokens"] == 3
+    assert usage["usage"]["completion_tokens"] == 4
     assert {c["id"] for c in [first, *middle, last, usage]} == {first["id"]}
     assert {c["usage"] for c in [first, *middle, last]} == {None}
 
@@ -134,7 +134,7 @@ def test_completion(serve):
     body = client.post("/v1/completions", json={"prompt": "<|user|>x", "echo": False}).json
     assert body["object"] == "text_completion"
     assert body["choices"] == [{"index": 0, "text": "<|user|>x!", "logprobs": None, "finish_reason": "stop"}]
-    assert body["usage"]["total_tokens"] == 11
+    assert body["usage"]["total_tokens"] == 12
     assert client.post("/v1/completions", json={"prompt": [104, 105]}).json["choices"][0]["text"] == "hi!"
     assert client.post("/v1/completions", json={"prompt": ["hi"]}).json["choices"][0]["text"] == "hi!"
 
@@ -143,8 +143,8 @@ def test_completion_streams(serve):
     body = {"prompt": "x", "stream": True, "stream_options": {"include_usage": True}}
     *texts, usage = chunks_of(serve().post("/v1/completions", json=body))
     assert "".join(c["choices"][0]["text"] for c in texts) == "Hello!"
-    assert [c["choices"][0]["finish_reason"] for c in texts] == [None, None, "stop"]
-    assert usage["usage"]["completion_tokens"] == 3
+    assert [c["choices"][0]["finish_reason"] for c in texts] == [None, None, None, "stop"]
+    assert usage["usage"]["completion_tokens"] == 4
 
 
 def test_probes(serve):

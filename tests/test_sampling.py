@@ -125,7 +125,9 @@ def test_different_seeds_differ():
 
 def test_penalties_computed_by_hand():
     logits = np.array([2.0, -2.0, 1.0, 0.5], np.float32)
-    history = History(4, prompt=[0, 1], output=[2, 2])
+    history = History(4, prompt=[0, 1])
+    history.add(2)
+    history.add(2)
     penalized = penalize(logits, SamplingParams(repetition_penalty=2.0), history)
     assert penalized.tolist() == [1.0, -4.0, 0.5, 0.5]  # prompt and output; negative logits are multiplied
     penalized = penalize(logits, SamplingParams(presence_penalty=0.25), history)
