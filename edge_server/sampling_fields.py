@@ -23,16 +23,15 @@ def read_sampling(fields: Fields, defaults: SamplingParams, vocab_size: int) -> 
         "top_p": fields.number("top_p", 0, 1),
         "min_p": fields.number("min_p", 0, 1),
         "seed": fields.integer("seed", 0, (1 << 63) - 1),
-        "repetition_penalty": fields.number("repetition_penalty", 0, 10),
+        "repetition_penalty": fields.number("repetition_penalty", 0.01, 10),
         "presence_penalty": fields.number("presence_penalty", -2, 2),
         "frequency_penalty": fields.number("frequency_penalty", -2, 2),
         "logit_bias": _logit_bias(fields, vocab_size),
         "stop": _stop(fields),
         "max_tokens": fields.integer("max_tokens", 1, MAX_TOKENS),
     }
-    for name in ("top_p", "repetition_penalty"):
-        if stated[name] == 0:
-            raise fields.bad(name, "it must be above 0")
+    if stated["top_p"] == 0:
+        raise fields.bad("top_p", "it must be above 0")
     return replace(defaults, **{name: value for name, value in stated.items() if value is not None})
 
 

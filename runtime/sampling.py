@@ -106,13 +106,15 @@ def penalize(logits: Logits, params: SamplingParams, history: History) -> Logits
 
     repetition r: l / r where l > 0, l * r where l < 0, for every token of prompt and output;
     presence a and frequency b: l - a * (c > 0) - b * c with c the token's count in the output.
+    What leaves the range of fp32 becomes infinite or NaN, without a warning: `sample` looks.
     """
     if params.penalizes:
         logits = logits.copy()
         if params.repetition_penalty != 1:
             seen = logits[history.present]
-            r = np.float32(params.repetition_penalty)
-            logits[history.present] = np.where(seen > 0, seen / r, seen * r)
+            with np.errstate(over="ignore", invalid="ignore"):
+                r = np.float32(params.repetition_penalty)
+                logits[history.present] = np.where(seen > 0, seen / r, seen * r)
         said = np.flatnonzero(history.counts)
         logits[said] -= params.presence_penalty + params.frequency_penalty * history.counts[said].astype(np.float32)
     if params.logit_bias:
@@ -128,14 +130,14 @@ def distribution(logits: Logits, params: SamplingParams) -> tuple[NDArray[np.int
     """The tokens that temperature > 0 and truncation leave, in ascending order, and their probabilities."""
     shifted = logits - logits.max()
     ids = np.flatnonzero(shifted >= -50 * params.temperature)  # what is below e^-50 of the top is never drawn
-    scaled = shifted[ids].astype(np.float64) / params.temperature
+    shifted = shifted[ids]
     if 0 < params.top_k < len(ids):
-        kept = scaled >= np.partition(scaled, -params.top_k)[-params.top_k]  # ties stay, as in Hugging Face
-        ids, scaled = ids[kept], scaled[kept]
-    p = np.exp(scaled)
+        kept = shifted >= np.partition(shifted, -params.top_k)[-params.top_k]  # ties stay, as in Hugging Face
+        ids, shifted = ids[kept], shifted[kept]
+    p = np.exp(shifted.astype(np.float64) / params.temperature)
     p /= p.sum()
     if params.top_p < 1:
-        kept = _nucleus(p, params.top_p)
+        kept = _nucleus(shifted, p, params.top_p)
         ids, p = ids[kept], p[kept]
     if params.min_p > 0:
         kept = p >= params.min_p * p.max()
@@ -143,14 +145,17 @@ def distribution(logits: Logits, params: SamplingParams) -> tuple[NDArray[np.int
     return ids, p / p.sum()
 
 
-def _nucleus(p: NDArray[np.float64], mass: float) -> NDArray[np.int64]:
-    """Ascending indices of the smallest set of likeliest entries that holds at least `mass`."""
+def _nucleus(logits: Logits, p: NDArray[np.float64], mass: float) -> NDArray[np.int64]:
+    """Ascending indices of the smallest set of likeliest entries that holds at least `mass`.
+
+    The logits say which is likelier: where they are close, probabilities tie.
+    """
     # a sort of a whole vocabulary takes ten times as long as the rest: try the likeliest thousand first
-    head = p >= np.partition(p, -1024)[-1024] if len(p) > 1024 else np.ones(len(p), np.bool_)
+    head = logits >= np.partition(logits, -1024)[-1024] if len(p) > 1024 else np.ones(len(p), np.bool_)
     candidates = np.flatnonzero(head)
     if p[candidates].sum() < mass:
         candidates = np.arange(len(p))
-    order = candidates[np.argsort(-p[candidates], kind="stable")]
+    order = candidates[np.argsort(-logits[candidates], kind="stable")]
     count = int(np.searchsorted(np.cumsum(p[order]), mass)) + 1
     return np.sort(order[:count])
 
@@ -158,11 +163,13 @@ def _nucleus(p: NDArray[np.float64], mass: float) -> NDArray[np.int64]:
 def sample(logits: Logits, params: SamplingParams, history: History, rng: np.random.Generator) -> int:
     """Choose a token from raw logits [vocab]; at temperature 0 the highest, ties to the lowest id.
 
-    Raises BrokenLogits if they are not numbers.
+    Raises BrokenLogits if they are not numbers, another MoedgeError if a penalty makes them so.
     """
+    raw, logits = logits, penalize(logits, params, history)
     if not isfinite(logits.max()):  # NaN spreads to the maximum
-        raise BrokenLogits("the model computed logits that are not numbers: run `moedge verify` on the bundle.")
-    logits = penalize(logits, params, history)
+        if not isfinite(raw.max()):
+            raise BrokenLogits("the model computed logits that are not numbers: run `moedge verify` on the bundle.")
+        raise MoedgeError("the penalties make logits infinite: send values nearer to their defaults.")
     if params.temperature == 0:
         return int(logits.argmax())
     ids, p = distribution(logits, params)

@@ -31,7 +31,7 @@ def serve():
 
     yield serve
     for engine, service in services:
-        if engine is not None:
+        if isinstance(engine, FakeEngine):
             engine.gate.set()
         service.close()
 

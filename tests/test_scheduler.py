@@ -237,6 +237,21 @@ def test_prompt_continues_the_session_with_its_longest_beginning(start):
     assert len(engine.sessions) == 2
 
 
+def test_a_second_turn_goes_on_from_its_prompt_alone(start):
+    engine = FakeEngine()
+    scheduler = start(engine)
+    text_of(scheduler.submit(PROMPT, SamplingParams(max_tokens=2)))
+    (session,) = engine.sessions
+    said = [engine.tokenizer.word(text) for text in ("Hel", "lo")]
+    wait_for(lambda: scheduler.idle)
+    assert (session.tokens, session.pending) == ([*PROMPT, said[0]], said[1])
+    second = [*PROMPT, *map(ord, "now")]
+    text_of(scheduler.submit(second, SamplingParams(max_tokens=2)))
+    wait_for(lambda: scheduler.idle)
+    assert engine.sessions == [session]
+    assert (session.tokens, session.pending) == ([*second, said[0]], said[1])
+
+
 def test_chats_that_begin_alike_keep_their_own_sessions(start):
     engine = FakeEngine(lambda prompt: ["ok"])
     scheduler = start(engine, max_running=2)

@@ -158,6 +158,28 @@ def test_resume_keeps_the_common_prefix(engine):
     assert session.length == 0
 
 
+def test_a_second_turn_feeds_its_prompt_and_not_the_last_token_of_the_first(engine):
+    session = engine.session()
+    list(engine.generate(ids_of("hello"), replace(GREEDY, max_tokens=2), session))
+    prompt = ids_of("hey wö")  # another chat, which begins alike
+    rest = session.resume(prompt)
+    assert session.pending is None
+    (first, _) = engine.generate(rest, replace(GREEDY, max_tokens=2), session)
+    assert session.tokens == [*prompt, first.token_id]
+    session.rollback(len(prompt))
+    assert session.pending is None
+    assert session.tokens == prompt
+
+
+def test_a_fork_continues_the_generation_as_its_session_does(engine):
+    session = engine.session()
+    list(engine.generate(ids_of("hello"), replace(GREEDY, max_tokens=2), session))
+    fork = session.fork()
+    answers = [text_of(list(engine.generate([], GREEDY, timeline))) for timeline in (session, fork)]
+    assert answers == ["örld!"] * 2
+    assert session.tokens == fork.tokens == ids_of("hello wörld!")
+
+
 def test_nothing_to_start_from_is_refused(engine):
     with pytest.raises(MoedgeError, match="no token to start from"):
         engine.generate([], GREEDY)
