@@ -7,9 +7,10 @@ from edge_client import CALL, HELLO, TOOLS, chat, chunks_of, error_of, events_of
 from fake_engine import FakeEngine, MidwayError
 
 from moedge.devices.errors import MoedgeError
+from moedge.edge_server import replies
 from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import Guard, make_guard
-from moedge.edge_server.service import Service
+from moedge.edge_server.service import Loaded, Service
 from moedge.edge_server.startup import greeting
 from moedge.runtime.sampling import BrokenLogits
 
@@ -50,8 +51,10 @@ def test_chat_reads_thoughts_and_tool_calls(serve):
 def test_call_alone_has_null_content_and_a_cut_one_says_length(serve):
     text = CALL[CALL.index("<|tool") :]
     assert chat(serve(FakeEngine(lambda prompt: [text])), tools=TOOLS).json["choices"][0]["message"]["content"] is None
-    cut = chat(serve(FakeEngine(lambda prompt: pieces(text))), tools=TOOLS, max_tokens=30).json["choices"][0]
+    most = text.index("kitchen") // 3 + 1
+    cut = chat(serve(FakeEngine(lambda prompt: pieces(text))), tools=TOOLS, max_tokens=most).json["choices"][0]
     assert cut["finish_reason"] == "length"
+    assert cut["message"]["tool_calls"][0]["function"]["arguments"].startswith('{"room')  # begun, and cut
 
 
 def test_stream_has_role_text_reason_usage_done(serve):
@@ -109,6 +112,59 @@ def test_full_queue_is_a_429_with_retry_after(serve):
     assert int(response.headers["Retry-After"]) >= 1
     engine.gate.set()
     assert events_of(stream)[-1] == "[DONE]"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_a_stream_that_nobody_reads_gives_up_its_place(serve, path):
+    engine = FakeEngine()
+    engine.gate.clear()
+    client = serve(engine, max_running=1, max_queued=1)
+    body = {**(HELLO if "chat" in path else {"prompt": "x"}), "stream": True}
+    running = client.post(path, json=body, buffered=False)
+    for _ in range(3):
+        waiting = client.post(path, json=body, buffered=False)
+        assert waiting.status_code == 200  # there was a place
+        waiting.close()
+    engine.gate.set()
+    assert events_of(running)[-1] == "[DONE]"
+    assert len(engine.params) == 1  # the others never ran
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_a_silent_stream_says_that_it_lives(serve, path, monkeypatch):
+    monkeypatch.setattr(replies, "KEEP_ALIVE_SECONDS", 0.0)
+    engine = FakeEngine()
+    engine.gate.clear()
+    body = {**(HELLO if "chat" in path else {"prompt": "x"}), "stream": True}
+    response = serve(engine).post(path, json=body, buffered=False)
+    first, *waits = (next(response.response) for _ in range(3))
+    assert (first == replies.KEEP_ALIVE) == ("chat" not in path)
+    assert waits == [replies.KEEP_ALIVE] * 2
+    engine.gate.set()
+    assert list(response.response)[-1] == replies.DONE
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_a_client_that_left_is_no_failure(serve, path, caplog):
+    body = {**(HELLO if "chat" in path else {"prompt": "x"}), "stream": True}
+    gone = {"waitress.client_disconnected": lambda: True}
+    response = serve(FakeEngine(step_seconds=20.0)).post(path, json=body, environ_overrides=gone)
+    assert response.text.count("\n\n") == 1  # what leaves at once
+    assert caplog.records == []
+
+
+def test_a_request_meets_the_service_once(serve, monkeypatch):
+    asked = []
+    for owner, name in ((Service, "ready"), (Loaded, "limits"), (Loaded, "check_model")):
+        real = getattr(owner, name)
+
+        def counted(*arguments, real=real, name=name):
+            asked.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(owner, name, counted)
+    assert chat(serve()).status_code == 200
+    assert asked == ["ready", "limits", "check_model"]
 
 
 def test_failure_before_an_answer_has_a_status(serve, caplog):
