@@ -38,14 +38,18 @@ def _deltas(tokens: Iterator[Token | None], parser: ChatParser) -> Iterator[Delt
     """Deltas, None while nothing comes, at the end the finish reason."""
     called = False
     for token in tokens:
-        deltas = parser.push(token.text) if token is not None else []
-        if token is not None and token.finish_reason is not None:
+        if token is None:
+            yield None
+            continue
+        deltas = parser.push(token.text)
+        if token.finish_reason is not None:
             deltas += parser.finish()
-        called = called or any(isinstance(delta, CallStart) for delta in deltas)
-        yield from deltas
+        for delta in deltas:
+            called = called or isinstance(delta, CallStart)
+            yield delta
         if not deltas:
             yield None
-        if token is not None and token.finish_reason is not None:
+        if token.finish_reason is not None:
             yield "tool_calls" if called and token.finish_reason == "stop" else token.finish_reason
 
 
