@@ -129,7 +129,7 @@ class Scheduler:
     def _work(self) -> None:
         try:
             while (running := self._choose()) is not None:
-                self._end_step(running, self._step(running))
+                self._deliver(running, self._step(running))
         except BaseException as error:  # a bug of ours: nobody must wait for a thread that is gone
             log.exception("the engine thread died")
             self._fail_all(RuntimeError(f"the engine thread died: {error}"))
@@ -181,7 +181,7 @@ class Scheduler:
                 raise Interrupted
         return work
 
-    def _end_step(self, running: _Running, event: Token | Failed | None) -> None:
+    def _deliver(self, running: _Running, event: Token | Failed | None) -> None:
         ticket = running.ticket
         with self._changed:
             self._stepping = None
