@@ -17,7 +17,7 @@ def answer(engine: Engine, token_ids: list[int], max_tokens: int) -> dict[str, f
     """Seconds to the first token and to the last, and how many there were."""
     begun = time.perf_counter()
     moments = []
-    for _ in engine.session().generate(token_ids, SamplingParams(temperature=0, max_tokens=max_tokens)):
+    for _ in engine.generate(token_ids, SamplingParams(temperature=0, max_tokens=max_tokens)):
         moments.append(time.perf_counter() - begun)
     return {"first_token_s": moments[0], "whole_s": moments[-1], "tokens": len(moments)}
 

@@ -10,8 +10,8 @@ from moedge.edge_server.completions import create_completion
 from moedge.edge_server.errors import error_response, unavailable
 from moedge.edge_server.guard import Guard
 from moedge.edge_server.json_body import MAX_BODY
-from moedge.edge_server.replies import Json, json_response
-from moedge.edge_server.service import ClientLeft, Service
+from moedge.edge_server.replies import ClientLeft, Json, json_response
+from moedge.edge_server.service import Service
 
 
 def create_app(service: Service, guard: Guard) -> Flask:
@@ -51,7 +51,7 @@ def _livez(service: Service) -> Response:
 
 
 def _readyz(service: Service) -> Response:
-    service.check_ready()
+    service.ready()
     return json_response({"status": "ready"})
 
 
@@ -60,7 +60,7 @@ def _models(service: Service) -> Response:
 
 
 def _model(service: Service, model: str) -> Response:
-    service.check_model(model)
+    service.loaded.check_model(model)
     return json_response(_describe(service))
 
 

@@ -1,16 +1,15 @@
 """POST /v1/completions: a text or token ids continued, without a template and without reading what comes."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from flask import Response, request
 
 from moedge.edge_server import replies
 from moedge.edge_server.json_body import read_json
 from moedge.edge_server.replies import Json, Reply
-from moedge.edge_server.service import ClientLeft, Service, watch
-from moedge.edge_server.streams import client_left, stream_response
-from moedge.edge_server.wire import CompletionRequest, read_completion
+from moedge.edge_server.service import Service
+from moedge.edge_server.wire import read_completion
+from moedge.runtime.generation import Token
 from moedge.runtime.ticket import Ticket
 
 
@@ -19,50 +18,35 @@ def create_completion(service: Service) -> Response:
 
     Spellings of special tokens in a text stay text; token ids may be any.
     """
-    service.check_ready()
-    engine = service.loaded.engine
-    completion = read_completion(read_json(request), engine.defaults, service.limits())
-    service.check_model(completion.model)
+    loaded = service.ready()
+    engine = loaded.engine
+    completion = read_completion(read_json(request), engine.defaults, loaded.limits())
+    loaded.check_model(completion.model)
     prompt = completion.prompt
     token_ids = engine.tokenizer.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else list(prompt)
-    ticket = service.submit(token_ids, completion.params, "prompt")
+    ticket = loaded.submit(token_ids, completion.params, "prompt")
     reply = Reply("text_completion", engine.manifest.name, replies.new_id("cmpl"))
-    left = client_left(request)
+    tokens = replies.watch(ticket, replies.client_left(request))
     if completion.stream:
-        return stream_response(_chunks(ticket, completion, reply, left), ticket)
-    return replies.json_response(_whole(ticket, reply, left))
+        parts = _parts(tokens, ticket)
+        return replies.stream_response(reply, ticket, None, parts, include_usage=completion.include_usage)
+    return replies.json_response(reply.body(**_whole(tokens), **replies.numbers(ticket)))
 
 
-def _choice(text: str, finish_reason: str | None) -> Json:
-    return {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}
+def _whole(tokens: Iterator[Token | None]) -> Json:
+    said = [token for token in tokens if token is not None]
+    return _choices("".join(token.text for token in said), said[-1].finish_reason)
 
 
-def _whole(ticket: Ticket, reply: Reply, left: Callable[[], bool]) -> Json:
-    tokens = [token for token in watch(ticket, left) if token is not None]
-    choice = _choice("".join(token.text for token in tokens), tokens[-1].finish_reason)
-    return reply.body(choices=[choice], usage=replies.usage(ticket), timings=replies.timings(ticket))
+def _parts(tokens: Iterator[Token | None], ticket: Ticket) -> Iterator[Json | None]:
+    for token in tokens:
+        if token is not None and token.finish_reason is not None:
+            yield {**_choices(token.text, token.finish_reason), "timings": replies.timings(ticket)}
+        elif token is not None and token.text:
+            yield _choices(token.text, None)
+        else:
+            yield None
 
 
-def _chunks(ticket: Ticket, completion: CompletionRequest, reply: Reply, left: Callable[[], bool]) -> Iterator[bytes]:
-    usage = {"usage": None} if completion.include_usage else {}
-    try:
-        yield replies.KEEP_ALIVE  # headers leave with the first bytes
-        spoke = time.monotonic()
-        for token in watch(ticket, left):
-            if token is not None and token.finish_reason is not None:
-                choice = _choice(token.text, token.finish_reason)
-                yield replies.event(reply.body(choices=[choice], **usage, timings=replies.timings(ticket)))
-            elif token is not None and token.text:
-                yield replies.event(reply.body(choices=[_choice(token.text, None)], **usage))
-            elif time.monotonic() - spoke >= replies.KEEP_ALIVE_SECONDS:
-                yield replies.KEEP_ALIVE
-            else:
-                continue
-            spoke = time.monotonic()
-        if completion.include_usage:
-            yield replies.event(reply.body(choices=[], usage=replies.usage(ticket)))
-        yield replies.DONE
-    except ClientLeft:
-        return
-    except Exception as error:
-        yield replies.error_event(error)
+def _choices(text: str, finish_reason: str | None) -> Json:
+    return {"choices": [{"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}]}

@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.cache.reservation import NoRoom
 from moedge.runtime.chat.template import ToolsNotShown
-from moedge.runtime.generation import BrokenLogits
+from moedge.runtime.sampling import BrokenLogits
 from moedge.runtime.scheduler import NotAccepting, QueueFull
 
 log = logging.getLogger(__name__)

@@ -1,35 +1,48 @@
 """What stands behind the routes: the engine and its scheduler, and whether they are loading, ready or draining."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from moedge.edge_server.errors import ApiError, unavailable
 from moedge.edge_server.wire import ModelLimits
 from moedge.runtime.chat.format import calls_tools
-from moedge.runtime.generation import Token
+from moedge.runtime.engine import Engine
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.scheduler import Scheduler
-from moedge.runtime.ticket import Failed, Ticket
-
-if TYPE_CHECKING:
-    from moedge.runtime.engine import Engine
-
-POLL_SECONDS = 0.04  # a client that left is noticed within this
+from moedge.runtime.ticket import Ticket
 
 
 @dataclass(frozen=True)
 class Loaded:
     """An engine that answers, and since when (seconds since 1970)."""
 
-    engine: "Engine"
+    engine: Engine
     scheduler: Scheduler
     since: int
 
+    def limits(self) -> ModelLimits:
+        """What of the model bounds a request."""
+        facts = self.engine.manifest.model
+        return ModelLimits(facts.vocab_size, facts.context_length, calls_tools(facts.chat_format))
 
-class ClientLeft(Exception):  # noqa: N818 - an event, not an error
-    """Nobody reads the answer any more."""
+    def check_model(self, model: str | None) -> None:
+        """ApiError 404 for any model but the one that is served; a request need not name one."""
+        name = self.engine.manifest.name
+        if model not in (None, name):
+            message = f"There is no model {model!r}: this server has {name!r}."
+            raise ApiError(404, message, param="model", code="model_not_found")
+
+    def submit(self, token_ids: Sequence[int], params: SamplingParams, field: str) -> Ticket:
+        """Queue the prompt that `field` of the request gave.
+
+        ApiError 400 if it exceeds the context; QueueFull; NotAccepting if the server has begun to drain meanwhile.
+        """
+        limit = self.engine.manifest.model.context_length
+        if len(token_ids) > limit:
+            message = f"The prompt has {len(token_ids)} tokens, the context of this model is {limit} tokens."
+            raise ApiError(400, message, param=field, code="context_length_exceeded")
+        return self.scheduler.submit(token_ids, params)
 
 
 class Service:
@@ -39,9 +52,7 @@ class Service:
         self._loaded: Loaded | None = None
         self.draining = False
 
-    def open(
-        self, engine: "Engine", max_running: int = 2, max_queued: int = 16, stalled_after_s: float = 600.0
-    ) -> None:
+    def open(self, engine: Engine, max_running: int = 2, max_queued: int = 16, stalled_after_s: float = 600.0) -> None:
         """Serve this engine from now on; see Scheduler for the bounds."""
         scheduler = Scheduler(engine, max_running, max_queued, stalled_after_s)
         self._loaded = Loaded(engine, scheduler, int(time.time()))
@@ -63,12 +74,13 @@ class Service:
         """Whether no request is being worked on."""
         return self._loaded is None or self._loaded.scheduler.idle
 
-    def check_ready(self) -> None:
-        """ApiError 503 unless a request sent now would be taken."""
+    def ready(self) -> Loaded:
+        """What takes a request that is sent now; ApiError 503 unless one would be taken."""
         if self.draining:
             raise unavailable("The server is shutting down.", "shutting_down")
         if not self.loaded.scheduler.healthy:
             raise unavailable("The engine has stopped.", "engine_failed")
+        return self.loaded
 
     def stop_accepting(self) -> None:
         """Drain: what was accepted goes on. Takes no lock, so a signal handler may call it."""
@@ -81,37 +93,3 @@ class Service:
         self.draining = True
         if self._loaded is not None:
             self._loaded.scheduler.close()
-
-    def check_model(self, model: str | None) -> None:
-        """ApiError 404 for any model but the one that is served; a request need not name one."""
-        name = self.loaded.engine.manifest.name
-        if model not in (None, name):
-            message = f"There is no model {model!r}: this server has {name!r}."
-            raise ApiError(404, message, param="model", code="model_not_found")
-
-    def limits(self) -> ModelLimits:
-        """What of the model bounds a request."""
-        facts = self.loaded.engine.manifest.model
-        return ModelLimits(facts.vocab_size, facts.context_length, calls_tools(facts.chat_format))
-
-    def submit(self, token_ids: Sequence[int], params: SamplingParams, field: str) -> Ticket:
-        """Queue the prompt that `field` of the request gave; ApiError 400 if it exceeds the context, or QueueFull."""
-        self.check_ready()
-        limit = self.limits().context_length
-        if len(token_ids) > limit:
-            message = f"The prompt has {len(token_ids)} tokens, the context of this model is {limit} tokens."
-            raise ApiError(400, message, param=field, code="context_length_exceeded")
-        return self.loaded.scheduler.submit(token_ids, params)
-
-
-def watch(ticket: Ticket, client_left: Callable[[], bool]) -> Iterator[Token | None]:
-    """A ticket's tokens, None while there is none; raises the request's failure, or ClientLeft after cancelling it."""
-    try:
-        for event in ticket.events(POLL_SECONDS):
-            if client_left():
-                raise ClientLeft
-            if isinstance(event, Failed):
-                raise event.error
-            yield event
-    finally:
-        ticket.cancel()  # nothing if it has finished

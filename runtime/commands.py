@@ -73,7 +73,7 @@ def run(
 
     from moedge.devices.errors import MoedgeError
     from moedge.runtime.chat.format import calls_tools
-    from moedge.runtime.conversation import Conversation, Writing
+    from moedge.runtime.conversation import Answer, Conversation
     from moedge.runtime.engine import Engine
     from moedge.runtime.progress import bytes_progress
     from moedge.runtime.terminal import Screen, chat, print_answer, print_text, read_tools
@@ -109,7 +109,7 @@ def run(
         return
     if raw:
         ids = engine.tokenizer.encode(prompt, allow_special=True, add_special_tokens=True)
-        finished = print_text(Writing(engine.session(), ids, params), screen)
+        finished = print_text(Answer(engine, engine.session(), ids, params), screen)
     else:
         conversation = Conversation(engine, params, system, offered)
         conversation.say(prompt)

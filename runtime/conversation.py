@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, Reasoning
+from moedge.runtime.chat.answer import assistant_message
+from moedge.runtime.chat.delta import Delta
 from moedge.runtime.engine import Engine
 from moedge.runtime.generation import FinishReason, Token
+from moedge.runtime.program import Interrupted
 from moedge.runtime.sampling import SamplingParams
-from moedge.runtime.session import Interrupted, Session
+from moedge.runtime.session import Session
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,13 @@ class Call:
     arguments: str
 
 
-class Writing:
-    """One answer while it is written: iterate for its tokens, then read the numbers.
+class Answer:
+    """One answer while the model writes it: iterate for its tokens, then read the numbers.
 
     The model works on a thread of its own, so that `stop` takes effect within an operator, even during a long prompt.
     """
 
-    def __init__(self, session: Session, token_ids: Sequence[int], params: SamplingParams) -> None:
+    def __init__(self, engine: Engine, session: Session, token_ids: Sequence[int], params: SamplingParams) -> None:
         self.prompt_ids = token_ids
         self.prompt_tokens = len(token_ids)
         rest = session.resume(token_ids)
@@ -40,7 +42,7 @@ class Writing:
         self.generated_tokens = 0
         self.finish_reason: FinishReason | None = None  # None: it was stopped
         self._session = session
-        self._tokens = session.generate(rest, params)
+        self._tokens = engine.generate(rest, params, session)
         self._events: queue.SimpleQueue[Token | BaseException] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="moedge-answer", daemon=True)
         self._start = self._first = self._last = time.perf_counter()
@@ -121,23 +123,24 @@ class Conversation:
         """Add what a tool returned."""
         self.messages.append({"role": "tool", "tool_call_id": call.id, "name": call.name, "content": text})
 
-    def write(self) -> Writing:
-        """Begin the next answer; MoedgeError if the conversation no longer fits the context."""
-        return Writing(self._session, self._engine.encode_chat(self.messages, self._tools), self._params)
+    def begin(self) -> Answer:
+        """The next answer, to be streamed; MoedgeError if the conversation no longer fits the context."""
+        prompt = self._engine.encode_chat(self.messages, self._tools)
+        return Answer(self._engine, self._session, prompt, self._params)
 
-    def read(self, writing: Writing) -> Iterator[Delta]:
+    def stream(self, answer: Answer) -> Iterator[Delta]:
         """The answer's parts as they come; at its end, or wherever it was stopped, it joins the messages."""
-        parser = self._engine.chat_parser(writing.prompt_ids, self._tools)
+        parser = self._engine.chat_parser(answer.prompt_ids, self._tools)
         parts: list[Delta] = []
         try:
-            for token in writing:
+            for token in answer:
                 parts += (deltas := parser.push(token.text))
                 yield from deltas
             parts += (deltas := parser.finish())
             yield from deltas
         finally:
-            message = message_of(parts)
-            if writing.finish_reason != "stop":
+            message = assistant_message(parts)
+            if answer.finish_reason != "stop":
                 message.pop("tool_calls", None)  # nobody will answer a call that broke off
             self.messages.append(message)
 
@@ -145,24 +148,3 @@ class Conversation:
         """The tool calls of the last answer."""
         made = self.messages[-1].get("tool_calls", []) if self.messages else []
         return [Call(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in made]
-
-
-def message_of(parts: Sequence[Delta]) -> dict[str, Any]:
-    """The assistant's message that these parts add up to."""
-    message: dict[str, Any] = {
-        "role": "assistant",
-        "content": "".join(part.text for part in parts if isinstance(part, Content)),
-    }
-    if reasoning := "".join(part.text for part in parts if isinstance(part, Reasoning)):
-        message["reasoning_content"] = reasoning
-    starts = [part for part in parts if isinstance(part, CallStart)]
-    if starts:
-        arguments = dict.fromkeys((start.index for start in starts), "")
-        for part in parts:
-            if isinstance(part, CallArguments):
-                arguments[part.index] += part.text
-        message["tool_calls"] = [
-            {"id": s.id, "type": "function", "function": {"name": s.name, "arguments": arguments[s.index]}}
-            for s in starts
-        ]
-    return message

@@ -1,15 +1,15 @@
-"""The loaded model: graph, tokenizer, template, profile and manifest of one bundle. Immutable once loaded.
+"""The loaded model: program, tokenizer, template, profile and manifest of one bundle. Immutable once loaded.
 
-It opens a bundle and hands out sessions; a timeline's state is `session.py`, choosing tokens `generation.py`.
+It opens a bundle, hands out sessions and begins generations over them; a timeline's state is `session.py`, choosing
+tokens `generation.py`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
@@ -17,18 +17,12 @@ from moedge.devices.memory import detect_memory
 from moedge.devices.profile import Profile, load_profile
 from moedge.runtime.chat.format import ChatParser, chat_parser
 from moedge.runtime.chat.template import ChatTemplate
+from moedge.runtime.generation import Generation, Token
 from moedge.runtime.integrity import OnHashed, open_bundle, say_nothing
 from moedge.runtime.kernel_probe import prove_fast_kernel
-from moedge.runtime.manifest import (
-    GENERATION_NAME,
-    LAST_LOGITS,
-    MODEL_NAME,
-    TEMPLATE_NAME,
-    TOKENIZER_NAME,
-    Manifest,
-    pick_sampling,
-)
+from moedge.runtime.manifest import GENERATION_NAME, TEMPLATE_NAME, TOKENIZER_NAME, Manifest, pick_sampling
 from moedge.runtime.memory import check_memory
+from moedge.runtime.program import Program
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session
 from moedge.runtime.text import Tokenizer
@@ -39,11 +33,11 @@ PROMPT_END = 16  # tokens: enough to spell any tag that opens thinking, and blan
 class Engine:
     """One bundle, loaded. Safe to share between threads; every session has a cache of its own."""
 
-    def __init__(self, folder: Path, manifest: Manifest, profile: Profile, onnx: onnxruntime.InferenceSession) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, profile: Profile, program: Program) -> None:
         self.folder = folder
         self.manifest = manifest
         self.profile = profile
-        self.onnx = onnx
+        self.program = program
         self.tokenizer = Tokenizer.from_file(folder / TOKENIZER_NAME)
         config = _read_generation_config(folder / GENERATION_NAME)
         self.defaults = _default_params(config)
@@ -71,18 +65,14 @@ class Engine:
         stderr), or if onnxruntime cannot load the graph.
         """
         folder = Path(path)
-        manifest = open_bundle(folder, check_hashes, on_hashed)
+        manifest = open_bundle(folder, check_hashes=False)
         if not isinstance(profile, Profile):
             profile = load_profile(profile or "auto")
         check_memory(manifest, profile, detect_memory(), sessions, allow_low_memory)
-        options = session_options(profile)
+        if check_hashes:  # the dear check last: of hundreds of gigabytes it takes many minutes
+            open_bundle(folder, on_hashed=on_hashed)
         prove_fast_kernel(folder, manifest, allow_slow=allow_slow)
-        try:
-            onnx = onnxruntime.InferenceSession(folder / MODEL_NAME, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions share no other base
-            raise MoedgeError(f"onnxruntime {onnxruntime.__version__} cannot load {folder}: {error}") from error
-        _check_names(folder, manifest, onnx)
-        return cls(folder, manifest, profile, onnx)
+        return cls(folder, manifest, profile, Program.load(folder, manifest, profile))
 
     @property
     def has_chat_template(self) -> bool:
@@ -96,16 +86,47 @@ class Engine:
 
     def session(self) -> Session:
         """A new, empty timeline."""
-        return Session(self)
+        return Session(self.program, self.profile.prefill_chunk)
+
+    def generation(self, session: Session, token_ids: Sequence[int], params: SamplingParams) -> Generation:
+        """An answer to what the session holds and `token_ids`, in the making: run what it feeds, give it the logits.
+
+        A later generation continues an earlier one: the last sampled token, which no run has fed yet, is fed before the
+        new `token_ids`. So after a stop at end-of-sequence that token is in the cache too. After a stop string the
+        tokens that spell it are. MoedgeError before any work: nothing to feed, token ids outside the vocabulary, more
+        tokens than the context holds.
+        """
+        unfed = [*([] if session.pending is None else [session.pending]), *token_ids]
+        session.check(unfed)
+        session.clear_interrupt()
+        return Generation(
+            unfed,
+            params,
+            self.tokenizer.stream(),
+            vocab_size=self.manifest.model.vocab_size,
+            eos_token_ids=self.eos_token_ids,
+            room=session.capacity - session.length - len(unfed),
+            before=session.tokens,
+        )
+
+    def generate(
+        self, token_ids: Sequence[int], params: SamplingParams, session: Session | None = None
+    ) -> Iterator[Token]:
+        """The tokens of an answer to `token_ids`, in a session that goes on or in a new one; the last has a reason.
+
+        MoedgeError at the call, as of `generation`. The iteration raises Interrupted if the session was interrupted.
+        """
+        session = self.session() if session is None else session
+        return _tokens(session, self.generation(session, token_ids, params))
 
     def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         """Logits at every position, [n, vocab]: row i predicts token i + 1."""
         session = self.session()
         session.check(token_ids)
         logits = np.empty((len(token_ids), self.manifest.model.vocab_size), np.float32)  # [n, vocab]
-        chunk = self.profile.prefill_chunk
-        for start in range(0, len(token_ids), chunk):
-            session.run(token_ids[start : start + chunk], logits[start : start + chunk])
+        for start in range(0, len(token_ids), session.chunk):
+            end = start + session.chunk
+            session.run(token_ids[start:end], logits[start:end])
         return logits
 
     def encode_chat(
@@ -139,31 +160,13 @@ class Engine:
         return ChatTemplate(source, self.tokenizer.special_tokens, bos_token=bos, eos_token=eos)
 
 
-def session_options(profile: Profile) -> onnxruntime.SessionOptions:
-    """How onnxruntime runs the graph on this device."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = profile.intra_op_threads
-    options.inter_op_num_threads = 1
-    # a memory pattern is stored for every combination of shapes: with a growing cache that is one a step, forever
-    options.enable_mem_pattern = False
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(profile.allow_spinning)))
-    options.log_severity_level = 3
-    return options
-
-
-def _check_names(folder: Path, manifest: Manifest, onnx: onnxruntime.InferenceSession) -> None:
-    """The graph must take and give what docs/graph.md says."""
-    inputs = {node.name for node in onnx.get_inputs()}
-    outputs = {node.name for node in onnx.get_outputs()} - {LAST_LOGITS}
-    optional = {node.name for node in onnx.get_overridable_initializers()}
-    missing = [
-        *sorted({"input_ids", "attention_mask", *(tensor.past for tensor in manifest.cache)} ^ inputs),
-        *sorted({"logits", *(tensor.present for tensor in manifest.cache)} ^ outputs),
-        *sorted({"logits_to_keep"} - optional),
-    ]
-    if missing:
-        names = ", ".join(missing[:5])
-        raise MoedgeError(f"{folder / MODEL_NAME} and its manifest disagree about {names}: export the bundle again.")
+def _tokens(session: Session, generation: Generation) -> Iterator[Token]:
+    while generation.finish_reason is None:
+        logits = session.run(generation.feed(session.chunk))
+        if generation.ready:
+            token = generation.take(logits)
+            session.pending = token.token_id
+            yield token
 
 
 def _read_generation_config(path: Path) -> dict[str, Any]:

@@ -1,23 +1,18 @@
-"""From a prompt to a stream of tokens with text: the loop of prefill, sample, detokenize, decide whether to stop."""
+"""From logits to tokens with text: sample, detokenize, find stop strings, decide when it is over.
 
-from collections.abc import Iterator, Sequence
+It is pure: it runs nothing and holds no session. Whoever has one runs what `feed` gives and hands the logits to `take`.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
-from moedge.devices.errors import MoedgeError
 from moedge.runtime.sampling import History, Logits, SamplingParams, log_softmax_at, sample, top_ids
-from moedge.runtime.text_stream import StopStrings
-
-if TYPE_CHECKING:
-    from moedge.runtime.session import Session
+from moedge.runtime.text_stream import StopStrings, TextStream
 
 FinishReason = Literal["stop", "length"]
-
-
-class BrokenLogits(MoedgeError):  # noqa: N818 - it names what was computed
-    """The model computed NaN or infinity: a fault of the bundle or the machine, not of the request."""
 
 
 @dataclass(frozen=True)
@@ -26,58 +21,75 @@ class Token:
 
     `text` is what is safe to show by now; it lags behind while a character or a possible stop string is incomplete.
     Special tokens other than end-of-sequence appear as their spelling. Log probabilities are natural, of the raw
-    logits, before penalties and temperature.
+    logits, before penalties and temperature; None where nobody asked for them.
     """
 
     token_id: int
     text: str
     finish_reason: FinishReason | None
-    logprob: float
+    logprob: float | None = None
     top_logprobs: tuple[tuple[int, float], ...] = ()  # (token id, log probability), the likeliest first
 
 
-def steps(session: "Session", token_ids: Sequence[int], params: SamplingParams) -> Iterator[Token | None]:
-    """See `Session.steps`."""
-    feed = list(token_ids) if session.pending is None else [session.pending, *token_ids]
-    session.check(feed)
-    return _steps(session, feed, params)
+class Generation:
+    """One answer in the making: feed, run, take, until a Token has a finish reason.
 
+    `token_ids` are to be run first, after the tokens `before` that were run already and count for the penalties. `room`
+    is how many more tokens the context can hold after all of these. `text` detokenizes, from its beginning.
+    """
 
-def _steps(session: "Session", feed: list[int], params: SamplingParams) -> Iterator[Token | None]:
-    engine = session.engine
-    rng = np.random.default_rng(params.seed)
-    history = History(engine.manifest.model.vocab_size, session.tokens + feed)
-    text, stops = engine.tokenizer.stream(), StopStrings(params.stop)
-    logits = None
-    for count, logits in enumerate(session.chunks(feed)):
-        if logits is None and count > 0:
-            yield None
-    assert logits is not None
-    generated = 0
-    while True:
-        token_id = _choose(logits, params, history, rng)
-        history.add(token_id)
-        session.pending = token_id
-        generated += 1
-        ended = token_id in engine.eos_token_ids and not params.ignore_eos
-        shown = "" if ended else stops.push(text.push(token_id))
-        full = generated == params.max_tokens or session.length == session.capacity
-        if (ended or full) and stops.found is None:
-            shown += stops.push(text.flush()) + stops.flush()
-        reason: FinishReason | None = "stop" if ended or stops.found is not None else "length" if full else None
-        yield _token(token_id, shown, reason, logits, params)
-        if reason is not None:
-            return
-        logits = session.decode(token_id)
+    def __init__(
+        self,
+        token_ids: Sequence[int],
+        params: SamplingParams,
+        text: TextStream,
+        *,
+        vocab_size: int,
+        eos_token_ids: frozenset[int],
+        room: int,
+        before: Sequence[int] = (),
+    ) -> None:
+        self.finish_reason: FinishReason | None = None
+        self._unfed = list(token_ids)
+        self._params = params
+        self._text = text
+        self._stops = StopStrings(params.stop)
+        self._ends: frozenset[int] = frozenset() if params.ignore_eos else eos_token_ids
+        # the last token of an answer need not be run: the context has room for one more than it can hold
+        self._left = room + 1 if params.max_tokens is None else min(params.max_tokens, room + 1)
+        self._history = History(vocab_size, [*before, *token_ids])
+        self._rng = np.random.default_rng(params.seed)
+        self._asked = params.logprobs or params.top_logprobs > 0
 
+    @property
+    def ready(self) -> bool:
+        """Whether all tokens were fed, so that the logits after the last are to be taken."""
+        return not self._unfed
 
-def _choose(logits: Logits, params: SamplingParams, history: History, rng: np.random.Generator) -> int:
-    if not np.isfinite(logits.max()):  # NaN spreads to the maximum
-        raise BrokenLogits("the model computed logits that are not numbers: run `moedge verify` on the bundle.")
-    return sample(logits, params, history, rng)
+    def feed(self, most: int) -> list[int]:
+        """The next tokens to run, up to `most`: pieces of the prompt at first, then the token that was sampled last."""
+        fed, self._unfed = self._unfed[:most], self._unfed[most:]
+        return fed
 
+    def take(self, logits: Logits) -> Token:
+        """Choose a token from the logits [vocab] after the last token fed, which are only read, and here only.
 
-def _token(token_id: int, text: str, reason: FinishReason | None, logits: Logits, params: SamplingParams) -> Token:
-    others = top_ids(logits, params.top_logprobs)
-    logprob, *rest = log_softmax_at(logits, [token_id, *others])
-    return Token(token_id, text, reason, logprob, tuple(zip(others, rest, strict=True)))
+        MoedgeError if they are not numbers, or no longer once penalties were applied.
+        """
+        token_id = sample(logits, self._params, self._history, self._rng)
+        self._history.add(token_id)
+        self._unfed = [token_id]
+        self._left -= 1
+        stops, ended = self._stops, token_id in self._ends
+        shown = "" if ended else stops.push(self._text.push(token_id))
+        if (ended or not self._left) and stops.found is None:
+            shown += stops.push(self._text.flush()) + stops.flush()
+        if ended or stops.found is not None:
+            self.finish_reason = "stop"
+        elif not self._left:
+            self.finish_reason = "length"
+        if not self._asked:
+            return Token(token_id, shown, self.finish_reason)
+        others = top_ids(logits, self._params.top_logprobs)
+        logprob, *rest = log_softmax_at(logits, [token_id, *others])
+        return Token(token_id, shown, self.finish_reason, logprob, tuple(zip(others, rest, strict=True)))

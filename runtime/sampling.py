@@ -16,13 +16,18 @@ from moedge.runtime.manifest import SAMPLING
 Logits = NDArray[np.float32]
 
 
+class BrokenLogits(MoedgeError):  # noqa: N818 - it names what was computed
+    """The model computed NaN or infinity: a fault of the bundle or the machine, not of the request."""
+
+
 @dataclass(frozen=True)
 class SamplingParams:
     """How to choose tokens and when to stop; MoedgeError for a value outside its range.
 
     temperature 0 is greedy. top_k 0, top_p 1 and min_p 0 are off. The repetition penalty (> 1 discourages) counts
     prompt and output as Hugging Face does; presence and frequency penalties count the output alone as OpenAI does.
-    max_tokens None means up to the context's end. top_logprobs asks for that many alternatives with every token.
+    max_tokens None means up to the context's end. logprobs asks for the log probability of every token, which costs a
+    pass over the vocabulary; top_logprobs for that of so many alternatives too.
     """
 
     temperature: float = 1.0
@@ -37,6 +42,7 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     max_tokens: int | None = None
     ignore_eos: bool = False
+    logprobs: bool = False
     top_logprobs: int = 0
 
     def __post_init__(self) -> None:
@@ -63,12 +69,10 @@ class SamplingParams:
 class History:
     """Which tokens were seen: `present` [vocab] in prompt or output, `counts` [vocab] in the output."""
 
-    def __init__(self, vocab_size: int, prompt: Sequence[int] = (), output: Sequence[int] = ()) -> None:
+    def __init__(self, vocab_size: int, prompt: Sequence[int] = ()) -> None:
         self.present = np.zeros(vocab_size, np.bool_)
         self.counts = np.zeros(vocab_size, np.int32)
         self.present[np.asarray(prompt, np.int64)] = True
-        for token_id in output:
-            self.add(token_id)
 
     def add(self, token_id: int) -> None:
         """Count one token of the output."""
@@ -99,13 +103,15 @@ def penalize(logits: Logits, params: SamplingParams, history: History) -> Logits
 
     repetition r: l / r where l > 0, l * r where l < 0, for every token of prompt and output;
     presence a and frequency b: l - a * (c > 0) - b * c with c the token's count in the output.
+    What leaves the range of fp32 becomes infinite or NaN, without a warning: `sample` looks.
     """
     if params.penalizes:
         logits = logits.copy()
         if params.repetition_penalty != 1:
             seen = logits[history.present]
-            r = np.float32(params.repetition_penalty)
-            logits[history.present] = np.where(seen > 0, seen / r, seen * r)
+            with np.errstate(over="ignore", invalid="ignore"):
+                r = np.float32(params.repetition_penalty)
+                logits[history.present] = np.where(seen > 0, seen / r, seen * r)
         said = np.flatnonzero(history.counts)
         logits[said] -= params.presence_penalty + params.frequency_penalty * history.counts[said].astype(np.float32)
     if params.logit_bias:
@@ -121,14 +127,14 @@ def distribution(logits: Logits, params: SamplingParams) -> tuple[NDArray[np.int
     """The tokens that temperature > 0 and truncation leave, in ascending order, and their probabilities."""
     shifted = logits - logits.max()
     ids = np.flatnonzero(shifted >= -50 * params.temperature)  # what is below e^-50 of the top is never drawn
-    scaled = shifted[ids].astype(np.float64) / params.temperature
+    shifted = shifted[ids]
     if 0 < params.top_k < len(ids):
-        kept = scaled >= np.partition(scaled, -params.top_k)[-params.top_k]  # ties stay, as in Hugging Face
-        ids, scaled = ids[kept], scaled[kept]
-    p = np.exp(scaled)
+        kept = shifted >= np.partition(shifted, -params.top_k)[-params.top_k]  # ties stay, as in Hugging Face
+        ids, shifted = ids[kept], shifted[kept]
+    p = np.exp(shifted.astype(np.float64) / params.temperature)
     p /= p.sum()
     if params.top_p < 1:
-        kept = _nucleus(p, params.top_p)
+        kept = _nucleus(shifted, p, params.top_p)
         ids, p = ids[kept], p[kept]
     if params.min_p > 0:
         kept = p >= params.min_p * p.max()
@@ -136,21 +142,31 @@ def distribution(logits: Logits, params: SamplingParams) -> tuple[NDArray[np.int
     return ids, p / p.sum()
 
 
-def _nucleus(p: NDArray[np.float64], mass: float) -> NDArray[np.int64]:
-    """Ascending indices of the smallest set of likeliest entries that holds at least `mass`."""
+def _nucleus(logits: Logits, p: NDArray[np.float64], mass: float) -> NDArray[np.int64]:
+    """Ascending indices of the smallest set of likeliest entries that holds at least `mass`.
+
+    The logits say which is likelier: where they are close, probabilities tie.
+    """
     # a sort of a whole vocabulary takes ten times as long as the rest: try the likeliest thousand first
-    head = p >= np.partition(p, -1024)[-1024] if len(p) > 1024 else np.ones(len(p), np.bool_)
+    head = logits >= np.partition(logits, -1024)[-1024] if len(p) > 1024 else np.ones(len(p), np.bool_)
     candidates = np.flatnonzero(head)
     if p[candidates].sum() < mass:
         candidates = np.arange(len(p))
-    order = candidates[np.argsort(-p[candidates], kind="stable")]
+    order = candidates[np.argsort(-logits[candidates], kind="stable")]
     count = int(np.searchsorted(np.cumsum(p[order]), mass)) + 1
     return np.sort(order[:count])
 
 
 def sample(logits: Logits, params: SamplingParams, history: History, rng: np.random.Generator) -> int:
-    """Choose a token from raw logits [vocab]; at temperature 0 the highest, ties to the lowest id."""
-    logits = penalize(logits, params, history)
+    """Choose a token from raw logits [vocab]; at temperature 0 the highest, ties to the lowest id.
+
+    Raises BrokenLogits if they are not numbers, another MoedgeError if a penalty makes them so.
+    """
+    raw, logits = logits, penalize(logits, params, history)
+    if not isfinite(logits.max()):  # NaN spreads to the maximum
+        if not isfinite(raw.max()):
+            raise BrokenLogits("the model computed logits that are not numbers: run `moedge verify` on the bundle.")
+        raise MoedgeError("the penalties make logits infinite: send values nearer to their defaults.")
     if params.temperature == 0:
         return int(logits.argmax())
     ids, p = distribution(logits, params)

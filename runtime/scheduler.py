@@ -1,7 +1,8 @@
 """Many requests, one engine: a bounded queue and one thread that gives each running request a step in turn.
 
-So a long prompt, which is prefilled in chunks, never freezes an answer that is being written. It owns the sessions and
-keeps them between requests: a prompt continues the session that holds its longest beginning. It knows no HTTP.
+A step is: choose whose turn it is, run a chunk of its prompt or its last token, take the token that follows. So a long
+prompt never freezes an answer that is being written. It owns the sessions and keeps them between requests: a prompt
+continues the session that holds its longest beginning. It knows no HTTP.
 """
 
 import logging
@@ -9,14 +10,14 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from itertools import takewhile
-from typing import Protocol
+from collections.abc import Sequence
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.generation import Token
+from moedge.runtime.engine import Engine
+from moedge.runtime.generation import Generation, Token
+from moedge.runtime.program import Interrupted
 from moedge.runtime.sampling import SamplingParams
-from moedge.runtime.session import Interrupted
+from moedge.runtime.session import Session
 from moedge.runtime.ticket import Failed, Ticket
 
 log = logging.getLogger(__name__)
@@ -34,40 +35,12 @@ class NotAccepting(MoedgeError):  # noqa: N818 - likewise
     """The scheduler drains or has died."""
 
 
-class Timeline(Protocol):
-    """What is needed of a `Session`."""
-
-    tokens: list[int]
-
-    @property
-    def length(self) -> int:
-        """How many tokens the cache holds."""
-
-    def resume(self, token_ids: Sequence[int]) -> list[int]:
-        """Roll back to the longest common beginning; the tokens that are yet to be fed."""
-
-    def steps(self, token_ids: Sequence[int], params: SamplingParams) -> Iterator[Token | None]:
-        """None after a chunk of prefill, then tokens."""
-
-    def interrupt(self) -> None:
-        """End the run in progress, from another thread."""
-
-
-class TimelineSource(Protocol):
-    """What is needed of an `Engine`."""
-
-    def session(self) -> Timeline:
-        """A new, empty timeline."""
-
-
 class _Running:
-    """A request that has a session, or gets one with its first step."""
+    """A request that has a place; `work` from its first step on."""
 
     def __init__(self, ticket: Ticket) -> None:
         self.ticket = ticket
-        self.session: Timeline | None = None
-        self.steps: Iterator[Token | None] | None = None
-        self.broken = False  # then its session is not used again
+        self.work: tuple[Session, Generation] | None = None
 
 
 class Scheduler:
@@ -78,7 +51,7 @@ class Scheduler:
     """
 
     def __init__(
-        self, engine: TimelineSource, max_running: int = 2, max_queued: int = 16, stalled_after_s: float = 600.0
+        self, engine: Engine, max_running: int = 2, max_queued: int = 16, stalled_after_s: float = 600.0
     ) -> None:
         self._engine = engine
         self._max_running = max_running
@@ -86,8 +59,8 @@ class Scheduler:
         self._stalled_after_s = stalled_after_s
         self._changed = threading.Condition()  # guards all that follows
         self._queue: deque[Ticket] = deque()
-        self._running: list[_Running] = []
-        self._idle: list[Timeline] = []  # sessions, least recently used first
+        self._running: deque[_Running] = deque()  # whose turn is next, first
+        self._idle: list[Session] = []  # least recently used first
         self._stepping: _Running | None = None
         self._step_began = 0.0
         self._accepting = True
@@ -133,8 +106,7 @@ class Scheduler:
         self.stop_accepting()
         with self._changed:
             self._closing = True
-            if self._stepping is not None and self._stepping.session is not None:
-                self._stepping.session.interrupt()
+            self._interrupt(self._stepping)
             self._changed.notify_all()
         self._thread.join(timeout=1.0)  # a thread that hangs in an operator dies with the process
         self._fail_all(NotAccepting("the server is shutting down: send the request to another one."))
@@ -146,79 +118,87 @@ class Scheduler:
             ticket.cancelled = True
             if ticket in self._queue:
                 self._queue.remove(ticket)
-            running = self._stepping
-            if running is not None and running.ticket is ticket and running.session is not None:
-                running.session.interrupt()
+            if self._stepping is not None and self._stepping.ticket is ticket:
+                self._interrupt(self._stepping)
             self._changed.notify_all()
+
+    def _interrupt(self, running: _Running | None) -> None:
+        work = running.work if running is not None else None
+        if work is not None:
+            session, _ = work
+            session.interrupt()
 
     def _work(self) -> None:
         try:
-            while self._admit():
-                for running in list(self._running):
-                    self._step(running)
+            while (running := self._choose()) is not None:
+                self._deliver(running, self._step(running))
         except BaseException as error:  # a bug of ours: nobody must wait for a thread that is gone
             log.exception("the engine thread died")
             self._fail_all(RuntimeError(f"the engine thread died: {error}"))
 
-    def _admit(self) -> bool:
-        """Wait until there is work, then fill free places from the queue; False when closing."""
+    def _choose(self) -> _Running | None:
+        """Wait until there is work, fill free places from the queue, begin the next one's step; None when closing."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closing or self._queue or self._running)
-            while self._queue and len(self._running) < self._max_running:
-                ticket = self._queue.popleft()
-                ticket.start()
-                self._running.append(_Running(ticket))
-            return not self._closing
+            while True:
+                self._changed.wait_for(lambda: self._closing or self._queue or self._running)
+                if self._closing:
+                    return None
+                while self._queue and len(self._running) < self._max_running:
+                    ticket = self._queue.popleft()
+                    ticket.start()
+                    self._running.append(_Running(ticket))
+                running = self._running[0]
+                self._running.rotate(-1)
+                if running.ticket.cancelled:
+                    self._leave(running)
+                    continue
+                self._stepping, self._step_began = running, time.monotonic()
+                return running
 
-    def _step(self, running: _Running) -> None:
-        ticket = running.ticket
-        with self._changed:
-            if ticket.cancelled:
-                self._leave(running)
-            if ticket.cancelled or self._closing:
-                return
-            self._stepping, self._step_began = running, time.monotonic()
-        event: Token | Failed | None = None
+    def _step(self, running: _Running) -> Token | Failed | None:
+        """Run one chunk or token, and take what follows; None if nothing is to be told yet."""
         try:
-            event = next(self._steps_of(running))
-        except Interrupted:
-            pass  # by `_cancel` or `close`; the session holds what was complete
-        except StopIteration:
-            event = Failed(RuntimeError("a generation ended without a finish reason"))
+            session, generation = running.work or self._begin(running)
+            logits = session.run(generation.feed(session.chunk))
+            if not generation.ready:
+                return None
+            token = generation.take(logits)
+            session.pending = token.token_id
+            return token
+        except Interrupted:  # by `_cancel` or `close`; the session holds what was complete
+            return None
         except Exception as error:
-            event = Failed(error)
+            running.work = None  # the session's state is unknown: it is not used again
+            return Failed(error)
+
+    def _begin(self, running: _Running) -> tuple[Session, Generation]:
+        ticket = running.ticket
+        session = self._session_for(ticket.token_ids)
+        rest = session.resume(ticket.token_ids)
+        ticket.cached_tokens = session.length
+        work = session, self._engine.generation(session, rest, ticket.params)
+        with self._changed:
+            running.work = work  # from here on an interruption finds the session; one that came before is seen here
+            if ticket.cancelled or self._closing:
+                raise Interrupted
+        return work
+
+    def _deliver(self, running: _Running, event: Token | Failed | None) -> None:
+        ticket = running.ticket
         with self._changed:
             self._stepping = None
-            if ticket.cancelled:
+            if event is not None and not ticket.cancelled and not self._closing:
+                ticket.put(event)
+                if ticket.finished:
+                    self._mean_seconds += 0.2 * (ticket.seconds - self._mean_seconds)
+            if ticket.cancelled or ticket.finished:
                 self._leave(running)
-            elif event is not None and not self._closing:
-                self._deliver(running, event)
 
-    def _deliver(self, running: _Running, event: Token | Failed) -> None:
-        ticket = running.ticket
-        if isinstance(event, Failed):
-            running.broken = True
-        ticket.put(event)
-        if ticket.finished:
-            self._mean_seconds += 0.2 * (ticket.seconds - self._mean_seconds)
-            self._leave(running)
-
-    def _steps_of(self, running: _Running) -> Iterator[Token | None]:
-        if running.steps is None:
-            ticket = running.ticket
-            running.session = session = self._session_for(ticket.token_ids)
-            rest = session.resume(ticket.token_ids)
-            ticket.cached_tokens = session.length
-            running.steps = session.steps(rest, ticket.params)
-            if ticket.cancelled:  # then its interruption came before this generation, which is not affected by it
-                raise Interrupted
-        return running.steps
-
-    def _session_for(self, token_ids: list[int]) -> Timeline:
+    def _session_for(self, token_ids: list[int]) -> Session:
         """The idle session that saves most work; a new or the oldest one rather than that of another chat."""
-        best = max(self._idle, key=lambda session: _common(session.tokens, token_ids), default=None)
+        best = max(self._idle, key=lambda session: session.common(token_ids), default=None)
         # all prompts of one template begin alike: what agrees in less than half of the shorter one is another chat
-        if best is not None and 2 * _common(best.tokens, token_ids) < min(best.length, len(token_ids)):
+        if best is not None and 2 * best.common(token_ids) < min(best.length, len(token_ids)):
             best = self._idle[0] if len(self._idle) + len(self._running) > self._max_running else None
         if best is None:
             return self._engine.session()
@@ -230,10 +210,9 @@ class Scheduler:
         if running not in self._running:
             return
         self._running.remove(running)
-        if isinstance(running.steps, Generator):
-            running.steps.close()
-        if running.session is not None and not running.broken:
-            self._idle.append(running.session)
+        if running.work is not None:
+            session, _ = running.work
+            self._idle.append(session)
         self._changed.notify_all()
 
     def _fail_all(self, error: Exception) -> None:
@@ -246,7 +225,3 @@ class Scheduler:
             self._running.clear()
             self._stepping = None
             self._changed.notify_all()
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

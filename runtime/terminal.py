@@ -13,7 +13,7 @@ from typing import Any
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, Reasoning
-from moedge.runtime.conversation import Call, Conversation, Writing
+from moedge.runtime.conversation import Answer, Call, Conversation
 
 # a model's output must not steer the terminal: all control characters but tab and newline
 _CONTROL = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)))
@@ -80,22 +80,22 @@ def _console(stderr: bool = False) -> Any:
     return Console(stderr=stderr, soft_wrap=True)
 
 
-def print_text(writing: Writing, screen: Screen) -> bool:
+def print_text(answer: Answer, screen: Screen) -> bool:
     """Stream text without a template; False if Ctrl-C ended it."""
-    with _on_ctrl_c(writing.stop):
-        for token in writing:
+    with _on_ctrl_c(answer.stop):
+        for token in answer:
             screen.show_text(token.text)
-    return _close(writing, screen)
+    return _close(answer, screen)
 
 
 def print_answer(conversation: Conversation, screen: Screen) -> bool:
     """Stream the next answer of a conversation; False if Ctrl-C ended it."""
-    writing = conversation.write()
-    with _on_ctrl_c(writing.stop):
-        for part in conversation.read(writing):
+    answer = conversation.begin()
+    with _on_ctrl_c(answer.stop):
+        for part in conversation.stream(answer):
             screen.show(part)
     screen.show_calls(conversation.open_calls())
-    return _close(writing, screen)
+    return _close(answer, screen)
 
 
 def chat(conversation: Conversation, screen: Screen) -> None:
@@ -137,25 +137,25 @@ def _ask(prompt: str) -> str | None:
             print()
 
 
-def _close(writing: Writing, screen: Screen) -> bool:
+def _close(answer: Answer, screen: Screen) -> bool:
     screen.end_line()
-    screen.note(numbers(writing))
-    return writing.finish_reason is not None
+    screen.note(numbers(answer))
+    return answer.finish_reason is not None
 
 
-def numbers(writing: Writing) -> str:
+def numbers(answer: Answer) -> str:
     """Tokens and tokens a second of one answer, in a line."""
-    fresh = writing.prompt_tokens - writing.cached_tokens
-    parts = [f"prompt {writing.prompt_tokens} tokens"]
-    if writing.generated_tokens and writing.prompt_seconds > 0:
-        parts[0] += f" at {fresh / writing.prompt_seconds:.1f}/s"
-    if writing.cached_tokens:
-        parts[0] += f" ({writing.cached_tokens} cached)"
-    parts.append(f"answer {writing.generated_tokens} tokens")
-    if writing.tokens_per_second:
-        parts[1] += f" at {writing.tokens_per_second:.1f}/s"
+    fresh = answer.prompt_tokens - answer.cached_tokens
+    parts = [f"prompt {answer.prompt_tokens} tokens"]
+    if answer.generated_tokens and answer.prompt_seconds > 0:
+        parts[0] += f" at {fresh / answer.prompt_seconds:.1f}/s"
+    if answer.cached_tokens:
+        parts[0] += f" ({answer.cached_tokens} cached)"
+    parts.append(f"answer {answer.generated_tokens} tokens")
+    if answer.tokens_per_second:
+        parts[1] += f" at {answer.tokens_per_second:.1f}/s"
     ends = {"stop": (), "length": ("cut at the limit of tokens",), None: ("stopped",)}
-    return ", ".join((*parts, *ends[writing.finish_reason]))
+    return ", ".join((*parts, *ends[answer.finish_reason]))
 
 
 def read_tools(path: Path) -> list[Mapping[str, Any]]:

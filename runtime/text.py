@@ -45,11 +45,6 @@ class Tokenizer:
             raise MoedgeError(f"{path} is not a tokenizer ({error}): export the bundle again.") from error
 
     @property
-    def vocab_size(self) -> int:
-        """How many ids have a token; the model's vocabulary may be padded beyond it."""
-        return int(self._tokenizer.get_vocab_size())
-
-    @property
     def special_tokens(self) -> tuple[str, ...]:
         """Spellings that steer the model: the added tokens, whether flagged special or not, blanks apart."""
         return tuple(content.decode() for content in self._added.values() if content.strip())
@@ -71,11 +66,6 @@ class Tokenizer:
         if self._byte_level:
             return b"".join(map(self.token_bytes, token_ids)).decode("utf-8", "replace")
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=False))
-
-    def token_id(self, token: str) -> int | None:
-        """The id of a token by its spelling in tokenizer.json, or None."""
-        found: int | None = self._tokenizer.token_to_id(token)
-        return found
 
     def spelling(self, token_id: int) -> str | None:
         """How tokenizer.json spells a token, or None for an id without one."""

@@ -34,7 +34,7 @@ def serve():
 
     yield serve
     for engine, service in services:
-        if engine is not None:
+        if isinstance(engine, FakeEngine):
             engine.gate.set()
         service.close()
 

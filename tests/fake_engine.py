@@ -1,16 +1,24 @@
-"""An engine without a model: it says what a test wrote down, as fast or slowly as the test wants. No ONNX, no files."""
+"""An engine without a model: it says what a test wrote down, as fast or slowly as the test wants. No ONNX, no files.
+
+Its sessions and generations are the real ones, over a program and a tokenizer that are scripts.
+"""
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from moedge.devices.errors import MoedgeError
+from moedge.runtime.cache import Cache
 from moedge.runtime.chat.format import ChatParser, chat_parser
 from moedge.runtime.chat.template import ChatTemplate
-from moedge.runtime.generation import Token
+from moedge.runtime.engine import Engine
+from moedge.runtime.generation import Generation
 from moedge.runtime.manifest import SCHEMA_VERSION, ExpertKernel, Manifest, ModelFacts
+from moedge.runtime.program import Interrupted
 from moedge.runtime.sampling import SamplingParams
-from moedge.runtime.session import Interrupted
+from moedge.runtime.session import Session
 
 TEMPLATE = (
     "{% if tools %}<|tools|>{{ tools | tojson }}{% endif %}"
@@ -19,72 +27,82 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 SPECIAL = ("<|tools|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
-VOCAB_SIZE = 0x110000  # a token is a character, or a special one beyond them
+END, FIRST_WORD, VOCAB_SIZE = 0, 0x3000, 0x4000  # between them a token is a character, then words of the scripts
 
 
 class FakeTokenizer:
-    """A token a character; nothing is special, so a prompt can be read back."""
+    """A token a character; nothing is special, so a prompt can be read back. What the model says are words."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
 
     def encode(self, text: str, allow_special: bool = False, add_special_tokens: bool = False) -> list[int]:
         return [ord(character) for character in text]
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        return "".join(map(chr, token_ids))
+        return "".join(map(self.spelling, token_ids))
+
+    def spelling(self, token_id: int) -> str:
+        return chr(token_id) if token_id < FIRST_WORD else self.words[token_id - FIRST_WORD]
+
+    def word(self, text: str) -> int:
+        """The token that is said for a text of a script."""
+        if text not in self.words:
+            self.words.append(text)
+        return FIRST_WORD + self.words.index(text)
+
+    def stream(self) -> "FakeTokenizer":
+        """Its own detokenizer: no text depends on what stands beside it."""
+        return self
+
+    def push(self, token_id: int) -> str:
+        return self.spelling(token_id)
+
+    def flush(self) -> str:
+        return ""
 
 
-class FakeSession:
-    """Prefills `chunk` tokens a step, then says the engine's script, one text a token."""
+class FakeLane:
+    """The tokens that ran, and the logits after the last."""
 
-    def __init__(self, engine: "FakeEngine") -> None:
-        self.engine = engine
+    def __init__(self) -> None:
         self.tokens: list[int] = []
-        self._interrupted = threading.Event()
+        self.logits = np.zeros((1, VOCAB_SIZE), np.float32)
+        self.interrupted = threading.Event()
+        self.interrupt = self.interrupted.set
+        self.clear_interrupt = self.interrupted.clear
 
-    @property
-    def length(self) -> int:
-        return len(self.tokens)
 
-    def resume(self, token_ids: Sequence[int]) -> list[int]:
-        common = 0
-        while common < min(self.length, len(token_ids) - 1) and self.tokens[common] == token_ids[common]:
-            common += 1
-        del self.tokens[common:]
-        return list(token_ids[common:])
+class FakeProgram:
+    """After a prompt comes the first word of its script, after n words the next, after the last the end."""
 
-    def interrupt(self) -> None:
-        self._interrupted.set()
+    cache_tensors = ()
+    vocab_size = VOCAB_SIZE
 
-    def steps(self, token_ids: Sequence[int], params: SamplingParams) -> Iterator[Token | None]:
-        self._interrupted.clear()
-        return self._steps(list(token_ids), params)
+    def __init__(self, engine: "FakeEngine", context_length: int) -> None:
+        self.context_length = context_length
+        self._engine = engine
 
-    def _steps(self, token_ids: list[int], params: SamplingParams) -> Iterator[Token | None]:
-        engine = self.engine
-        engine.params.append(params)
-        chunks = range(0, len(token_ids), engine.chunk)
-        for start in chunks:
-            if start:
-                yield None
-            self._work()
-            self.tokens += token_ids[start : start + engine.chunk]
-        texts = engine.answer(engine.tokenizer.decode(self.tokens))
-        most = params.max_tokens or engine.manifest.model.context_length
-        for n, text in enumerate(texts, start=1):
-            if n > 1:
-                self._work()
-            if isinstance(text, Exception):
-                raise text
-            full = n >= most and n < len(texts)
-            self.tokens.append(0)
-            yield Token(0, text, "length" if full else "stop" if n == len(texts) else None, -0.5)
-            if full:
-                return
+    def open_lane(self, cache: Cache) -> FakeLane:
+        return FakeLane()
 
-    def _work(self) -> None:
-        self.engine.log.append((id(self), time.monotonic()))
-        self.engine.gate.wait(30)
-        if self._interrupted.wait(self.engine.step_seconds):
+    def run(self, lane: FakeLane, token_ids: Sequence[int], past: int, logits: None = None) -> None:
+        engine = self._engine
+        engine.log.append((id(lane), time.monotonic()))
+        engine.gate.wait(30)
+        if lane.interrupted.wait(engine.step_seconds):
+            lane.interrupted.clear()
             raise Interrupted
+        lane.tokens[past:] = token_ids
+        said = 0
+        while said < len(lane.tokens) and lane.tokens[-1 - said] >= FIRST_WORD:
+            said += 1
+        script = engine.answer(engine.tokenizer.decode(lane.tokens[: len(lane.tokens) - said]))
+        text = script[said] if said < len(script) else None
+        if isinstance(text, Exception):
+            raise text
+        lane.logits[:] = 0
+        lane.logits[0, END if text is None else engine.tokenizer.word(text)] = 1000
 
 
 class FakeEngine:
@@ -110,16 +128,22 @@ class FakeEngine:
         self.gate.set()
         self.params: list[SamplingParams] = []
         self.log: list[tuple[int, float]] = []
-        self.sessions: list[FakeSession] = []
+        self.sessions: list[Session] = []
         self.tokenizer = FakeTokenizer()
         self.defaults = SamplingParams(temperature=0.6)
         self.manifest = _manifest(chat_format, context_length)
+        self.program = FakeProgram(self, context_length)
+        self.eos_token_ids = frozenset({END})
         self.has_chat_template = True
         self._template = ChatTemplate(template, SPECIAL)
 
-    def session(self) -> FakeSession:
-        self.sessions.append(FakeSession(self))
+    def session(self) -> Session:
+        self.sessions.append(Session(self.program, self.chunk))
         return self.sessions[-1]
+
+    def generation(self, session: Session, token_ids: Sequence[int], params: SamplingParams) -> Generation:
+        self.params.append(params)
+        return Engine.generation(self, session, token_ids, params)
 
     def encode_chat(self, messages, tools=None, add_generation_prompt=True) -> list[int]:
         return self.tokenizer.encode(self._template.render(messages, tools, add_generation_prompt))
@@ -144,7 +168,7 @@ def _manifest(chat_format: str, context_length: int) -> Manifest:
         total_parameters=1,
         active_parameters=1,
         context_length=context_length,
-        eos_token_ids=(0,),
+        eos_token_ids=(END,),
         bos_token_id=None,
         chat_format=chat_format,
     )

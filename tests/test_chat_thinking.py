@@ -47,7 +47,7 @@ def test_a_conversation_knows_it_from_the_prompts_tokens(tmp_path):
     engine = Engine.load(write_tiny_bundle(tmp_path, chain, template=template, chat_format="glm"))
     conversation = Conversation(engine, SamplingParams(temperature=0))
     conversation.say("so")
-    assert list(conversation.read(conversation.write())) == [Reasoning("h"), Content("i")]
+    assert list(conversation.stream(conversation.begin())) == [Reasoning("h"), Content("i")]
     assert conversation.messages[-1] == {"role": "assistant", "content": "i", "reasoning_content": "h"}
 
 

@@ -5,8 +5,10 @@ import json
 import pytest
 from edge_client import HELLO, TOOLS, chat, error_of
 from fake_engine import FakeEngine
+from tiny_bundle import write_tiny_bundle
 
 from moedge.devices.errors import MoedgeError
+from moedge.runtime import Engine
 
 
 def test_tools_are_shown_unless_choice_is_none(serve):
@@ -69,6 +71,18 @@ BAD = {
     "tools": {"a": 1},
     "temprature": 1,
 }
+
+
+@pytest.mark.parametrize("penalty", [0, 1e-40, 0.0099, 10.1])
+def test_a_repetition_penalty_out_of_bounds_is_named(serve, penalty):
+    assert error_of(chat(serve(), repetition_penalty=penalty), 400)["param"] == "repetition_penalty"
+
+
+@pytest.mark.parametrize("penalty", [0.01, 10])
+def test_the_bounds_of_the_repetition_penalty_can_be_sampled(tmp_path, serve, penalty):
+    client = serve(Engine.load(write_tiny_bundle(tmp_path)))
+    body = {"prompt": "hello", "max_tokens": 3, "repetition_penalty": penalty}
+    assert client.post("/v1/completions", json=body).status_code == 200
 
 
 @pytest.mark.parametrize(("name", "value"), [*UNSUPPORTED.items(), *BAD.items()], ids=[*UNSUPPORTED, *BAD])

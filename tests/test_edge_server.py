@@ -9,11 +9,12 @@ from edge_client import CALL, HELLO, TOOLS, chat, chunks_of, error_of, events_of
 from fake_engine import FakeEngine, MidwayError
 
 from moedge.devices.errors import MoedgeError
+from moedge.edge_server import replies
 from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import Guard, make_guard
-from moedge.edge_server.service import Service
+from moedge.edge_server.service import Loaded, Service
 from moedge.edge_server.startup import greeting
-from moedge.runtime.generation import BrokenLogits
+from moedge.runtime.sampling import BrokenLogits
 
 
 def test_chat_answers_with_usage_and_timings(serve):
@@ -29,11 +30,11 @@ def test_chat_answers_with_usage_and_timings(serve):
     prompt = len("<|user|>hi<|assistant|>")
     assert body["usage"] == {
         "prompt_tokens": prompt,
-        "completion_tokens": 3,
-        "total_tokens": prompt + 3,
+        "completion_tokens": 4,  # the end is one
+        "total_tokens": prompt + 4,
         "prompt_tokens_details": {"cached_tokens": 0},
     }
-    assert body["timings"]["generated_tokens"] == 3
+    assert body["timings"]["generated_tokens"] == 4
 
 
 def test_chat_reads_thoughts_and_tool_calls(serve):
@@ -68,9 +69,9 @@ def test_stream_has_role_text_reason_usage_done(serve):
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert [c["choices"][0]["delta"]["content"] for c in middle] == ["Hel", "lo", "!"]
     assert last["choices"][0] == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}
-    assert last["timings"]["generated_tokens"] == 3
+    assert last["timings"]["generated_tokens"] == 4
     assert usage["choices"] == []
-    assert usage["usage"]["completion_tokens"] == 3
+    assert usage["usage"]["completion_tokens"] == 4
     assert {c["id"] for c in [first, *middle, last, usage]} == {first["id"]}
     assert {c["usage"] for c in [first, *middle, last]} == {None}
 
@@ -120,13 +121,56 @@ def test_full_queue_is_a_429_with_retry_after(serve):
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
-def test_a_stream_that_never_begins_gives_up_its_place(serve, path):
-    engine = FakeEngine(lambda prompt: ["x"] * 4000 if "endless" in prompt else ["done"], step_seconds=0.005)
+def test_a_stream_that_nobody_reads_gives_up_its_place(serve, path):
+    engine = FakeEngine()
+    engine.gate.clear()
     client = serve(engine, max_running=1, max_queued=1)
-    words = {"messages": [{"role": "user", "content": "endless"}]} if "chat" in path else {"prompt": "endless"}
-    client.post(path, json={**words, "stream": True}, buffered=False).close()  # before a byte of it is asked for
-    assert chat(client).json["choices"][0]["message"]["content"] == "done"
-    assert len(engine.log) < 2000  # steps of both answers
+    body = {**(HELLO if "chat" in path else {"prompt": "x"}), "stream": True}
+    running = client.post(path, json=body, buffered=False)
+    for _ in range(3):
+        waiting = client.post(path, json=body, buffered=False)
+        assert waiting.status_code == 200  # there was a place
+        waiting.close()
+    engine.gate.set()
+    assert events_of(running)[-1] == "[DONE]"
+    assert len(engine.params) == 1  # the others never ran
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_a_silent_stream_says_that_it_lives(serve, path, monkeypatch):
+    monkeypatch.setattr(replies, "KEEP_ALIVE_SECONDS", 0.0)
+    engine = FakeEngine()
+    engine.gate.clear()
+    body = {**(HELLO if "chat" in path else {"prompt": "x"}), "stream": True}
+    response = serve(engine).post(path, json=body, buffered=False)
+    first, *waits = (next(response.response) for _ in range(3))
+    assert (first == replies.KEEP_ALIVE) == ("chat" not in path)
+    assert waits == [replies.KEEP_ALIVE] * 2
+    engine.gate.set()
+    assert list(response.response)[-1] == replies.DONE
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_a_client_that_left_is_no_failure(serve, path, caplog):
+    body = {**(HELLO if "chat" in path else {"prompt": "x"}), "stream": True}
+    gone = {"waitress.client_disconnected": lambda: True}
+    response = serve(FakeEngine(step_seconds=20.0)).post(path, json=body, environ_overrides=gone)
+    assert response.text.count("\n\n") == 1  # what leaves at once
+    assert caplog.records == []
+
+
+def test_a_request_meets_the_service_once(serve, monkeypatch):
+    asked = []
+    for owner, name in ((Service, "ready"), (Loaded, "limits"), (Loaded, "check_model")):
+        real = getattr(owner, name)
+
+        def counted(*arguments, real=real, name=name):
+            asked.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(owner, name, counted)
+    assert chat(serve()).status_code == 200
+    assert asked == ["ready", "limits", "check_model"]
 
 
 def test_failure_before_an_answer_has_a_status(serve, caplog):
@@ -177,7 +221,7 @@ def test_completion(serve):
     body = client.post("/v1/completions", json={"prompt": "<|user|>x", "echo": False}).json
     assert body["object"] == "text_completion"
     assert body["choices"] == [{"index": 0, "text": "<|user|>x!", "logprobs": None, "finish_reason": "stop"}]
-    assert body["usage"]["total_tokens"] == 11
+    assert body["usage"]["total_tokens"] == 12
     assert client.post("/v1/completions", json={"prompt": [104, 105]}).json["choices"][0]["text"] == "hi!"
     assert client.post("/v1/completions", json={"prompt": ["hi"]}).json["choices"][0]["text"] == "hi!"
 
@@ -186,8 +230,8 @@ def test_completion_streams(serve):
     body = {"prompt": "x", "stream": True, "stream_options": {"include_usage": True}}
     *texts, usage = chunks_of(serve().post("/v1/completions", json=body))
     assert "".join(c["choices"][0]["text"] for c in texts) == "Hello!"
-    assert [c["choices"][0]["finish_reason"] for c in texts] == [None, None, "stop"]
-    assert usage["usage"]["completion_tokens"] == 3
+    assert [c["choices"][0]["finish_reason"] for c in texts] == [None, None, None, "stop"]
+    assert usage["usage"]["completion_tokens"] == 4
 
 
 def test_probes(serve):

@@ -19,7 +19,7 @@ def test_special_tokens_show_as_text_for_the_parser(tmp_path):
     chain = {WORDS.token_to_id("<|assistant|>"): think, think: h, h: end_think, end_think: i, i: end}
     engine = Engine.load(write_tiny_bundle(tmp_path, chain))
     prompt = engine.encode_chat([{"role": "user", "content": "so"}])
-    tokens = list(engine.session().generate(prompt, GREEDY))
+    tokens = list(engine.generate(prompt, GREEDY))
     assert text_of(tokens) == "<think>h</think>i"
     parser = engine.chat_parser(prompt)
     deltas = [delta for token in tokens for delta in parser.push(token.text)] + parser.finish()

@@ -55,7 +55,7 @@ def test_fp32_equals_transformers(shape, seed, tmp_path):
     assert np.abs(engine.score(ids.tolist()) - reference).max() <= 1e-3 * np.abs(reference).max()
 
     never_end = SamplingParams(temperature=0, max_tokens=32, logit_bias={1: -1e4})
-    tokens = [t.token_id for t in engine.session().generate(ids[:20].tolist(), never_end)]
+    tokens = [t.token_id for t in engine.generate(ids[:20].tolist(), never_end)]
     assert len(tokens) == 32
     assert tokens == tiny.reference_greedy(model, ids[:20], tokens, banned=1)
 

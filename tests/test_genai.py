@@ -82,8 +82,8 @@ def follow(generator):
     return found
 
 
-def say(session, new):
-    return [token.token_id for token in session.generate(new, GREEDY)]
+def say(engine, session, new):
+    return [token.token_id for token in engine.generate(new, GREEDY, session)]
 
 
 def feed_pending(generator, session):
@@ -103,7 +103,7 @@ def test_the_same_greedy_tokens(config, scheme, tmp_path):
             generator.append_tokens(np.array(new, np.int32))
             if not session.tokens:
                 assert np.array_equal(generator.get_logits()[0, 0], engine.session().prefill(new))
-            ours = say(session, new)
+            ours = say(engine, session, new)
             assert follow(generator) == ours
             assert len(ours) == COUNT
             feed_pending(generator, session)
@@ -117,7 +117,7 @@ def test_an_answer_that_ends_by_itself(tmp_path):
     ended = 0
     for turn in rng.integers(2, 211, (8, 10)).tolist():
         generator.append_tokens(np.array(turn, np.int32))
-        ours = say(session, turn)
+        ours = say(engine, session, turn)
         assert follow(generator) == ours
         if ours[-1] == config.eos_token_id:
             ended += 1

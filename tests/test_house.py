@@ -8,6 +8,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -76,6 +77,10 @@ def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
         yield from ((name, id(node) not in inside) for name in names)
 
 
+def module_of(path: Path) -> str:
+    return ".".join(("moedge", *path.relative_to(ROOT).with_suffix("").parts))
+
+
 def stage_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0]
 
@@ -107,6 +112,14 @@ def test_every_file_that_is_not_python_is_package_data() -> None:
             assert any(fnmatch.fnmatch(relative, pattern) for pattern in data.get(name, [])), (
                 f"{path} is not in a wheel"
             )
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports for types alone count: what needs another's types cannot be understood without it."""
+    graph = {module_of(path): {name for name, at_once in imports_of(path) if at_once} for path in sources()}
+    assert len(graph) > 100
+    assert "moedge.runtime.sampling" in graph["moedge.runtime.session"]
+    TopologicalSorter(graph).prepare()  # CycleError names the circle
 
 
 def test_coverage_measures_the_real_folders() -> None:

@@ -91,7 +91,7 @@ def test_greedy_answer_across_the_border(exact, monkeypatch):
     model, engine = exact
     follow_the_length(model, monkeypatch)
     params = SamplingParams(temperature=0, max_tokens=16, logit_bias={1: -1e4})
-    tokens = [t.token_id for t in engine.session().generate(IDS[:58].tolist(), params)]
+    tokens = [t.token_id for t in engine.generate(IDS[:58].tolist(), params)]
     cache, given, expected = DynamicCache(), IDS[:58], []
     for _ in range(16):
         with torch.no_grad():

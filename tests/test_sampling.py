@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.sampling import (
+    BrokenLogits,
     History,
     SamplingParams,
     distribution,
@@ -16,6 +17,7 @@ from moedge.runtime.sampling import (
 )
 
 VOCAB = 50
+ALMOST_A_TIE = np.array([0.0, np.finfo(np.float32).tiny, *[-30.0] * (VOCAB - 2)], np.float32)
 logits_of_any_model = arrays(np.float32, VOCAB, elements=st.floats(-30, 30, width=32))
 
 
@@ -79,6 +81,18 @@ def test_nucleus_of_a_flat_large_vocabulary_needs_more_than_the_first_candidates
     assert set(range(10)) <= set(ids.tolist())
 
 
+def test_nucleus_looks_beyond_the_first_candidates_where_they_lack_the_mass():
+    slope = np.linspace(1e-3, 0, 4_096, dtype=np.float32)  # all but flat, and no two tie
+    ids, _ = distribution(slope, SamplingParams(top_p=0.9))
+    assert ids.tolist() == list(range(3_687))
+    assert len(distribution(np.zeros(4_096, np.float32), SamplingParams(top_p=0.9))[0]) == 3_687
+
+
+def test_nucleus_keeps_the_likeliest_where_probabilities_tie():
+    assert np.exp(np.float64(ALMOST_A_TIE[0])) == np.exp(np.float64(ALMOST_A_TIE[1]))
+    assert distribution(ALMOST_A_TIE, SamplingParams(top_p=0.01))[0].tolist() == [1]
+
+
 @given(logits_of_any_model, st.integers(0, 2**32))
 def test_tiny_top_p_or_temperature_or_top_k_1_is_argmax(logits, seed):
     rng, history = np.random.default_rng(seed), History(VOCAB)
@@ -89,6 +103,7 @@ def test_tiny_top_p_or_temperature_or_top_k_1_is_argmax(logits, seed):
 
 
 @settings(max_examples=50)
+@example(logits=ALMOST_A_TIE, temperature=1.0, top_k=0, top_p=0.0156, min_p=0.0)  # failed once by chance
 @given(
     logits_of_any_model,
     st.floats(0.01, 5),
@@ -125,7 +140,9 @@ def test_different_seeds_differ():
 
 def test_penalties_computed_by_hand():
     logits = np.array([2.0, -2.0, 1.0, 0.5], np.float32)
-    history = History(4, prompt=[0, 1], output=[2, 2])
+    history = History(4, prompt=[0, 1])
+    history.add(2)
+    history.add(2)
     penalized = penalize(logits, SamplingParams(repetition_penalty=2.0), history)
     assert penalized.tolist() == [1.0, -4.0, 0.5, 0.5]  # prompt and output; negative logits are multiplied
     penalized = penalize(logits, SamplingParams(presence_penalty=0.25), history)
@@ -143,6 +160,22 @@ def test_bias_is_added_and_decides():
     assert sample(logits, params, History(3), np.random.default_rng(0)) == 2
     with pytest.raises(MoedgeError, match="token 3, the model has 3"):
         sample(logits, SamplingParams(logit_bias={3: 1}), History(3), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_numbers_are_the_models_fault(bad):
+    with pytest.raises(BrokenLogits, match="moedge verify"):
+        sample(np.full(4, bad, np.float32), SamplingParams(), History(4), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("penalty", [1e-40, 1e39])
+def test_a_penalty_that_leaves_no_numbers_is_the_callers_fault(penalty, temperature):
+    params = SamplingParams(repetition_penalty=penalty, temperature=temperature)
+    logits = np.array([1.0, -1.0, 0.0], np.float32)
+    with pytest.raises(MoedgeError, match="penalties make logits infinite") as error:
+        sample(logits, params, History(3, prompt=[0, 1, 2]), np.random.default_rng(0))
+    assert not isinstance(error.value, BrokenLogits)
 
 
 def test_log_probabilities_are_of_the_raw_logits():

@@ -1,11 +1,12 @@
 """The scheduler: turns, bounds, cancelling, failures, prefix reuse, draining, over an engine that is a script."""
 
+import threading
 import time
 from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-from fake_engine import FakeEngine, FakeSession, MidwayError
+from fake_engine import FakeEngine, MidwayError
 
 from moedge.runtime.generation import Token
 from moedge.runtime.sampling import SamplingParams
@@ -54,7 +55,7 @@ def test_tokens_arrive_and_timings_count_them(start):
     ticket = scheduler.submit(PROMPT, PARAMS)
     assert text_of(ticket) == "Hello!"
     timings = ticket.timings
-    assert (timings.prompt_tokens, timings.generated_tokens, timings.cached_tokens) == (6, 3, 0)
+    assert (timings.prompt_tokens, timings.generated_tokens, timings.cached_tokens) == (6, 4, 0)  # the end too
     assert timings.prompt_ms >= 2
     assert timings.generated_ms >= 4
     wait_for(lambda: scheduler.idle)
@@ -74,7 +75,7 @@ def test_long_prompt_does_not_freeze_a_running_answer(start):
     events = answer.events(5.0)
     next(events)  # it is being answered
     long = scheduler.submit(list(range(2, 1000)), PARAMS)
-    assert sum(event is not None for event in events) == 19
+    assert sum(event is not None for event in events) == 20
     assert not long.finished  # its prefill takes another 900 steps
     long.cancel()
 
@@ -136,21 +137,62 @@ def test_cancel_interrupts_the_step_in_progress(start, chunk):
     assert len(engine.sessions) == 1  # what it had computed is kept
 
 
-def test_cancel_before_the_first_step_has_begun_does_no_work(start, monkeypatch):
-    engine = FakeEngine()
-    tickets = []
-    steps = FakeSession.steps
+class SlowToBegin(FakeEngine):
+    """Says when it begins a generation, and waits there until it may."""
 
-    def cancelled_just_before(session, *rest):
-        wait_for(lambda: tickets)
-        tickets[0].cancel()  # the interruption comes before the generation, which clears it
-        return steps(session, *rest)
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.begins, self.may_begin = threading.Event(), threading.Event()
 
-    monkeypatch.setattr(FakeSession, "steps", cancelled_just_before)
+    def generation(self, *arguments):
+        self.begins.set()
+        assert self.may_begin.wait(30)
+        return super().generation(*arguments)
+
+
+def test_cancel_before_the_first_step_has_begun_does_no_work(start):
+    engine = SlowToBegin()
     scheduler = start(engine)
-    tickets.append(scheduler.submit(PROMPT, PARAMS))
+    ticket = scheduler.submit(PROMPT, PARAMS)
+    assert engine.begins.wait(5)
+    ticket.cancel()  # the interruption comes before the generation, which clears it
+    engine.may_begin.set()
     wait_for(lambda: scheduler.idle)
     assert engine.log == []
+    assert text_of(scheduler.submit(PROMPT, PARAMS)) == "Hello!"
+    assert len(engine.sessions) == 1  # it is kept
+
+
+@pytest.fixture
+def engine_threads():
+    """The engine threads that live, those of earlier tests apart."""
+    before = set(threading.enumerate())
+    return lambda: [t for t in threading.enumerate() if t.name == "moedge-engine" and t not in before]
+
+
+def test_close_ends_the_step_in_progress(start, engine_threads):
+    engine = FakeEngine(step_seconds=20.0)
+    scheduler = start(engine)
+    scheduler.submit(PROMPT, PARAMS)
+    wait_for(lambda: engine.log)
+    assert engine_threads()
+    scheduler.close()
+    assert engine_threads() == []
+
+
+def test_close_before_the_first_step_has_begun_does_no_work(start, engine_threads):
+    engine = SlowToBegin(step_seconds=20.0)
+    scheduler = start(engine)
+    ticket = scheduler.submit(PROMPT, PARAMS)
+    assert engine.begins.wait(5)
+    closing = threading.Thread(target=scheduler.close)
+    closing.start()
+    wait_for(lambda: scheduler._closing)
+    engine.may_begin.set()
+    closing.join(5)
+    assert engine_threads() == []
+    assert engine.log == []
+    assert isinstance(failure_of(ticket), NotAccepting)
 
 
 def test_failure_ends_only_its_request(start):
@@ -194,6 +236,21 @@ def test_prompt_continues_the_session_with_its_longest_beginning(start):
     text_of(strange)
     assert strange.timings.cached_tokens == 0
     assert len(engine.sessions) == 2
+
+
+def test_a_second_turn_goes_on_from_its_prompt_alone(start):
+    engine = FakeEngine()
+    scheduler = start(engine)
+    text_of(scheduler.submit(PROMPT, SamplingParams(max_tokens=2)))
+    (session,) = engine.sessions
+    said = [engine.tokenizer.word(text) for text in ("Hel", "lo")]
+    wait_for(lambda: scheduler.idle)
+    assert (session.tokens, session.pending) == ([*PROMPT, said[0]], said[1])
+    second = [*PROMPT, *map(ord, "now")]
+    text_of(scheduler.submit(second, SamplingParams(max_tokens=2)))
+    wait_for(lambda: scheduler.idle)
+    assert engine.sessions == [session]
+    assert (session.tokens, session.pending) == ([*second, said[0]], said[1])
 
 
 def test_chats_that_begin_alike_keep_their_own_sessions(start):

@@ -12,9 +12,10 @@ from tiny_bundle import successors_of, tokenizer, write_tiny_bundle
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime import Engine, SamplingParams
+from moedge.runtime.chat.answer import assistant_message
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Reasoning
 from moedge.runtime.cli import main
-from moedge.runtime.conversation import Call, Conversation, Writing, message_of
+from moedge.runtime.conversation import Answer, Call, Conversation
 from moedge.runtime.terminal import Screen, numbers, read_tools
 
 WORDS = tokenizer()
@@ -115,13 +116,13 @@ def test_a_conversation_feeds_only_what_is_new(bundle):
     engine = Engine.load(bundle)
     conversation = Conversation(engine, SamplingParams(temperature=0), system="s")
     conversation.say("hi")
-    first = conversation.write()
-    assert list(conversation.read(first)) == [Reasoning("h"), Reasoning("m"), *map(Content, "yés!")]
+    first = conversation.begin()
+    assert list(conversation.stream(first)) == [Reasoning("h"), Reasoning("m"), *map(Content, "yés!")]
     assert conversation.messages[-1] == {"role": "assistant", "content": "yés!", "reasoning_content": "hm"}
     conversation.say("ho")
-    second = conversation.write()
+    second = conversation.begin()
     assert second.cached_tokens == first.prompt_tokens  # the template leaves thinking out of what follows
-    list(conversation.read(second))
+    list(conversation.stream(second))
     assert "cached" in numbers(second)
     conversation.clear()
     assert [message["role"] for message in conversation.messages] == ["system"]
@@ -129,7 +130,7 @@ def test_a_conversation_feeds_only_what_is_new(bundle):
 
 def test_parts_of_an_answer_add_up_to_a_message():
     parts = [Content("a"), CallStart(0, "f:0", "f"), CallArguments(0, '{"x":'), CallArguments(0, "1}"), Content("b")]
-    assert message_of(parts) == {
+    assert assistant_message(parts) == {
         "role": "assistant",
         "content": "ab",
         "tool_calls": [{"id": "f:0", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}}],
@@ -139,14 +140,14 @@ def test_parts_of_an_answer_add_up_to_a_message():
 def test_an_answer_that_is_stopped_ends_and_can_be_followed_by_another(tmp_path):
     engine = Engine.load(write_tiny_bundle(tmp_path, context_length=1_000_000))
     session = engine.session()
-    writing = Writing(session, [5, 6], SamplingParams(temperature=9, ignore_eos=True))
-    for _ in writing:
-        if writing.generated_tokens == 5:
-            writing.stop()
-    assert writing.finish_reason is None
-    assert 5 <= writing.generated_tokens < 10_000
-    assert numbers(writing).endswith(", stopped")
-    again = Writing(session, [5, 6], SamplingParams(temperature=0, max_tokens=1))
+    answer = Answer(engine, session, [5, 6], SamplingParams(temperature=9, ignore_eos=True))
+    for _ in answer:
+        if answer.generated_tokens == 5:
+            answer.stop()
+    assert answer.finish_reason is None
+    assert 5 <= answer.generated_tokens < 10_000
+    assert numbers(answer).endswith(", stopped")
+    again = Answer(engine, session, [5, 6], SamplingParams(temperature=0, max_tokens=1))
     assert len(list(again)) == 1
     assert numbers(again).endswith("cut at the limit of tokens")
 
@@ -154,7 +155,7 @@ def test_an_answer_that_is_stopped_ends_and_can_be_followed_by_another(tmp_path)
 def test_a_failure_of_the_model_reaches_the_caller(tmp_path):
     engine = Engine.load(write_tiny_bundle(tmp_path, poison=5))
     with pytest.raises(MoedgeError, match="not numbers"):
-        list(Writing(engine.session(), [5], SamplingParams()))
+        list(Answer(engine, engine.session(), [5], SamplingParams()))
 
 
 def test_calls_are_json_lines_in_a_pipe(capsys):

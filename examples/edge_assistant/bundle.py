@@ -17,7 +17,7 @@ def bundle_answers(folder: Path) -> Callable[[list[Json]], list[str]]:
         texts = []
         for request in requests:
             prompt = engine.encode_chat(request["messages"], request["tools"])
-            tokens = [token.token_id for token in engine.session().generate(prompt, greedy)]
+            tokens = [token.token_id for token in engine.generate(prompt, greedy)]
             texts.append(engine.tokenizer.decode(tokens))
         return texts
 
