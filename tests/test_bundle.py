@@ -239,6 +239,7 @@ def edited(**changes: object) -> bytes:
         (b"[" * 100_000, "cannot be read"),
         (b"[]", "schema version None"),
         (b'{"schema_version": 99}', "schema version 99"),
+        (edited(schema_version=1), "schema version 1, this moedge reads 2: export it again"),
         (edited(surprise=1), "surprise"),
         (edited(files={"model.onnx": {"size": "160", "sha256": ""}}), "'160' is not of type int"),
         (edited(name="another"), "not as it was written"),

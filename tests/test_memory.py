@@ -19,7 +19,15 @@ from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine
 from moedge.runtime.cache.window import WINDOW_HISTORY, WINDOW_STEP
 from moedge.runtime.cli import main
-from moedge.runtime.manifest import CacheTensor, ExpertKernel, Manifest, ModelFacts, TensorGroup, read_manifest
+from moedge.runtime.manifest import (
+    SCHEMA_VERSION,
+    CacheTensor,
+    ExpertKernel,
+    Manifest,
+    ModelFacts,
+    TensorGroup,
+    read_manifest,
+)
 from moedge.runtime.memory import PROGRAM_BYTES, check_memory, memory_need
 from moedge.runtime.sizes import cache_bytes_per_token, full_cache_bytes, model_memory_bytes
 
@@ -32,15 +40,15 @@ def manifest_of(plan="fused", layout="shared", **facts) -> Manifest:
     shape = (2, 32) if layout == "shared" else (64,)
     model = ModelFacts("toy", 128, 500, 2, 2, 8, 2, 4_300_000, 1_000_000, 1000, (1,), None, "plain")
     return Manifest(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         name="toy",
         scheme="int4-block64",
         experts=ExpertKernel(plan, 4, 64, False),
         model=replace(model, **facts),
         cache=(CacheTensor("past_key_values.0.key", "present.0.key", layout, shape),),
         tensors=(
-            TensorGroup("routed experts", "int4-block64", 2 * 8 * 3 * 32 * 128, 110_592),
-            TensorGroup("norms", "fp32", 700_000, 2_800_000),
+            TensorGroup("routed experts", "int4-block64", 4, 64, 2 * 8 * 3 * 32 * 128, 110_592),
+            TensorGroup("norms", "fp32", 32, 0, 700_000, 2_800_000),
         ),
         files={},
         tools={},

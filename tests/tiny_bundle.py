@@ -19,6 +19,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from moedge.runtime import Engine
 from moedge.runtime.generation import Token
 from moedge.runtime.manifest import (
+    SCHEMA_VERSION,
     CacheTensor,
     ExpertKernel,
     FileEntry,
@@ -171,7 +172,7 @@ def write_tiny_bundle(
         chat_format=chat_format,
     )
     manifest = Manifest(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         name="toy",
         scheme="fp32",
         experts=ExpertKernel(plan="if", bits=32, block_size=0, zero_point=False),
