@@ -98,6 +98,7 @@ def top_ids(logits: Logits, count: int) -> list[int]:
     return [int(i) for i in candidates[order[:count]]]
 
 
+@np.errstate(over="ignore")  # what overflows is found by `sample`
 def penalize(logits: Logits, params: SamplingParams, history: History) -> Logits:
     """The logits [vocab] after repetition, presence and frequency penalties and the bias; a copy if anything applies.
 

@@ -169,12 +169,15 @@ def test_logits_that_are_not_numbers_are_the_models_fault(bad):
 
 
 @pytest.mark.parametrize("temperature", [0, 1])
-@pytest.mark.parametrize("penalty", [1e-40, 1e39])
-def test_a_penalty_that_leaves_no_numbers_is_the_callers_fault(penalty, temperature):
-    params = SamplingParams(repetition_penalty=penalty, temperature=temperature)
-    logits = np.array([1.0, -1.0, 0.0], np.float32)
+@pytest.mark.parametrize(
+    ("largest", "penalty"), [(3e38, {"repetition_penalty": 0.01}), (1.0, {"presence_penalty": -1e39})]
+)
+def test_a_penalty_that_leaves_no_numbers_is_the_callers_fault(largest, penalty, temperature):
+    params = SamplingParams(temperature=temperature, **penalty)
+    logits, history = np.array([largest, -1.0, 0.0], np.float32), History(3, prompt=[0, 1, 2])
+    history.add(0)
     with pytest.raises(MoedgeError, match="penalties make logits infinite") as error:
-        sample(logits, params, History(3, prompt=[0, 1, 2]), np.random.default_rng(0))
+        sample(logits, params, history, np.random.default_rng(0))
     assert not isinstance(error.value, BrokenLogits)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_bundle import engine_that_says, ids_of, text_of
+from tiny_bundle import CONFIDENCE, engine_that_says, ids_of, text_of
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime import SamplingParams
@@ -229,9 +229,10 @@ def test_repetition_penalty_counts_what_the_session_already_holds(tmp_path):
     engine = engine_that_says(tmp_path, "ab")
     session = engine.session()
     session.prefill(ids_of("b"))
-    params = replace(GREEDY, repetition_penalty=1000.0, max_tokens=1)
+    [rival] = ids_of("c")
+    params = replace(GREEDY, repetition_penalty=10.0, logit_bias={rival: CONFIDENCE / 2}, max_tokens=1)
     (token,) = engine.generate(ids_of("a"), params, session)
-    assert token.token_id != ids_of("b")[0]
+    assert token.token_id == rival
     (token,) = engine.generate(ids_of("a"), params)
     assert token.token_id == ids_of("b")[0]
 
