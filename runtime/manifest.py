@@ -62,7 +62,7 @@ SAMPLING: Mapping[str, Bounds] = {
     "top_k": Bounds(0, 1 << 31, whole=True),
     "top_p": Bounds(0, 1, above_low=True),
     "min_p": Bounds(0, 1),
-    "repetition_penalty": Bounds(0.01, 10),  # beyond, a few repetitions overflow fp32
+    "repetition_penalty": Bounds(0.01, 1000),  # far beyond, a logit that it multiplies overflows fp32
 }
 
 
