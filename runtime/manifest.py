@@ -50,9 +50,9 @@ class Bounds:
         return self.low <= value <= self.high and not (self.above_low and value == self.low)
 
     def __str__(self) -> str:
-        kind = "a whole number" if self.whole else "a number"
         start = f"above {self.low:g}" if self.above_low else f"{self.low:g} or more"
-        return f"{kind}, {start}" + ("" if self.high >= 1 << 31 else f", at most {self.high:g}")
+        end = "" if self.high >= 1 << 31 else f", at most {self.high:g}"
+        return f"{'a whole number, ' if self.whole else ''}{start}{end}"
 
 
 # What generation_config.json may say of how to sample, in the names of Hugging Face; null is silence. `export` writes
