@@ -11,7 +11,8 @@ MAX_STOP = 4
 MAX_STOP_BYTES = 64
 MAX_BIAS = 300
 MAX_TOKENS = 1 << 31
-BOUNDS = {**SAMPLING, "temperature": Bounds(0, 2)}  # OpenAI's own for the temperature
+# Narrower where a request has no use for more: OpenAI's own for the temperature.
+BOUNDS = {**SAMPLING, "temperature": Bounds(0, 2), "repetition_penalty": Bounds(0.01, 10)}
 
 # Change nothing here: who asks, and what a provider should keep.
 HARMLESS = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key", "prompt_cache_retention")

@@ -67,9 +67,9 @@ class Bounds:
         return self.low <= value <= self.high and not (self.above_low and value == self.low)
 
     def __str__(self) -> str:
-        kind = "a whole number" if self.whole else "a number"
         start = f"above {self.low:g}" if self.above_low else f"{self.low:g} or more"
-        return f"{kind}, {start}" + ("" if self.high >= 1 << 31 else f", at most {self.high:g}")
+        end = "" if self.high >= 1 << 31 else f", at most {self.high:g}"
+        return f"{'a whole number, ' if self.whole else ''}{start}{end}"
 
 
 # What generation_config.json may say of how to sample, in the names of Hugging Face; null is silence. `export` writes
@@ -79,7 +79,7 @@ SAMPLING: Mapping[str, Bounds] = {
     "top_k": Bounds(0, 1 << 31, whole=True),
     "top_p": Bounds(0, 1, above_low=True),
     "min_p": Bounds(0, 1),
-    "repetition_penalty": Bounds(0.01, 10),  # beyond, a few repetitions overflow fp32
+    "repetition_penalty": Bounds(0.01, 1000),  # far beyond, a logit that it multiplies overflows fp32
 }
 
 
