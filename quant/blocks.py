@@ -28,11 +28,6 @@ class Codes:
     bits: int
     block: int
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of the matrix."""
-        return self.codes.shape[0], self.codes.shape[1] * 8 // self.bits
-
 
 def pack(codes: U8, bits: int) -> U8:
     """Codes [..., K], one a byte, to bytes [..., K * bits / 8], low nibble first; ValueError if K is odd at 4 bits."""
