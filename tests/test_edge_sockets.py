@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -59,17 +60,36 @@ def run():
         each.stop()
 
 
-def ask(port, body=CHAT, path="/v1/chat/completions", **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
-    return connection
+class Connection(http.client.HTTPConnection):
+    """Closed with its responses, which outlive it, when `opened` is."""
+
+    def __init__(self, port: int, opened: ExitStack) -> None:
+        super().__init__("127.0.0.1", port, timeout=20)
+        self._opened = opened
+        opened.callback(self.close)
+
+    def getresponse(self):
+        return self._opened.enter_context(super().getresponse())
+
+
+@pytest.fixture
+def ask():
+    with ExitStack() as opened:
+
+        def ask(port, body=CHAT, path="/v1/chat/completions", **headers):
+            connection = Connection(port, opened)
+            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
+            return connection
+
+        yield ask
 
 
 def get(port, path):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    connection.request("GET", path)
-    response = connection.getresponse()
-    return response.status, json.loads(response.read())
+    with ExitStack() as opened:
+        connection = Connection(port, opened)
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
 
 
 def send(port, data):
@@ -96,7 +116,7 @@ def leave(connection):
     connection.close()
 
 
-def test_events_arrive_while_the_answer_is_made(run):
+def test_events_arrive_while_the_answer_is_made(run, ask):
     engine = FakeEngine()
     engine.gate.clear()
     response = ask(run(engine).port, {**CHAT, "stream": True}).getresponse()
@@ -106,7 +126,7 @@ def test_events_arrive_while_the_answer_is_made(run):
     assert response.read().endswith(b"data: [DONE]\n\n")
 
 
-def test_whole_answer_keeps_the_connection(run):
+def test_whole_answer_keeps_the_connection(run, ask):
     connection = ask(run(FakeEngine()).port)
     assert json.loads(connection.getresponse().read())["choices"][0]["message"]["content"] == "Hello!"
     connection.request("GET", "/readyz")
@@ -115,7 +135,7 @@ def test_whole_answer_keeps_the_connection(run):
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
-def test_client_that_leaves_frees_its_place(run, stream, phase):
+def test_client_that_leaves_frees_its_place(run, stream, phase, ask):
     chunk = 1 if phase == "prefill" else 4096
     engine = FakeEngine(lambda prompt: SLOW, step_seconds=0.02, chunk=chunk)
     running = run(engine, 1, 0)
@@ -132,7 +152,7 @@ def test_client_that_leaves_frees_its_place(run, stream, phase):
     assert ask(running.port, {**CHAT, "max_tokens": 1}).getresponse().status == 200
 
 
-def test_client_that_leaves_the_queue_frees_its_place(run):
+def test_client_that_leaves_the_queue_frees_its_place(run, ask):
     engine = FakeEngine()
     engine.gate.clear()
     running = run(engine, 1, 1)
@@ -149,7 +169,7 @@ def test_client_that_leaves_the_queue_frees_its_place(run):
     assert third[-1].read().endswith(b"data: [DONE]\n\n")
 
 
-def test_probes_answer_while_every_place_is_taken(run):
+def test_probes_answer_while_every_place_is_taken(run, ask):
     engine = FakeEngine()
     engine.gate.clear()
     running = run(engine, 2, 4)
@@ -161,7 +181,7 @@ def test_probes_answer_while_every_place_is_taken(run):
     assert all(connection.getresponse().read().endswith(b"[DONE]\n\n") for connection in connections)
 
 
-def test_drain_that_lasts_too_long_ends_streams_with_an_error(run):
+def test_drain_that_lasts_too_long_ends_streams_with_an_error(run, ask):
     running = run(FakeEngine(lambda prompt: SLOW, step_seconds=0.02), drain_seconds=0.1)
     response = ask(running.port, {**CHAT, "stream": True}).getresponse()
     response.readline()
@@ -211,7 +231,7 @@ def process():
         child.stdout.close()
 
 
-def test_sigterm_finishes_streams_and_refuses_new_requests(process):
+def test_sigterm_finishes_streams_and_refuses_new_requests(process, ask):
     child, (port,) = process(str(Path(__file__).with_name("serve_fake.py")), lines=1)
     response = ask(int(port), {**CHAT, "stream": True}).getresponse()
     response.readline()
@@ -227,7 +247,7 @@ def test_sigterm_finishes_streams_and_refuses_new_requests(process):
     assert child.wait(30) == 0
 
 
-def test_second_signal_ends_at_once(process):
+def test_second_signal_ends_at_once(process, ask):
     child, (port,) = process(str(Path(__file__).with_name("serve_fake.py")), lines=1)
     response = ask(int(port), {**CHAT, "stream": True}).getresponse()
     response.readline()
@@ -263,7 +283,7 @@ def test_sigterm_while_the_model_loads_is_a_clean_end(process, tmp_path):
     assert child.wait(30) == 0  # not an abort of onnxruntime, which the interpreter's end surprises
 
 
-def test_the_verb_serves_a_bundle_and_its_curl_line_is_right(process, tmp_path):
+def test_the_verb_serves_a_bundle_and_its_curl_line_is_right(process, tmp_path, ask):
     bundle = write_tiny_bundle(tmp_path / "toy", successors_of("<|assistant|>hello"))
     child, lines = process("-m", "moedge.runtime", "serve", str(bundle), "--port", "0", lines=2)
     assert "toy answers at" in lines[0]

@@ -151,7 +151,6 @@ def test_correction_bias_in_any_precision(family, tmp_path):
     assert np.array_equal(written[0], written[2])
 
 
-@pytest.mark.filterwarnings("ignore:Initializing zero-element")
 def test_shared_experts_of_no_width_are_no_tensors(tmp_path):
     """transformers writes empty matrices for them, which hold nothing that could be lost."""
     config = tiny_families.quantizable("glm4_moe", n_shared_experts=0, num_hidden_layers=2)
