@@ -5,12 +5,12 @@ from dataclasses import fields, replace
 
 import pytest
 
-from moedge.export.writing.hasher import Trail
+from moedge.export.writing.hasher import Hasher
 from moedge.export.writing.journal import Recipe
 
-RECIPE = Recipe("0.1.0", "2.4.6", "int4-block64", "fused", 512, "c0", {"model.safetensors": "5a"})
+RECIPE = Recipe("0.1.0", "2.4.6", "int4-block64", "nearest", "fused", 512, "c0", {"model.safetensors": "5a"})
 OTHERS = {
-    "moedge": "0.2.0", "numpy": "2.5.0", "scheme": "int8-block32", "experts": "if", "context": 77, "config": "c1",
+    "moedge": "0.2.0", "numpy": "2.5.0", "scheme": "int8-block32", "rounding": "other", "experts": "if", "context": 77, "config": "c1",
     "shards": {"model.safetensors": "5b"},
 }  # fmt: skip
 
@@ -21,7 +21,7 @@ def test_every_part_of_a_recipe_counts(name):
     if name in ("config", "shards"):
         assert told == "the checkpoint has changed since"
     else:
-        option = name if name in ("moedge", "numpy") else f"--{name}"
+        option = name if name in ("moedge", "numpy", "rounding") else f"--{name}"
         assert told == f"it was begun with {option} {getattr(RECIPE, name)}, and this is {OTHERS[name]}"
 
 
@@ -43,11 +43,11 @@ def test_a_stage_is_on_the_disk_before_its_mark(tmp_path, monkeypatch):
     told = []
     with (tmp_path / "weights.bin").open("w+b") as file:
         monkeypatch.setattr(os, "fsync", lambda descriptor: told.append(("sync", descriptor == file.fileno())))
-        trail = Trail(file.fileno(), _Marks(told))
-        trail.start()
+        hasher = Hasher(file.fileno(), _Marks(told))
+        hasher.start()
         for stage, end in (("embedding", 5), ("layer 0", 9)):
             file.write(b"x" * (end - file.tell()))
             file.flush()
-            trail.finish_stage(stage, end, [])
-        trail.end()
+            hasher.finish_stage(stage, end, [])
+        hasher.end()
     assert told == [("sync", True), ("mark", "embedding", 5), ("sync", True), ("mark", "layer 0", 9)]

@@ -122,7 +122,8 @@ class Interleaved:
 
     def codes(self, scheme: Scheme, rounding: Rounding, start: int, stop: int) -> Codes:
         """Rows of the codes of both, each its own or rounded."""
-        first, second = (part.codes(scheme, rounding, start // 2, -(-stop // 2)) for part in (self.first, self.second))
+        low, high = start // 2, -(-stop // 2)
+        first, second = self.first.codes(scheme, rounding, low, high), self.second.codes(scheme, rounding, low, high)
         zeros = None
         if first.zero_points is not None and second.zero_points is not None:
             zeros = interleave_rows(first.zero_points, second.zero_points)
