@@ -75,8 +75,7 @@ def measure(tree: Path) -> dict[str, Reach]:
     for test in tests:
         kept = BUILD / f"{test.stem}-{hashlib.sha256(rest.digest() + test.read_bytes()).hexdigest()[:16]}.json"
         if not kept.exists():
-            data = tree / "build" / "coverage"
-            data.unlink(missing_ok=True)
+            data = tree / "build" / f"{kept.stem}.coverage"
             trace = f"-m coverage run --rcfile=/dev/null --data-file={data} --source={','.join(STAGES)}"
             run, begun = inside(tree, f"{trace} {PYTEST} tests/{test.name}"), time.monotonic()
             done = subprocess.run(["sh", "-c", run], capture_output=True, text=True, check=False)
@@ -165,7 +164,7 @@ def main() -> None:
     words.add_argument("--seed", type=int, default=0)
     words.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     options = words.parse_args()
-    trees: queue.Queue[Path] = queue.Queue()
+    trees = queue.Queue()
     for job in range(options.jobs):
         trees.put(copy_tree(f"tree-{job}"))
     first = trees.queue[0]  # whose paths the mutants have
@@ -181,14 +180,15 @@ def main() -> None:
         finally:
             trees.put(tree)
         scores[folder][outcome] += 1
-        name, done = mutant.operator_name.split("/")[1], sum(sum(score.values()) for score in scores.values())
-        line = f"{done}/{len(drawn)} {outcome} {file}:{mutant.start_pos[0]} {name} {time.monotonic() - begun:.0f} s"
+        place, done = f"{file}:{mutant.start_pos[0]}", sum(sum(score.values()) for score in scores.values())
+        line = f"{done}/{len(drawn)} {outcome} {place} {mutant.operator_name} {time.monotonic() - begun:.0f} s"
         print(line if outcome == "killed" else f"{line}\n{told}", flush=True)
 
+    pool = ThreadPoolExecutor(options.jobs)
     try:
-        with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(run, drawn))
-    finally:
+        list(pool.map(run, drawn))
+    finally:  # after Ctrl-C too, of what there is
+        pool.shutdown(cancel_futures=True)
         for folder, score in scores.items():
             caught, all_ = score["killed"] + score["timeout"], sum(score.values())
             told = ", ".join(f"{score[outcome]} {outcome}" for outcome in ("killed", "timeout", "survived", "failed"))
