@@ -11,7 +11,7 @@ from moedge.edge_server.service import Service
 from moedge.edge_server.wire import read_chat
 from moedge.runtime.chat.answer import assistant_message
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, Reasoning
-from moedge.runtime.chat.format import ChatParser
+from moedge.runtime.chat.formats import ChatParser
 from moedge.runtime.generation import Token
 from moedge.runtime.ticket import Ticket
 

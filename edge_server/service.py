@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from moedge.edge_server.errors import ApiError, unavailable
 from moedge.edge_server.wire import ModelLimits
-from moedge.runtime.chat.format import calls_tools
+from moedge.runtime.chat.formats import calls_tools
 from moedge.runtime.engine import Engine
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.scheduler import Scheduler

@@ -13,7 +13,7 @@ from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import make_guard
 from moedge.edge_server.server import EdgeServer, bind, drain_on_signals, serve_until_drained
 from moedge.edge_server.service import Service
-from moedge.runtime.chat.format import calls_tools
+from moedge.runtime.chat.formats import calls_tools
 from moedge.runtime.engine import Engine
 from moedge.runtime.integrity import OnHashed
 from moedge.runtime.manifest import ChatFormat

@@ -72,7 +72,7 @@ def run(
     from dataclasses import replace
 
     from moedge.devices.errors import MoedgeError
-    from moedge.runtime.chat.format import calls_tools
+    from moedge.runtime.chat.formats import calls_tools
     from moedge.runtime.conversation import Answer, Conversation
     from moedge.runtime.engine import Engine
     from moedge.runtime.progress import bytes_progress

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from moedge.devices.errors import MoedgeError
 from moedge.devices.memory import detect_memory
 from moedge.devices.profile import Profile, load_profile
-from moedge.runtime.chat.format import ChatParser, chat_parser
+from moedge.runtime.chat.formats import ChatParser, chat_parser
 from moedge.runtime.chat.template import ChatTemplate
 from moedge.runtime.generation import Generation, Token
 from moedge.runtime.integrity import OnHashed, open_bundle, say_nothing

@@ -3,7 +3,7 @@
 import re
 
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, Reasoning
-from moedge.runtime.chat.format import chat_parser
+from moedge.runtime.chat.formats import chat_parser
 
 GENERATED = re.compile(r"[A-Za-z0-9]{9}")
 

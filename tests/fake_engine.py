@@ -11,7 +11,7 @@ import numpy as np
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.cache import Cache
-from moedge.runtime.chat.format import ChatParser, chat_parser
+from moedge.runtime.chat.formats import ChatParser, chat_parser
 from moedge.runtime.chat.template import ChatTemplate
 from moedge.runtime.engine import Engine
 from moedge.runtime.generation import Generation

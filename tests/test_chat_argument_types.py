@@ -7,7 +7,7 @@ from edge_client import chat
 from fake_engine import FakeEngine
 
 from moedge.runtime.chat.delta import CallArguments, CallStart
-from moedge.runtime.chat.format import chat_parser
+from moedge.runtime.chat.formats import chat_parser
 
 STRING, NULLABLE = {"type": "string"}, {"anyOf": [{"type": "string"}, {"type": "null"}]}
 FORMS = {

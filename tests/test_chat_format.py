@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content
-from moedge.runtime.chat.format import chat_parser
+from moedge.runtime.chat.formats import chat_parser
 
 SECTION, END_SECTION = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
 CALL, ARGUMENTS, END = "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"

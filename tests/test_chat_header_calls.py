@@ -4,7 +4,7 @@ import pytest
 from chat_reading import check, read, read_named
 
 from moedge.runtime.chat.delta import CallArguments, CallStart
-from moedge.runtime.chat.format import chat_parser
+from moedge.runtime.chat.formats import chat_parser
 
 BEGIN, END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 CALL, SEP, CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"

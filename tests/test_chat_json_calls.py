@@ -4,7 +4,7 @@ import pytest
 from chat_reading import check, read
 
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content
-from moedge.runtime.chat.format import chat_parser
+from moedge.runtime.chat.formats import chat_parser
 
 LIGHT = '{"name": "set_light", "arguments": {"room": "Küche", "on": true}}'
 TIMER = '{"name": "set_timer", "arguments": {"minutes": 5}}'

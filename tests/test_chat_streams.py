@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moedge.runtime.chat.delta import Content, Reasoning
-from moedge.runtime.chat.format import GRAMMARS, calls_tools, chat_parser
+from moedge.runtime.chat.formats import GRAMMARS, calls_tools, chat_parser
 from moedge.runtime.chat.grammar import At
 from moedge.runtime.manifest import ChatFormat
 

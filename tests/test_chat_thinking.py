@@ -10,7 +10,7 @@ from tiny_bundle import WORDS, ids_of, write_tiny_bundle
 from moedge.edge_server.startup import greeting
 from moedge.runtime import Engine, SamplingParams
 from moedge.runtime.chat.delta import Content, Reasoning
-from moedge.runtime.chat.format import GRAMMARS
+from moedge.runtime.chat.formats import GRAMMARS
 from moedge.runtime.conversation import Conversation
 
 OPENS = TEMPLATE.replace("<|assistant|>{% endif %}", "<|assistant|><think>\n{% endif %}")

@@ -10,7 +10,8 @@ from moedge.export.writing.journal import Recipe
 
 RECIPE = Recipe("0.1.0", "2.4.6", "int4-block64", "nearest", "fused", 512, "c0", {"model.safetensors": "5a"})
 OTHERS = {
-    "moedge": "0.2.0", "numpy": "2.5.0", "scheme": "int8-block32", "rounding": "other", "experts": "if", "context": 77, "config": "c1",
+    "moedge": "0.2.0", "numpy": "2.5.0", "scheme": "int8-block32", "rounding": "other", "experts": "if",
+    "context": 77, "config": "c1",
     "shards": {"model.safetensors": "5b"},
 }  # fmt: skip
 

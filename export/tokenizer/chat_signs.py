@@ -1,6 +1,6 @@
 """Which chat format a checkpoint's answers have: decided by what its template shows and what its vocabulary holds.
 
-How answers are read is the runtime's matter (runtime/chat/format.py); the model's type decides nothing here, because
+How answers are read is the runtime's matter (runtime/chat/formats/); the model's type decides nothing here, because
 one architecture talks in the format of whoever trained it.
 """
 

@@ -1,6 +1,6 @@
 """The parts of an answer while it streams, and the search for markers in text that is still arriving.
 
-Every chat format is built from these; the table of formats is format.py.
+Every chat format is built from these; the table of formats is formats/__init__.py.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Messages to the text of a prompt: the model's own Jinja template, rendered in a sandbox.
 
 It owns the environment that templates expect of Hugging Face, its limits, and the rule that text of a user never
-becomes a special token. It does not tokenize, and it does not read what the model answers (format.py).
+becomes a special token. It does not tokenize, and it does not read what the model answers (formats/).
 """
 
 import json

@@ -1,1 +1,75 @@
-"""How the makers of models write thinking and tool calls: one file a format, each a grammar as data."""
+"""What a model writes, read as an answer: the parser that every chat format has, and the table of formats.
+
+A format's own grammar is a file of its own here (kimi_k2.py …), the machine that reads it ../parser.py. No parser
+raises on what a model wrote, and nothing of it is lost: text that fits no grammar is delivered as content or, inside a
+call, as its arguments. docs/chat_formats.md shows them all.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from moedge.devices.errors import MoedgeError
+from moedge.runtime.chat.delta import Delta
+from moedge.runtime.chat.formats.deepseek import DEEPSEEK_V3, DEEPSEEK_V3_1
+from moedge.runtime.chat.formats.ernie import ERNIE
+from moedge.runtime.chat.formats.glm import GLM
+from moedge.runtime.chat.formats.gpt_oss import GPT_OSS
+from moedge.runtime.chat.formats.granite import GRANITE
+from moedge.runtime.chat.formats.hermes import HERMES
+from moedge.runtime.chat.formats.kimi_k2 import KIMI_K2
+from moedge.runtime.chat.formats.lfm2 import LFM2
+from moedge.runtime.chat.formats.mistral import MISTRAL
+from moedge.runtime.chat.formats.qwen3_coder import QWEN3_CODER
+from moedge.runtime.chat.grammar import THINK, At, Grammar, thinking_steps
+from moedge.runtime.chat.parser import GrammarParser
+
+
+class ChatParser(Protocol):
+    """Text in, deltas out. How the text is cut into pushes changes how deltas are cut, never what they add up to."""
+
+    def push(self, text: str) -> list[Delta]:
+        """What is certain after this text; the beginning of a marker is held back."""
+
+    def finish(self) -> list[Delta]:
+        """What was held back, when the model has stopped."""
+
+
+# In the order of `ChatFormat` (manifest.py); models of the format "plain" neither think nor call, those of "think" only
+# think.
+GRAMMARS: dict[str, Grammar] = {
+    "deepseek_v3": DEEPSEEK_V3,
+    "deepseek_v3_1": DEEPSEEK_V3_1,
+    "ernie": ERNIE,
+    "glm": GLM,
+    "gpt_oss": GPT_OSS,
+    "granite": GRANITE,
+    "hermes": HERMES,
+    "kimi_k2": KIMI_K2,
+    "lfm2": LFM2,
+    "mistral": MISTRAL,
+    "plain": Grammar(steps={At.CONTENT: {}}),
+    "qwen3_coder": QWEN3_CODER,
+    "think": Grammar(steps=thinking_steps({}), think=THINK),
+}
+
+
+def chat_parser(chat_format: str, prompt_end: str = "", tools: Sequence[Mapping[str, Any]] | None = None) -> ChatParser:
+    """A fresh parser for one answer in the format that the manifest names; MoedgeError for one not known here.
+
+    `prompt_end` is the last text of the rendered prompt: where a template has opened the thinking, the answer begins
+    inside of it. `tools` are those that the model was shown: their schemas tell which arguments are texts, where the
+    format does not.
+    """
+    return GrammarParser(_grammar(chat_format), prompt_end, tools or ())
+
+
+def calls_tools(chat_format: str) -> bool:
+    """Whether answers in this format may hold tool calls."""
+    return _grammar(chat_format).calls_tools
+
+
+def _grammar(chat_format: str) -> Grammar:
+    if chat_format not in GRAMMARS:
+        known = ", ".join(GRAMMARS)
+        raise MoedgeError(f"the bundle's chat format is {chat_format!r}, this moedge reads {known}: update moedge.")
+    return GRAMMARS[chat_format]
