@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.modules import open_expert, open_matrix
-from moedge.export.checkpoint.views import Reordered, pick_rows, stack
+from moedge.export.checkpoint.views import Interleaved, Reordered, pick_rows, stack
 from moedge.export.writing.account import Account
 from moedge.quant.blocks import dequantize
 from moedge.quant.rounding import NEAREST
@@ -94,23 +94,26 @@ def test_a_few_rows_do_not_read_the_whole(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["packed, zero points", "gptq", "awq", "bf16"])
-def test_stacked_reordered_and_picked_rows_carry_their_zero_points(name, tmp_path):
+def test_stacked_reordered_interleaved_and_picked_rows_carry_their_zero_points(name, tmp_path):
     tensors, dense, config = encoded(name, ("a", "b"))
     checkpoint, _ = open_checkpoint(tmp_path, tensors, config)
     with checkpoint:
         parts = [open_matrix(checkpoint, module, (ROWS, COLUMNS)) for module in "ab"]
         order = np.random.default_rng(0).permutation(2 * ROWS)
         both = np.concatenate(dense)
-        joined = Reordered(stack(parts), order)
+        turns = np.arange(2 * ROWS).reshape(2, ROWS).T.reshape(-1)
+        made = {"in another order": (Reordered(stack(parts), order), both[order])}
+        made["in turn"] = (Interleaved(*parts), both[turns])
         odd = pick_rows(parts[0], 1, ROWS, 2)
         scheme = parts[0].sources[0].native or scheme_of(8, 32, True)
-        for start, stop in ((0, 80), (7, 50)):
-            assert np.array_equal(joined.read(start, stop), both[order][start:stop])
-            codes = joined.codes(scheme, NEAREST, start, stop)
-            assert codes.zero_points is not None
-            assert np.allclose(dequantize(codes), both[order][start:stop], atol=0.02)
-            if name != "bf16":
-                assert np.array_equal(dequantize(codes), both[order][start:stop])
+        for start, stop in ((0, 80), (7, 50), (8, 51)):
+            for joined, expected in made.values():
+                assert np.array_equal(joined.read(start, stop), expected[start:stop])
+                codes = joined.codes(scheme, NEAREST, start, stop)
+                assert codes.zero_points is not None
+                assert np.allclose(dequantize(codes), expected[start:stop], atol=0.02)
+                if name != "bf16":
+                    assert np.array_equal(dequantize(codes), expected[start:stop])
         assert odd.shape == (ROWS // 2, COLUMNS)
         assert np.array_equal(odd.read(2, 9), dense[0][1::2][2:9])
         assert np.array_equal(

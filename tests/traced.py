@@ -1,4 +1,4 @@
-"""Which of our files run while something is done, on every thread that begins meanwhile: for pages that tell the way."""
+"""Which of our files run while something is done, on every thread that begins meanwhile."""
 
 import sys
 import threading
