@@ -15,6 +15,7 @@ from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import Guard
 from moedge.edge_server.service import Service
 from moedge.runtime.cli import main
+from moedge.runtime.scheduler import Scheduler
 
 settings.register_profile("moedge", deadline=None)  # no test fails on time
 settings.load_profile("moedge")
@@ -123,3 +124,18 @@ def broken(hub, published, tmp_path):
     folder = shutil.copytree(published, tmp_path / "broken")
     hub.publish("org/broken", folder)
     return folder
+
+
+@pytest.fixture
+def start():
+    """Makes schedulers over fake engines, and closes them."""
+    started = []
+
+    def start(engine, **settings):
+        started.append((engine, Scheduler(engine, **settings)))
+        return started[-1][1]
+
+    yield start
+    for engine, scheduler in started:
+        engine.gate.set()
+        scheduler.close()

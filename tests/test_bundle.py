@@ -1,4 +1,4 @@
-"""Bundles on disk: every way in which one can differ from its manifest is found, and sizes are arithmetic."""
+"""Bundles on disk: every way in which one can differ from its manifest is found."""
 
 import hashlib
 import json
@@ -16,13 +16,6 @@ from moedge.runtime.bundle_report import describe, description_lines
 from moedge.runtime.cli import main
 from moedge.runtime.integrity import check_bundle, open_bundle
 from moedge.runtime.manifest import FileEntry, Manifest, TensorGroup, read_manifest, write_manifest
-from moedge.runtime.sizes import (
-    cache_bytes_per_token,
-    disk_bits_per_weight,
-    memory_bytes,
-    model_memory_bytes,
-    packed_bits_per_weight,
-)
 
 CONTENT = {"model.onnx": b"onnx" * 40, "weights.bin": bytes(range(256)) * 3, "tokenizer.json": b"{}"}
 
@@ -287,38 +280,3 @@ def test_inspect_tells_bits_and_bytes(bundle: Path, capsys: pytest.CaptureFixtur
     assert facts["disk_bytes"] == sum(map(len, CONTENT.values()))
     assert facts["tensors"][0]["bits_per_weight"] == 4.5
     assert facts["estimated_memory_bytes"] == 4096 * 5 // 8 + 256
-
-
-@pytest.mark.parametrize(("bits", "block", "packed"), [(4, 128, 4.5), (4, 64, 5), (4, 32, 6), (8, 32, 10)])
-def test_packed_weights_carry_two_floats_a_block(bits: int, block: int, packed: float) -> None:
-    assert packed_bits_per_weight(bits, block) == packed
-
-
-def with_groups(plan: contract.ExpertPlan, *groups: TensorGroup) -> Manifest:
-    kernel = contract.ExpertKernel(plan, 4, 32, False)
-    return replace(tiny_manifest(), experts=kernel, tensors=groups)
-
-
-def test_memory_is_estimated_from_the_scheme_not_from_the_file() -> None:
-    half_scales = TensorGroup("routed experts", "int4-block32 (native)", 4, 32, 3200, 3200 * 9 // 16)
-    norms = TensorGroup("norms", "fp32", 32, 0, 64, 256)
-    assert disk_bits_per_weight(half_scales) == 4.5
-    assert memory_bytes(half_scales, with_groups("fused", half_scales)) == 3200 * 6 // 8
-    assert model_memory_bytes(with_groups("fused", half_scales, norms)) == 3200 * 6 // 8 + 256
-    assert memory_bytes(norms, with_groups("if", half_scales, norms)) == 256
-    assert model_memory_bytes(with_groups("if", half_scales, norms)) is None
-    assert disk_bits_per_weight(TensorGroup("norms", "fp32", 32, 0, 0, 0)) == 0
-
-
-def test_an_embedding_is_looked_up_and_if_tied_multiplied_too() -> None:
-    table = TensorGroup("embedding", "int4-block64", 4, 64, 6400, 3600)
-    head = replace(table, name="lm_head")
-    assert memory_bytes(table, with_groups("fused", table, head)) == 3600
-    assert memory_bytes(head, with_groups("fused", table, head)) == 6400 * 5 // 8
-    assert memory_bytes(table, with_groups("fused", table)) == 3600 + 6400 * 5 // 8
-
-
-def test_cache_bytes_a_token_count_every_head_and_layer_in_fp32() -> None:
-    rows = contract.CacheTensor("past_key_values.0.latent", "present.0.latent", "rows", (576,))
-    shared = contract.CacheTensor("past_key_values.1.key", "present.1.key", "shared", (4, 128))
-    assert cache_bytes_per_token(replace(tiny_manifest(), cache=(rows, shared))) == (576 + 4 * 128) * 4

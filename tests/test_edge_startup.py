@@ -1,6 +1,7 @@
 """`moedge serve` up to the loaded model, in this process: what its options reach, what stands on stderr meanwhile."""
 
 import io
+import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -96,9 +97,27 @@ def test_livez_calls_a_step_hung_only_after_the_time_that_was_set(serve, monkeyp
     engine.shows_tools = True
     code, service = serve("bundle", *options)
     assert code == 0
-    service.submit([1, 2], SamplingParams(), "prompt")
+    service.ready().submit([1, 2], SamplingParams(), "prompt")
     wait_for(lambda: engine.log)
     later = time.monotonic() + 100
     monkeypatch.setattr("moedge.runtime.scheduler.time", SimpleNamespace(monotonic=lambda: later))
     assert create_app(service, Guard()).test_client().get("/livez").status_code == status
     engine.gate.set()
+
+
+@pytest.mark.parametrize("options", [["--host", "0.0.0.0"], ["--api-key", "short"]])
+def test_the_verb_refuses_what_is_not_safe(options, tmp_path):
+    bundle = write_tiny_bundle(tmp_path / "toy")
+    command = [sys.executable, "-m", "moedge.runtime", "serve", str(bundle), "--port", "0", *options]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert "MOEDGE_API_KEY" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_verb_tells_a_broken_bundle_in_one_sentence(tmp_path):
+    command = [sys.executable, "-m", "moedge.runtime", "serve", str(tmp_path), "--port", "0"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert "not a bundle" in result.stderr
+    assert "Traceback" not in result.stderr

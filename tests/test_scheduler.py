@@ -1,53 +1,14 @@
-"""The scheduler: turns, bounds, cancelling, failures, prefix reuse, draining, over an engine that is a script."""
+"""The scheduler: turns, bounds, cancelling, failures, prefix reuse, over an engine that is a script."""
 
-import threading
 import time
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 from fake_engine import FakeEngine, MidwayError
+from scheduling import PARAMS, PROMPT, SlowToBegin, failure_of, text_of, wait_for
 
-from moedge.runtime.generation import Token
 from moedge.runtime.sampling import SamplingParams
-from moedge.runtime.scheduler import NotAccepting, QueueFull, Scheduler
-from moedge.runtime.ticket import Failed
-
-PARAMS = SamplingParams()
-PROMPT = [ord(c) for c in "say it"]
-
-
-@pytest.fixture
-def start():
-    started = []
-
-    def start(engine, **settings):
-        started.append((engine, Scheduler(engine, **settings)))
-        return started[-1][1]
-
-    yield start
-    for engine, scheduler in started:
-        engine.gate.set()
-        scheduler.close()
-
-
-def text_of(ticket):
-    events = [event for event in ticket.events(5.0) if event is not None]
-    assert all(isinstance(event, Token) for event in events), events
-    return "".join(event.text for event in events)
-
-
-def failure_of(ticket):
-    *_, last = ticket.events(5.0)
-    assert isinstance(last, Failed)
-    return last.error
-
-
-def wait_for(condition, seconds=5.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.002)
+from moedge.runtime.scheduler import QueueFull
 
 
 def test_tokens_arrive_and_timings_count_them(start):
@@ -137,19 +98,6 @@ def test_cancel_interrupts_the_step_in_progress(start, chunk):
     assert len(engine.sessions) == 1  # what it had computed is kept
 
 
-class SlowToBegin(FakeEngine):
-    """Says when it begins a generation, and waits there until it may."""
-
-    def __init__(self, **settings):
-        super().__init__(**settings)
-        self.begins, self.may_begin = threading.Event(), threading.Event()
-
-    def generation(self, *arguments):
-        self.begins.set()
-        assert self.may_begin.wait(30)
-        return super().generation(*arguments)
-
-
 def test_cancel_before_the_first_step_has_begun_does_no_work(start):
     engine = SlowToBegin()
     scheduler = start(engine)
@@ -161,38 +109,6 @@ def test_cancel_before_the_first_step_has_begun_does_no_work(start):
     assert engine.log == []
     assert text_of(scheduler.submit(PROMPT, PARAMS)) == "Hello!"
     assert len(engine.sessions) == 1  # it is kept
-
-
-@pytest.fixture
-def engine_threads():
-    """The engine threads that live, those of earlier tests apart."""
-    before = set(threading.enumerate())
-    return lambda: [t for t in threading.enumerate() if t.name == "moedge-engine" and t not in before]
-
-
-def test_close_ends_the_step_in_progress(start, engine_threads):
-    engine = FakeEngine(step_seconds=20.0)
-    scheduler = start(engine)
-    scheduler.submit(PROMPT, PARAMS)
-    wait_for(lambda: engine.log)
-    assert engine_threads()
-    scheduler.close()
-    assert engine_threads() == []
-
-
-def test_close_before_the_first_step_has_begun_does_no_work(start, engine_threads):
-    engine = SlowToBegin(step_seconds=20.0)
-    scheduler = start(engine)
-    ticket = scheduler.submit(PROMPT, PARAMS)
-    assert engine.begins.wait(5)
-    closing = threading.Thread(target=scheduler.close)
-    closing.start()
-    wait_for(lambda: scheduler._closing)
-    engine.may_begin.set()
-    closing.join(5)
-    assert engine_threads() == []
-    assert engine.log == []
-    assert isinstance(failure_of(ticket), NotAccepting)
 
 
 def test_failure_ends_only_its_request(start):
@@ -270,64 +186,3 @@ def test_chats_that_begin_alike_keep_their_own_sessions(start):
     again = scheduler.submit([*two, 9], PARAMS)
     text_of(again)
     assert (third.timings.cached_tokens, again.timings.cached_tokens) == (len(template), len(two))
-
-
-def test_drain_finishes_what_was_accepted(start):
-    engine = FakeEngine(step_seconds=0.005)
-    scheduler = start(engine, max_running=1)
-    tickets = [scheduler.submit([n], PARAMS) for n in range(3)]
-    scheduler.stop_accepting()
-    with pytest.raises(NotAccepting):
-        scheduler.submit([4], PARAMS)
-    assert [text_of(ticket) for ticket in tickets] == ["Hello!"] * 3
-    wait_for(lambda: scheduler.idle)
-
-
-def test_close_fails_what_is_left(start):
-    engine = FakeEngine(lambda prompt: ["x"] * 100, step_seconds=20.0)
-    scheduler = start(engine, max_running=1)
-    tickets = [scheduler.submit([n], PARAMS) for n in range(2)]
-    wait_for(lambda: engine.log)
-    scheduler.close()
-    assert [type(failure_of(ticket)) for ticket in tickets] == [NotAccepting] * 2
-
-
-def test_hanging_step_is_not_healthy(start):
-    engine = FakeEngine()
-    engine.gate.clear()
-    scheduler = start(engine, stalled_after_s=0.05)
-    assert scheduler.healthy
-    scheduler.submit(PROMPT, PARAMS)
-    wait_for(lambda: not scheduler.healthy)
-    engine.gate.set()
-    wait_for(lambda: scheduler.healthy)
-
-
-@pytest.mark.parametrize(("stalled_after_s", "healthy"), [(600, False), (601, True), (0, True)])
-def test_how_long_a_step_may_take(start, monkeypatch, stalled_after_s, healthy):
-    engine = FakeEngine()
-    engine.gate.clear()
-    scheduler = start(engine, stalled_after_s=stalled_after_s)
-    scheduler.submit(PROMPT, PARAMS)
-    wait_for(lambda: engine.log)
-    later = time.monotonic() + 600.5
-    with monkeypatch.context() as patch:
-        patch.setattr("moedge.runtime.scheduler.time", SimpleNamespace(monotonic=lambda: later))
-        assert scheduler.healthy == healthy
-    engine.gate.set()
-
-
-def test_dead_thread_fails_everyone_and_is_not_healthy(start, caplog):
-    class Fatal(BaseException):
-        pass
-
-    engine = FakeEngine(step_seconds=0.01)
-    engine.gate.clear()
-    scheduler = start(engine, max_running=1)
-    tickets = [scheduler.submit([n], PARAMS) for n in range(2)]
-    engine.answer = lambda prompt: (_ for _ in ()).throw(Fatal())
-    engine.gate.set()
-    assert [type(failure_of(ticket)) for ticket in tickets] == [RuntimeError] * 2
-    wait_for(lambda: not scheduler.healthy)
-    with pytest.raises(NotAccepting):
-        scheduler.submit([3], PARAMS)
