@@ -24,8 +24,8 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from attrs import evolve
 from cosmic_ray.commands import init
@@ -39,11 +39,9 @@ BUILD = ROOT / "build" / "mutants"
 STAGES = ("devices", "quant", "export", "runtime", "edge_server")
 PYTEST = "-m pytest -qx -p no:cacheprovider --hypothesis-profile=mutants --hypothesis-seed=0"
 NOT_ASKED = ("test_house.py", "test_optimum_cli.py")  # they are about files and installed wheels
-SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Reach:
+class Reach(NamedTuple):
     """What one test file reaches in its `seconds`: the lines of each source file that it executes."""
 
     seconds: float
@@ -93,7 +91,7 @@ def measure(tree: Path) -> dict[str, Reach]:
     return found
 
 
-def tests_for(file: str, lines: range, reaches: dict[str, Reach]) -> list[str]:
+def tests_for(file: str, lines: range, reaches: dict[str, Reach], seconds: float) -> list[str]:
     """The test files that execute one of `lines` beyond what importing the file executes, the most telling first."""
     loaded = {test: reach.lines[file] for test, reach in reaches.items() if file in reach.lines}
     imported = set.intersection(*loaded.values()) if len(loaded) > 1 else set()
@@ -103,7 +101,7 @@ def tests_for(file: str, lines: range, reaches: dict[str, Reach]) -> list[str]:
         reached = own
     asked, spent = [], 0.0
     for test in sorted(reached, key=lambda test: -len(reached[test]) / reaches[test].seconds):
-        if not asked or spent + reaches[test].seconds <= SECONDS:
+        if not asked or spent + reaches[test].seconds <= seconds:
             asked.append(test)
             spent += reaches[test].seconds
     return asked
@@ -142,10 +140,10 @@ def draw(tree: Path, folder: str, count: int, seed: int) -> list[MutationSpec]:
     return [lot.choice(at[place]) for place in sorted(places)]
 
 
-def ask(tree: Path, file: Path, mutant: MutationSpec, reaches: dict[str, Reach]) -> tuple[str, str]:
+def ask(tree: Path, file: Path, mutant: MutationSpec, reaches: dict[str, Reach], seconds: float) -> tuple[str, str]:
     """What became of a mutant of `file` in this copy: "killed", "timeout" or "survived", and its diff."""
     lines = statement_at(ast.parse((tree / file).read_text(encoding="utf-8")), mutant.start_pos[0])
-    tests = tests_for(str(file), lines, reaches)
+    tests = tests_for(str(file), lines, reaches, seconds)
     limit = 30 + 3 * sum(reaches[test].seconds for test in tests)
     # one process a test file: what is told within two seconds need not wait for torch to load
     runs = " && ".join(inside(tree, f"{PYTEST} tests/{test}") for test in tests) or "true"
@@ -162,6 +160,7 @@ def main() -> None:
     words.add_argument("folders", nargs="+")
     words.add_argument("--mutants", type=int, default=60, help="of each")
     words.add_argument("--seed", type=int, default=0)
+    words.add_argument("--seconds", type=float, default=120, help="of tests that a mutant meets at most")
     words.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     options = words.parse_args()
     trees = queue.Queue()
@@ -176,7 +175,7 @@ def main() -> None:
         folder, mutant = entry
         tree, begun, file = trees.get(), time.monotonic(), mutant.module_path.relative_to(first)
         try:
-            outcome, told = ask(tree, file, mutant, reaches)
+            outcome, told = ask(tree, file, mutant, reaches, options.seconds)
         finally:
             trees.put(tree)
         scores[folder][outcome] += 1
