@@ -5,8 +5,8 @@
 
 Works in copies of the tree under build/mutants/. First every test file runs once by itself under coverage: that says
 which test files reach which line. Then places are drawn by lot, with one mutant each (cosmic-ray knows up to eleven for
-an operator, which would count eleven times). A mutant meets the test files that reach its statement, those first that
-say most in a second, until one fails or those that fit in `SECONDS` have passed, within a time limit of thrice that.
+an operator, which would count eleven times). A mutant meets the test files that reach its statement, until one fails or
+those that fit into SECONDS have passed: they are named with what survives. The time limit is thrice what they take.
 
 Annotations are not mutated. A line that only other processes of a test execute counts as reached by none.
 """
@@ -92,7 +92,7 @@ def measure(tree: Path) -> dict[str, Reach]:
 
 
 def tests_for(file: str, lines: range, reaches: dict[str, Reach], seconds: float) -> list[str]:
-    """The test files that execute one of `lines` beyond what importing the file executes, the most telling first."""
+    """Test files that execute one of `lines` beyond what an import does, the most telling first, within `seconds`."""
     loaded = {test: reach.lines[file] for test, reach in reaches.items() if file in reach.lines}
     imported = set.intersection(*loaded.values()) if len(loaded) > 1 else set()
     own = {test: executed - imported for test, executed in loaded.items() if executed - imported}
@@ -100,7 +100,8 @@ def tests_for(file: str, lines: range, reaches: dict[str, Reach], seconds: float
     if imported & set(lines):  # a constant or the like: whoever executes a function of the file may hear of it
         reached = own
     asked, spent = [], 0.0
-    for test in sorted(reached, key=lambda test: -len(reached[test]) / reaches[test].seconds):
+    # who enters more of an `if`'s branches, then who says more in a second
+    for test in sorted(reached, key=lambda t: (-len(reached[t] & set(lines)), -len(reached[t]) / reaches[t].seconds)):
         if not asked or spent + reaches[test].seconds <= seconds:
             asked.append(test)
             spent += reaches[test].seconds
