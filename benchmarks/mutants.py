@@ -98,7 +98,7 @@ def tests_for(file: str, lines: range, reaches: dict[str, Reach], seconds: float
     own = {test: executed - imported for test, executed in loaded.items() if executed - imported}
     reached = {test: executed for test, executed in own.items() if executed & set(lines)}
     if imported & set(lines):  # a constant or the like: whoever executes a function of the file may hear of it
-        reached = own
+        reached = own or loaded
     asked, spent = [], 0.0
     # who enters more of an `if`'s branches, then who says more in a second
     for test in sorted(reached, key=lambda t: (-len(reached[t] & set(lines)), -len(reached[t]) / reaches[t].seconds)):
