@@ -25,6 +25,7 @@ PORT = 8080
 FOLDERS = quant runtime export/graph
 MUTANTS = 60
 SEED = 0
+SECONDS = 120
 JOBS = 1
 CHECKPOINT := examples/edge_assistant/checkpoint
 BUNDLE := build/edge-assistant
@@ -66,9 +67,10 @@ coverage: $(VENV)/dev.stamp
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
-# Not in `make check`: a sample takes about an hour. In a copy under build/, so that the tree may change meanwhile.
+# Not in `make check`: a sample takes hours. In a copy under build/, so that the tree may change meanwhile.
 mutants: $(VENV)/mutants.stamp
-	$(BIN)/python benchmarks/mutants.py $(FOLDERS) --mutants $(MUTANTS) --seed $(SEED) --jobs $(JOBS)
+	$(BIN)/python benchmarks/mutants.py $(FOLDERS) --mutants $(MUTANTS) --seed $(SEED) \
+		--seconds $(SECONDS) --jobs $(JOBS)
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' 2>/dev/null || { \

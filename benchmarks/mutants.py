@@ -5,8 +5,8 @@
 
 Works in copies of the tree under build/mutants/. First every test file runs once by itself under coverage: that says
 which test files reach which line. Then places are drawn by lot, with one mutant each (cosmic-ray knows up to eleven for
-an operator, which would count eleven times). A mutant meets the test files that reach its statement, those first that
-say most in a second, until one fails or those that fit in `SECONDS` have passed, within a time limit of thrice that.
+an operator, which would count eleven times). A mutant meets the test files that reach its statement, until one fails or
+those that fit into SECONDS have passed: they are named with what survives. The time limit is thrice what they take.
 
 Annotations are not mutated. A line that only other processes of a test execute counts as reached by none.
 """
@@ -24,8 +24,8 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from attrs import evolve
 from cosmic_ray.commands import init
@@ -39,11 +39,9 @@ BUILD = ROOT / "build" / "mutants"
 STAGES = ("devices", "quant", "export", "runtime", "edge_server")
 PYTEST = "-m pytest -qx -p no:cacheprovider --hypothesis-profile=mutants --hypothesis-seed=0"
 NOT_ASKED = ("test_house.py", "test_optimum_cli.py")  # they are about files and installed wheels
-SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Reach:
+class Reach(NamedTuple):
     """What one test file reaches in its `seconds`: the lines of each source file that it executes."""
 
     seconds: float
@@ -93,17 +91,18 @@ def measure(tree: Path) -> dict[str, Reach]:
     return found
 
 
-def tests_for(file: str, lines: range, reaches: dict[str, Reach]) -> list[str]:
-    """The test files that execute one of `lines` beyond what importing the file executes, the most telling first."""
+def tests_for(file: str, lines: range, reaches: dict[str, Reach], seconds: float) -> list[str]:
+    """Test files that execute one of `lines` beyond what an import does, the most telling first, within `seconds`."""
     loaded = {test: reach.lines[file] for test, reach in reaches.items() if file in reach.lines}
     imported = set.intersection(*loaded.values()) if len(loaded) > 1 else set()
     own = {test: executed - imported for test, executed in loaded.items() if executed - imported}
     reached = {test: executed for test, executed in own.items() if executed & set(lines)}
     if imported & set(lines):  # a constant or the like: whoever executes a function of the file may hear of it
-        reached = own
+        reached = own or loaded
     asked, spent = [], 0.0
-    for test in sorted(reached, key=lambda test: -len(reached[test]) / reaches[test].seconds):
-        if not asked or spent + reaches[test].seconds <= SECONDS:
+    # who enters more of an `if`'s branches, then who says more in a second
+    for test in sorted(reached, key=lambda t: (-len(reached[t] & set(lines)), -len(reached[t]) / reaches[t].seconds)):
+        if not asked or spent + reaches[test].seconds <= seconds:
             asked.append(test)
             spent += reaches[test].seconds
     return asked
@@ -142,10 +141,10 @@ def draw(tree: Path, folder: str, count: int, seed: int) -> list[MutationSpec]:
     return [lot.choice(at[place]) for place in sorted(places)]
 
 
-def ask(tree: Path, file: Path, mutant: MutationSpec, reaches: dict[str, Reach]) -> tuple[str, str]:
+def ask(tree: Path, file: Path, mutant: MutationSpec, reaches: dict[str, Reach], seconds: float) -> tuple[str, str]:
     """What became of a mutant of `file` in this copy: "killed", "timeout" or "survived", and its diff."""
     lines = statement_at(ast.parse((tree / file).read_text(encoding="utf-8")), mutant.start_pos[0])
-    tests = tests_for(str(file), lines, reaches)
+    tests = tests_for(str(file), lines, reaches, seconds)
     limit = 30 + 3 * sum(reaches[test].seconds for test in tests)
     # one process a test file: what is told within two seconds need not wait for torch to load
     runs = " && ".join(inside(tree, f"{PYTEST} tests/{test}") for test in tests) or "true"
@@ -162,6 +161,7 @@ def main() -> None:
     words.add_argument("folders", nargs="+")
     words.add_argument("--mutants", type=int, default=60, help="of each")
     words.add_argument("--seed", type=int, default=0)
+    words.add_argument("--seconds", type=float, default=120, help="of tests that a mutant meets at most")
     words.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     options = words.parse_args()
     trees = queue.Queue()
@@ -176,7 +176,7 @@ def main() -> None:
         folder, mutant = entry
         tree, begun, file = trees.get(), time.monotonic(), mutant.module_path.relative_to(first)
         try:
-            outcome, told = ask(tree, file, mutant, reaches)
+            outcome, told = ask(tree, file, mutant, reaches, options.seconds)
         finally:
             trees.put(tree)
         scores[folder][outcome] += 1

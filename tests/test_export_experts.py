@@ -81,6 +81,11 @@ def test_fused_plan_passes_the_checker(tmp_path):
     export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("int4")))
     onnx.checker.check_model(str(tmp_path / "bundle" / "model.onnx"))
     onnx.checker.check_model(str(tmp_path / "bundle" / "probe.onnx"))
-    operators = [n.op_type for n in onnx.load(tmp_path / "bundle" / "model.onnx").graph.node]
+    nodes = onnx.load(tmp_path / "bundle" / "model.onnx").graph.node
+    operators = [node.op_type for node in nodes]
     assert operators.count("QMoE") == 3
     assert "If" not in operators
+    # attention rotates within its kernel, where heads are of a size that it takes
+    attributes = [{a.name: a.i for a in node.attribute} for node in nodes if node.op_type == "GroupQueryAttention"]
+    assert [given["do_rotary"] for given in attributes] == [1, 1, 1]
+    assert "RotaryEmbedding" not in operators
