@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from random_checkpoint import Shape, write_random_checkpoint
 
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine
 

@@ -8,7 +8,8 @@ import tiny_models as tiny
 from cache_views import present_of
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.quant.scheme import FP32
 from moedge.runtime import Engine
 from moedge.runtime.cache import Cache

@@ -6,7 +6,8 @@ import pytest
 import tiny_models as tiny
 from onnx.reference import ReferenceEvaluator
 
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine
 

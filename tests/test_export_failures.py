@@ -13,7 +13,8 @@ import tiny_models as tiny
 from safetensors.numpy import load_file, save_file
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.export.writing.publish import publish
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime.integrity import check_bundle

@@ -12,7 +12,8 @@ def test_peak_memory_does_not_follow_the_checkpoint(tmp_path):
     write_random_checkpoint(tmp_path / "checkpoint", SHAPE)
     code = (
         "import sys, pathlib\n"
-        "from moedge.export.bundle import ExportOptions, export_bundle\n"
+        "from moedge.export.bundle import export_bundle\n"
+        "from moedge.export.options import ExportOptions\n"
         "from moedge.export.memory import peak_resident_bytes\n"
         "from moedge.quant.scheme import parse_scheme\n"
         "before = peak_resident_bytes()\n"

@@ -7,10 +7,11 @@ import pytest
 import tiny_models as tiny
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.bundle import ExportOptions, ExportProgress, export_bundle
+from moedge.export.bundle import export_bundle
 from moedge.export.checkpoint.config_json import Config
 from moedge.export.hub.fit import _tensor_bytes
 from moedge.export.model.parts import read_rope
+from moedge.export.options import ExportOptions, ExportProgress
 from moedge.quant.scheme import parse_scheme
 
 INT4 = ExportOptions(parse_scheme("int4"))

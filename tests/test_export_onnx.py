@@ -7,7 +7,8 @@ import tiny_families
 import tiny_models as tiny
 from onnx.reference import ReferenceEvaluator
 
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine
 from moedge.runtime.manifest import read_manifest

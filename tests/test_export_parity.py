@@ -8,7 +8,8 @@ import tiny_families
 import tiny_models as tiny
 from safetensors.torch import load_file, save_file
 
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.quant.scheme import FP32
 from moedge.runtime import Engine, SamplingParams
 

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.quant.blocks import unpack
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine

@@ -14,8 +14,9 @@ import tiny_models as tiny
 from safetensors.numpy import load_file, save_file
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.bundle import ExportOptions, ExportProgress, export_bundle
+from moedge.export.bundle import export_bundle
 from moedge.export.checkpoint.shard import Shard
+from moedge.export.options import ExportOptions, ExportProgress
 from moedge.export.writing.journal import JOURNAL_NAME, UnfinishedError
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime.cli import main
@@ -29,7 +30,8 @@ STAGES = ["embedding", "layer 0", "layer 1", "layer 2", "head"]
 # Kills itself at the beginning of a stage, as soon as the journal has heard of all stages before it.
 VICTIM = """
 import os, pathlib, signal, sys, time
-from moedge.export.bundle import ExportOptions, ExportProgress, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions, ExportProgress
 from moedge.quant.scheme import parse_scheme
 folder, scheme, plan, fatal, finished = sys.argv[1:]
 journal = pathlib.Path(folder, ".bundle.partial", "journal.jsonl")

@@ -5,8 +5,9 @@ import pytest
 import tiny_families
 import tiny_models as tiny
 
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
 from moedge.export.families import known_families
+from moedge.export.options import ExportOptions
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine
 

@@ -4,10 +4,11 @@ import pytest
 import quantized_checkpoints
 import tiny_models as tiny
 
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.hub.fit import estimate, memory_note
 from moedge.export.hub.preview import TensorHeader, preview
+from moedge.export.options import ExportOptions
 from moedge.export.understanding import understand
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime.sizes import model_memory_bytes

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.quant.scheme import parse_scheme
 
 CONFIG = tiny.qwen3_moe(num_hidden_layers=1, num_experts=2, num_experts_per_tok=1)

@@ -11,7 +11,8 @@ import tiny_models as tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.quant.blocks import Codes, dequantize
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine

@@ -15,7 +15,8 @@ import tiny_models as tiny
 from safetensors.torch import load_file, save_file
 
 from moedge.devices.profile import load_profile
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine, SamplingParams
 

@@ -13,7 +13,8 @@ import tiny_models as tiny
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine
 from moedge.runtime.manifest import read_manifest

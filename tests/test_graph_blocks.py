@@ -11,13 +11,13 @@ import tiny_families
 import tiny_models as tiny
 import torch
 
-from moedge.export.bundle import IR_VERSION, ExportOptions, export_bundle
+from moedge.export.bundle import IR_VERSION, export_bundle
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.graph.builder import MICROSOFT, Builder
 from moedge.export.graph.decoder import build_decoder
 from moedge.export.graph.fused import FusedLowering
 from moedge.export.graph.standard import StandardLowering
-from moedge.export.options import ExportProgress
+from moedge.export.options import ExportOptions, ExportProgress
 from moedge.export.understanding import understand
 from moedge.export.writing.journal import Journal, Recipe
 from moedge.export.writing.weights_file import WeightsFile

@@ -10,7 +10,8 @@ import tiny_models as tiny
 from hub_server import Hub, running_hub
 from huggingface_hub import constants, file_download
 
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime.cli import main
 

@@ -9,7 +9,8 @@ import pytest
 from k2_checkpoint import K2Shape, checkpoint_bytes, write_k2_checkpoint
 from safetensors import safe_open
 
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.quant.scheme import parse_scheme
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "k2_stream.py"

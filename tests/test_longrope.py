@@ -13,7 +13,8 @@ import torch
 from transformers import DynamicCache
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.quant.scheme import FP32, parse_scheme
 from moedge.runtime import Engine, SamplingParams
 

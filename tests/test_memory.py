@@ -14,7 +14,8 @@ from tiny_bundle import successors_of, write_tiny_bundle
 from moedge.devices.errors import MoedgeError
 from moedge.devices.memory import Memory, detect_memory
 from moedge.devices.profile import Profile, load_profile
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine
 from moedge.runtime.cache.window import WINDOW_HISTORY, WINDOW_STEP

@@ -14,8 +14,9 @@ from hub_server import running_hub
 from optimum.commands import optimum_cli
 from optimum.commands.register import register_moedge
 
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
 from moedge.export.commands import export
+from moedge.export.options import ExportOptions
 from moedge.quant.scheme import parse_scheme
 
 RUN = "from optimum.commands.optimum_cli import main; import sys; sys.argv[0] = 'optimum-cli'; main()"

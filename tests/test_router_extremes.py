@@ -6,7 +6,8 @@ import tiny_families
 import tiny_models as tiny
 import torch
 
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.quant.scheme import FP32, parse_scheme
 from moedge.runtime import Engine
 

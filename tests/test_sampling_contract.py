@@ -13,7 +13,8 @@ from moedge.devices.errors import MoedgeError
 from moedge.edge_server.errors import ApiError
 from moedge.edge_server.fields import Fields
 from moedge.edge_server.sampling_fields import BOUNDS, read_sampling
-from moedge.export.bundle import ExportOptions, export_bundle
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
 from moedge.export.tokenizer.talking import mend_sampling
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine, SamplingParams
