@@ -26,7 +26,11 @@ def digest(path: Path) -> str:
 def key_of(checkpoint: Path, options: Any) -> str:
     """The checkpoint's files by content, and everything of the options that bytes depend on."""
     files = {path.name: digest(path) for path in sorted(checkpoint.iterdir()) if path.is_file()}
-    text = json.dumps([files, options.scheme.name, options.plan, options.context], sort_keys=True)
+    chosen = [options.scheme.name, options.plan, options.context]
+    rounding = getattr(options, "rounding", None)
+    if rounding is not None and rounding.name != "nearest":  # which is the only one of trees without the option
+        chosen.append(rounding.name)
+    text = json.dumps([files, *chosen], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -36,8 +40,8 @@ def pytest_configure() -> None:
     export, recorded = bundle.export_bundle, {}
 
     def recording(checkpoint: Path, target: Path, options: Any, *args: Any, **named: Any) -> Any:
-        key = key_of(checkpoint, options)
         manifest = export(checkpoint, target, options, *args, **named)
+        key = key_of(checkpoint, options)
         said = f"{manifest.model.model_type} {options.scheme.name} {options.plan}"
         recorded[key] = {"export": said, **{name: digest(target / name) for name in SAME}}
         Path(os.environ["BUNDLES"]).write_text(json.dumps(recorded, indent=1), encoding="utf-8")

@@ -165,7 +165,7 @@ def test_gpt_oss_in_mxfp4(tmp_path):
     assert np.array_equal(gate, published[..., 0::2].transpose(0, 2, 1))
     assert np.array_equal(up, published[..., 1::2].transpose(0, 2, 1))
     assert np.array_equal(down, dense["model.layers.2.mlp.experts.down_proj"].numpy().transpose(0, 2, 1))
-    note = "routed experts: 72 matrices of mxfp4: codes unchanged, stored as int8-block32 (native)"
+    note = "routed experts: 48 matrices of mxfp4: codes unchanged, stored as int8-block32 (native)"
     assert note in report(bundle)["notes"]
 
 

@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from moedge.export import bundle as exporting
+from moedge.export import understanding as exporting
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
 from moedge.quant.scheme import FP32, parse_scheme

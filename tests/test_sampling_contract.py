@@ -89,7 +89,7 @@ def test_another_spelling_of_top_k_is_mended_in_the_bundle(checkpoint, stated, t
     engine = Engine.load(bundle, allow_slow=True)
     assert engine.defaults == SamplingParams(top_k=top_k)
     assert json.loads((bundle / "genai_config.json").read_text())["search"]["top_k"] == top_k
-    assert len(list(engine.session().generate([5, 6], SamplingParams(top_k=top_k, max_tokens=2, ignore_eos=True)))) == 2
+    assert len(list(engine.generate([5, 6], SamplingParams(top_k=top_k, max_tokens=2, ignore_eos=True)))) == 2
 
 
 @pytest.mark.parametrize(
