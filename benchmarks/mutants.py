@@ -62,7 +62,7 @@ def copy_tree(name: str) -> Path:
 def inside(tree: Path, words: str) -> str:
     """A command that runs Python in the copy, within 16 GiB: a mutant may want memory without end."""
     python = f"PYTHONPATH=build/path {shlex.quote(sys.executable)}"
-    return f"ulimit -v 16777216; cd {shlex.quote(str(tree))} && {python} {words}"
+    return f"ulimit -v 16777216 && cd {shlex.quote(str(tree))} && {python} {words}"
 
 
 def measure(tree: Path) -> dict[str, Reach]:

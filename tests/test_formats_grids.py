@@ -210,8 +210,6 @@ def test_a_scheme_holds_a_grid_of_no_more_bits_and_longer_groups(scheme, native,
 
 def test_schemes_that_hold_all_grids():
     four, zero, eight = scheme_of(4, 128), scheme_of(4, 64, True), scheme_of(8, 32)
-    assert joint_scheme([four, None], [512]) is None
-    assert joint_scheme([], [512]) is None
     assert joint_scheme([four, four], [512]) == four
     assert joint_scheme([four, zero], [512]) == scheme_of(4, 64, True)
     assert joint_scheme([four, eight], [512]) == eight
