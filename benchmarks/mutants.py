@@ -62,7 +62,7 @@ def copy_tree(name: str) -> Path:
 def inside(tree: Path, words: str) -> str:
     """A command that runs Python in the copy, within 16 GiB: a mutant may want memory without end."""
     python = f"PYTHONPATH=build/path {shlex.quote(sys.executable)}"
-    return f"ulimit -v 16777216; cd {shlex.quote(str(tree))} && {python} {words}"
+    return f"ulimit -v 16777216 && cd {shlex.quote(str(tree))} && {python} {words}"
 
 
 def measure(tree: Path) -> dict[str, Reach]:
@@ -161,7 +161,7 @@ def main() -> None:
     words.add_argument("folders", nargs="+")
     words.add_argument("--mutants", type=int, default=60, help="of each")
     words.add_argument("--seed", type=int, default=0)
-    words.add_argument("--seconds", type=float, default=120, help="of tests that a mutant meets at most")
+    words.add_argument("--seconds", type=float, default=240, help="of tests that a mutant meets at most")
     words.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     options = words.parse_args()
     trees = queue.Queue()

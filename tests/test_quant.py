@@ -108,6 +108,13 @@ def test_fitted_takes_the_next_smaller_block():
         scheme.fitted(20)
 
 
+def test_every_name_is_of_one_scheme():
+    assert len(SCHEME_NAMES) == 9
+    assert {parse_scheme(name).name for name in SCHEME_NAMES if "block" in name} == {
+        f"int4-block{block}{zero}" for block in (32, 64, 128) for zero in ("", "-zp")
+    }
+
+
 def test_unknown_scheme_names_the_nearest():
     with pytest.raises(ValueError, match="did you mean int4-block64"):
         parse_scheme("int4-blok64")
