@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from moedge.export.graph.arithmetic import FLOAT
 from moedge.export.graph.builder import MICROSOFT, make_attributes
-from moedge.export.graph.fused import qmoe_attributes
+from moedge.export.graph.fused import qmoe_attributes, qmoe_inputs
+from moedge.export.graph.lowering import Routing
 from moedge.export.model.config import Experts, Gate
 from moedge.quant.blocks import F32, dequantize, interleave_rows, quantize
 from moedge.quant.scheme import Scheme
@@ -40,9 +41,7 @@ def build_probe(scheme: Scheme, config: Experts) -> ir.Graph:
     first_values = [_value(f"gate_up_{p}", np.stack(a)) for p, a in zip(_parts(scheme), joined, strict=True)]
     second_values = [_value(f"down_{p}", np.stack(a)) for p, a in zip(_parts(scheme), second, strict=True)]
     data = [_value("x", x), _value("logits", logits), _value("expected", exact)]
-    inputs: list[ir.Value | None] = [data[0], data[1], *first_values[:2], None, *second_values[:2]]
-    if scheme.zero_point:
-        inputs += [None, None, None, None, first_values[2], second_values[2]]
+    inputs = qmoe_inputs(data[0], Routing(data[1], None, 1.0), [*first_values, None], [*second_values, None])
     attributes = qmoe_attributes(scheme, replace(config, num_experts_per_tok=EXPERTS))
     actual, copied = (ir.Value(name=n, type=FLOAT, shape=ir.Shape([TOKENS, width])) for n in ("actual", "exact"))
     nodes = [
