@@ -210,6 +210,10 @@ def test_hostile_or_broken_template_is_stopped(source):
         ChatTemplate(source).render([user("x")])
 
 
+def test_small_products_and_powers_are_allowed():
+    assert ChatTemplate("{{ 2 * 3 }} {{ 2 ** 3 }} {{ 'ab' * 2 }}").render([]) == "6 8 abab"
+
+
 def test_prompt_of_a_mebibyte_is_the_limit():
     template = ChatTemplate("{{ messages[0].content }}")
     assert len(template.render([user("x" * MAX_CHARACTERS)])) == MAX_CHARACTERS
