@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from moedge.export.model.config import ModelConfig
+from moedge.export.model.config import ModelConfig, attention_of
 from moedge.export.options import HubCommit
 from moedge.export.tokenizer.talking import Talking
 from moedge.export.writing.account import Origin
@@ -60,6 +60,7 @@ def facts_of(model: ModelConfig, groups: tuple[TensorGroup, ...], context: int, 
         hidden_size=model.hidden_size,
         vocab_size=model.vocab_size,
         num_hidden_layers=model.num_hidden_layers,
+        num_attention_heads=max((mixer.num_heads for mixer in attention_of(model.mixers)), default=0),
         moe_layers=len(model.moe_layers),
         num_experts=model.experts.num_experts,
         num_experts_per_tok=model.experts.num_experts_per_tok,

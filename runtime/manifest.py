@@ -142,6 +142,7 @@ class ModelFacts:
     hidden_size: int
     vocab_size: int
     num_hidden_layers: int
+    num_attention_heads: int  # of the layer that has most; 0: no layer attends
     moe_layers: int
     num_experts: int
     num_experts_per_tok: int

@@ -19,7 +19,6 @@ PROGRAM_BYTES = 80 << 20
 HIDDEN_COPIES = 8
 # Attention of plain operators holds its scores as they come, joined, as probabilities and cut in two.
 SCORE_COPIES = 4
-HEAD_WIDTH = 64  # the manifest does not tell how many heads score: one for 64 numbers of the hidden state
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,14 @@ def scratch_bytes(manifest: Manifest, prefill_chunk: int) -> int:
     """Bytes of activations while `s` tokens of a prompt are run at the end of a full context of `t`.
 
     4 s (8 hidden + k width), the second term the outputs of a token's k experts, gate and up and down; where attention
-    is plain operators (layout `rows` without a window), 16 s t heads more, with hidden / 64 for heads; and where the
-    plan is `if` and weights are quantized, one fp32 matrix of the vocabulary, the largest that is unpacked at a run.
+    is plain operators (layout `rows` without a window), 16 s t heads more; and where the plan is `if` and weights are
+    quantized, one fp32 matrix of the vocabulary, the largest that is unpacked at a run.
     """
     model = manifest.model
     tokens, context = min(prefill_chunk, model.context_length), model.context_length
     numbers = tokens * (HIDDEN_COPIES * model.hidden_size + _experts_width(manifest))
     if any(tensor.layout == "rows" and not tensor.window for tensor in manifest.cache):
-        numbers += SCORE_COPIES * tokens * context * max(1, model.hidden_size // HEAD_WIDTH)
+        numbers += SCORE_COPIES * tokens * context * model.num_attention_heads
     if any(memory_bytes(group, manifest) is None for group in manifest.tensors):
         numbers += model.vocab_size * model.hidden_size
     return numbers * FLOAT_BYTES

@@ -162,6 +162,7 @@ def _manifest(chat_format: str, context_length: int) -> Manifest:
         hidden_size=8,
         vocab_size=VOCAB_SIZE,
         num_hidden_layers=1,
+        num_attention_heads=1,
         moe_layers=1,
         num_experts=2,
         num_experts_per_tok=1,

@@ -30,7 +30,7 @@ def tiny_manifest() -> Manifest:
         name="tiny",
         scheme="int4-block64",
         experts=contract.ExpertKernel("fused", 4, 64, False),
-        model=contract.ModelFacts("qwen3_moe", 64, 200, 2, 2, 8, 2, 70_000, 30_000, 256, (1, 2), None, "plain"),
+        model=contract.ModelFacts("qwen3_moe", 64, 200, 2, 2, 2, 8, 2, 70_000, 30_000, 256, (1, 2), None, "plain"),
         cache=tuple(
             contract.CacheTensor(f"past_key_values.0.{kind}", f"present.0.{kind}", "shared", (2, 16))
             for kind in ("key", "value")

@@ -39,7 +39,7 @@ PLENTY = Memory(1 << 50, 1 << 50)
 def manifest_of(plan="fused", layout="shared", **facts) -> Manifest:
     """hidden 128, 2 layers of 8 experts of 32, 2 for a token; a context of 1000; 2.9 MB of weights."""
     shape = (2, 32) if layout == "shared" else (64,)
-    model = ModelFacts("toy", 128, 500, 2, 2, 8, 2, 4_300_000, 1_000_000, 1000, (1,), None, "plain")
+    model = ModelFacts("toy", 128, 500, 2, 2, 2, 8, 2, 4_300_000, 1_000_000, 1000, (1,), None, "plain")
     return Manifest(
         schema_version=SCHEMA_VERSION,
         name="toy",
@@ -67,7 +67,7 @@ def test_the_estimate_by_hand():
     activations = 4 * 100 * (8 * 128 + 2 * 3 * 32)
     assert need.scratch == activations + 3 * 500 * 4
     assert need.total == need.weights + need.caches + need.scratch + PROGRAM_BYTES
-    scores = 4 * 4 * 100 * 1000 * 2  # two heads of 64
+    scores = 4 * 4 * 100 * 1000 * 2  # two heads
     assert memory_need(manifest_of(layout="rows"), 3, 100).scratch == need.scratch + scores
     assert memory_need(manifest_of(), 3, 5000).scratch == 10 * activations + 3 * 500 * 4  # no prompt passes the context
 

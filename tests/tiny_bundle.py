@@ -161,6 +161,7 @@ def write_tiny_bundle(
         hidden_size=WIDTH,
         vocab_size=vocab_size,
         num_hidden_layers=1,
+        num_attention_heads=1,
         moe_layers=0,
         num_experts=0,
         num_experts_per_tok=0,

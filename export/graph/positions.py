@@ -7,7 +7,7 @@ import onnx_ir as ir
 from moedge.export.graph.arithmetic import causal_bias, lengths, table_rows, window_bias
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.lowering import Bias, Positions, Rotary
-from moedge.export.model.config import Mixer, ShortConvolution
+from moedge.export.model.config import Mixer, attention_of
 from moedge.export.model.rope import Rope
 from moedge.runtime.manifest import ROTARY_TABLES
 
@@ -17,7 +17,7 @@ def shared_positions(
 ) -> tuple[Positions, ir.Value]:
     """Positions with the whole rotary tables, and the total length, int64 [1]."""
     past, new, total, positions = lengths(b, attention_mask, tokens)
-    kinds = [mixer for mixer in dict.fromkeys(mixers) if not isinstance(mixer, ShortConvolution)]
+    kinds = attention_of(mixers)
     rotary: dict[Rope, Rotary] = {}
     for rope in dict.fromkeys(kind.rope for kind in kinds):
         cos, sin = _tables(b, rope, context, len(rotary))

@@ -4,6 +4,7 @@ A family (export/families) reads a checkpoint's config.json into a `ModelConfig`
 `TensorNames` says where its tensors stand in the checkpoint; rotary embedding is rope.py.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -76,6 +77,11 @@ class ShortConvolution:
 
 Attention = GroupedQuery | MultiHeadLatent
 Mixer = Attention | ShortConvolution  # what lets a layer's tokens see one another
+
+
+def attention_of(mixers: Sequence[Mixer]) -> list[Attention]:
+    """The different kinds of attention among the layers', in their order."""
+    return [mixer for mixer in dict.fromkeys(mixers) if isinstance(mixer, Attention)]
 
 
 @dataclass(frozen=True)
