@@ -111,7 +111,7 @@ def joint_scheme(natives: Sequence[Scheme | None], columns: Sequence[int]) -> Sc
         return None
     joint = scheme_of(max(n.bits for n in known), min(n.block for n in known), any(n.zero_point for n in known))
     try:
-        return joint.fitted(*columns)
+        return joint.fit(*columns)
     except ValueError:
         return None
 

@@ -31,7 +31,7 @@ class Scheme:
             self if block == self.block else replace(self, block=block, name=_name(self.bits, block, self.zero_point))
         )
 
-    def fitted(self, *dimensions: int) -> "Scheme":
+    def fit(self, *dimensions: int) -> "Scheme":
         """The scheme at the largest block not above its own that divides every input dimension.
 
         Raises ValueError if none does. Four-bit zero points are packed in pairs, so they need an even number of blocks.

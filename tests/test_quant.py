@@ -47,7 +47,7 @@ def test_symmetric_int8_by_hand():
 
 def test_zero_point_int4_by_hand():
     weight = np.linspace(-1, 2, 32, dtype=np.float32)[None]
-    matrix = quantize(weight, parse_scheme("int4-block32-zp").fitted(32))
+    matrix = quantize(weight, parse_scheme("int4-block32-zp").fit(32))
     # blocks of 16: the second lies wholly above zero, and its range is widened to hold zero
     assert matrix.scales[0, 1] == pytest.approx(2 / 15)
     assert unpack(matrix.zero_points, 4)[0, 1] == 0
@@ -100,12 +100,12 @@ def test_finer_schemes_are_more_faithful():
 
 def test_fitted_takes_the_next_smaller_block():
     scheme = parse_scheme("int4-block128")
-    assert scheme.fitted(256).block == 128
-    assert scheme.fitted(256, 96).block == 32
-    assert scheme.fitted(2880).block == 64
-    assert parse_scheme("int4-block128-zp").fitted(2880).block == 32  # 45 blocks of 64 are odd
+    assert scheme.fit(256).block == 128
+    assert scheme.fit(256, 96).block == 32
+    assert scheme.fit(2880).block == 64
+    assert parse_scheme("int4-block128-zp").fit(2880).block == 32  # 45 blocks of 64 are odd
     with pytest.raises(ValueError, match="20"):
-        scheme.fitted(20)
+        scheme.fit(20)
 
 
 def test_every_name_is_of_one_scheme():

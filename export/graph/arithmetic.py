@@ -41,17 +41,19 @@ def scale(b: Builder, x: ir.Value, factor: float) -> ir.Value:
     return x if factor == 1.0 else b.op("Mul", x, b.constant(np.array(factor, np.float32)))
 
 
-def lengths(b: Builder, attention_mask: ir.Value, input_ids: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
+def measure_lengths(
+    b: Builder, attention_mask: ir.Value, input_ids: ir.Value
+) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
     """Past, new and total length, int64 [1] each, and the new tokens' positions, int64 [s]."""
     total = b.op("Shape", attention_mask, attributes={"start": 1, "end": 2})
-    new = b.op("Shape", input_ids, attributes={"start": 1, "end": 2})
+    new = b.op("Shape", tokens, attributes={"start": 1, "end": 2})
     past = b.op("Sub", total, new)
     scalars = [b.op("Squeeze", value, b.ints(0)) for value in (past, total)]
     positions = b.op("Range", *scalars, b.constant(np.array(1, np.int64)))
     return past, new, total, positions
 
 
-def table_rows(b: Builder, positions: ir.Value, total: ir.Value, switch: int) -> ir.Value:
+def find_rows(b: Builder, positions: ir.Value, total: ir.Value, switch: int) -> ir.Value:
     """The rows of the rotary tables for these positions: `switch` further down once there are more tokens than that."""
     if not switch:
         return positions
@@ -76,12 +78,12 @@ def window_bias(b: Builder, past: ir.Value, new: ir.Value, positions: ir.Value, 
     widest = b.constant(np.array(window, np.int64))
     hidden = b.op("Or", b.op("Less", near, zero), b.op("GreaterOrEqual", near, widest))
     return Bias(
-        _for_heads(b, _barred(b, b.op("GreaterOrEqual", far, widest)), new, past, heads),
-        _for_heads(b, _barred(b, hidden), new, new, heads),
+        _for_heads(b, _bar(b, b.op("GreaterOrEqual", far, widest)), new, past, heads),
+        _for_heads(b, _bar(b, hidden), new, new, heads),
     )
 
 
-def _barred(b: Builder, where: ir.Value) -> ir.Value:
+def _bar(b: Builder, where: ir.Value) -> ir.Value:
     """-inf where true, 0 elsewhere."""
     return b.op("Where", where, b.constant(np.array(-np.inf, np.float32)), b.constant(np.array(0, np.float32)))
 

@@ -70,7 +70,7 @@ class Block:
         biases = [self.parameter(f"{part}.bias", rows) for part, rows in parts.items()]
         biases = [bias if order is None else bias[order] for bias, order in zip(biases, orders, strict=True)]
         b = self.builder
-        return b.op("Add", x, b.vector(b.scoped(f"{name}.bias"), np.concatenate(biases), group))
+        return b.op("Add", x, b.vector(b.full_name(f"{name}.bias"), np.concatenate(biases), group))
 
 
 def read_norm(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, name: str) -> Norm:

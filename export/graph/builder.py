@@ -122,7 +122,7 @@ class Builder:
         """The finished graph."""
         return ir.Graph(inputs, outputs, nodes=self.nodes, initializers=[*self._initializers.values()], name=name)
 
-    def scoped(self, what: str) -> str:
+    def full_name(self, what: str) -> str:
         """A name within the present scope."""
         return ".".join([*self._scope, what])
 
@@ -135,10 +135,10 @@ class Builder:
 
 def make_attributes(attributes: Attributes) -> list[ir.Attr]:
     """The attributes as onnx_ir holds them, typed by their values."""
-    return [ir.Attr(name, *_typed(value)) for name, value in attributes.items()]
+    return [ir.Attr(name, *_type_of(value)) for name, value in attributes.items()]
 
 
-def _typed(value: Any) -> tuple[ir.AttributeType, Any]:
+def _type_of(value: Any) -> tuple[ir.AttributeType, Any]:
     kinds: list[tuple[type, ir.AttributeType]] = [
         (int, ir.AttributeType.INT),
         (float, ir.AttributeType.FLOAT),

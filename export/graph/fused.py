@@ -13,7 +13,7 @@ from moedge.export.graph.arithmetic import FLOAT
 from moedge.export.graph.builder import MICROSOFT, Attributes, Builder
 from moedge.export.graph.grouped_query import plain_grouped_query, rotate
 from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing, note_expert_scheme
-from moedge.export.graph.positions import shared_positions
+from moedge.export.graph.positions import build_positions
 from moedge.export.graph.storing import StoredCodes, scale_codes, scheme_for, store_quantized, write_rows
 from moedge.export.model.config import Experts, GroupedQuery, Mixer
 from moedge.export.model.rope import Rope
@@ -45,7 +45,7 @@ class FusedLowering:
     def positions(self, attention_mask: ir.Value, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
         """Lengths, masks, and the whole rotary tables [context, dim / 2], which the kernels index."""
         b = self.builder
-        where, total = shared_positions(b, attention_mask, tokens, mixers, context)
+        where, total = build_positions(b, attention_mask, tokens, mixers, context)
         total_32 = b.op("Cast", total, attributes={"to": ir.DataType.INT32.value})
         last = b.op("Sub", total_32, b.constant(np.array([1], np.int32)))
         self._lengths = last, b.op("Squeeze", total_32, b.ints(0))
@@ -80,7 +80,7 @@ class FusedLowering:
 
     def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
         """MatMulNBits."""
-        full = self.builder.scoped(name)
+        full = self.builder.full_name(name)
         scheme = scheme_for((matrix,), self._scheme, full, self.notes)
         return self._product(x, store_quantized(self.builder, full, matrix, scheme, self._rounding, group))
 
@@ -139,7 +139,7 @@ class FusedLowering:
             "GroupQueryAttention",
             *drop_absent_last(inputs),
             attributes=attributes,
-            outputs=[b.scoped("context"), *(tensor.present for _, tensor in ports)],
+            outputs=[b.full_name("context"), *(tensor.present for _, tensor in ports)],
             domain=MICROSOFT,
         )
         for (past, tensor), value in zip(ports, presents, strict=True):
@@ -166,8 +166,8 @@ class FusedLowering:
             if weights.gate_up_bias is not None and weights.down_bias is not None:
                 last = weights.down_bias * np.float32(routing.scale)
                 biases = [
-                    b.matrix(b.scoped("gate_up_proj.bias"), weights.gate_up_bias, ROUTED_EXPERTS),
-                    b.matrix(b.scoped("down_proj.bias"), last, ROUTED_EXPERTS),
+                    b.matrix(b.full_name("gate_up_proj.bias"), weights.gate_up_bias, ROUTED_EXPERTS),
+                    b.matrix(b.full_name("down_proj.bias"), last, ROUTED_EXPERTS),
                 ]
             inputs = qmoe_inputs(x, routing, *tensors, biases)
             return b.op("QMoE", *inputs, attributes=qmoe_attributes(scheme, config), domain=MICROSOFT)
@@ -178,7 +178,7 @@ class FusedLowering:
     def _reserve_experts(self, name: str, matrices: Sequence[Matrix], scheme: Scheme) -> StoredCodes:
         """Room for a projection of all experts, one after the other: [experts, rows, columns]."""
         (rows, columns), experts = matrices[0].shape, len(matrices)
-        full, file = self.builder.scoped(name), self.builder.weights
+        full, file = self.builder.full_name(name), self.builder.weights
         blocks = columns // scheme.block
         codes = file.region(f"{full}.codes", ir.DataType.UINT8, (experts, rows, columns * scheme.bits // 8))
         scales = file.region(f"{full}.scales", ir.DataType.FLOAT, (experts, rows, blocks))

@@ -42,9 +42,9 @@ def gated_mlp(
     b, low = block.builder, block.low
     joined = low.linear("gate_up_proj", x, gate_up, group)
     if biases is not None:
-        joined = b.op("Add", joined, b.vector(b.scoped("gate_up_proj.bias"), biases[0], group))
+        joined = b.op("Add", joined, b.vector(b.full_name("gate_up_proj.bias"), biases[0], group))
     gate, up = b.ops("Split", joined, attributes={"axis": -1, "num_outputs": 2}, outputs=2)
     out = low.linear("down_proj", apply_gate(b, gate, up, SILU), down, group)
     if biases is not None:
-        out = b.op("Add", out, b.vector(b.scoped("down_proj.bias"), biases[1], group))
+        out = b.op("Add", out, b.vector(b.full_name("down_proj.bias"), biases[1], group))
     return out

@@ -23,7 +23,7 @@ def moe_layer(block: Block, x: ir.Value) -> ir.Value:
     if not config.shared_intermediate_size:
         return out
     with b.scope("shared_experts"):
-        always = _shared(block, x)
+        always = _build_shared(block, x)
         if config.shared_gate:
             name = block.place(block.model.names.shared_gate)
             published = block.matrix(name, 1, block.model.hidden_size)
@@ -33,7 +33,7 @@ def moe_layer(block: Block, x: ir.Value) -> ir.Value:
     return b.op("Add", out, always)
 
 
-def _shared(block: Block, x: ir.Value) -> ir.Value:
+def _build_shared(block: Block, x: ir.Value) -> ir.Value:
     names, width, hidden = block.model.names, block.model.experts.shared_intermediate_size, block.model.hidden_size
     if not names.shared_gate_up:
         return mlp(block, block.place(names.shared_expert), width, x, SHARED_EXPERTS)

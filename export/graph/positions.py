@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from moedge.export.graph.arithmetic import causal_bias, lengths, table_rows, window_bias
+from moedge.export.graph.arithmetic import causal_bias, find_rows, measure_lengths, window_bias
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.lowering import Bias, Positions, Rotary
 from moedge.export.model.config import Mixer, attention_of
@@ -12,16 +12,16 @@ from moedge.export.model.rope import Rope
 from moedge.runtime.manifest import ROTARY_TABLES
 
 
-def shared_positions(
+def build_positions(
     b: Builder, attention_mask: ir.Value, tokens: ir.Value, mixers: Sequence[Mixer], context: int
 ) -> tuple[Positions, ir.Value]:
     """Positions with the whole rotary tables, and the total length, int64 [1]."""
-    past, new, total, positions = lengths(b, attention_mask, tokens)
+    past, new, total, positions = measure_lengths(b, attention_mask, tokens)
     kinds = attention_of(mixers)
     rotary: dict[Rope, Rotary] = {}
     for rope in dict.fromkeys(kind.rope for kind in kinds):
         cos, sin = _tables(b, rope, context, len(rotary))
-        rows = table_rows(b, positions, total, rope.switches(context))
+        rows = find_rows(b, positions, total, rope.switches(context))
         rotary[rope] = Rotary(rows, cos, sin, bool(rope.switches(context)))
     masks: dict[tuple[int, int], Bias] = {}
     for heads, window in dict.fromkeys((kind.heads_a_key, kind.window) for kind in kinds):

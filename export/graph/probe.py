@@ -35,7 +35,7 @@ def build_probe(scheme: Scheme, config: Experts) -> ir.Graph:
     exact = np.zeros_like(x)
     for share, (gate, up, down) in zip(shares.T, made, strict=True):
         g, u = x @ dequantize(gate).T, x @ dequantize(up).T
-        exact += share[:, None] * (_gated(g, u, config.gate) @ dequantize(down).T)
+        exact += share[:, None] * (_gate(g, u, config.gate) @ dequantize(down).T)
     joined = [[interleave_rows(getattr(g, part), getattr(u, part)) for g, u, _ in made] for part in _parts(scheme)]
     second = [[getattr(d, part) for _, _, d in made] for part in _parts(scheme)]
     first_values = [_value(f"gate_up_{p}", np.stack(a)) for p, a in zip(_parts(scheme), joined, strict=True)]
@@ -53,7 +53,7 @@ def build_probe(scheme: Scheme, config: Experts) -> ir.Graph:
     )
 
 
-def _gated(gate: F32, up: F32, how: Gate) -> F32:
+def _gate(gate: F32, up: F32, how: Gate) -> F32:
     if how.limit is not None:
         gate, up = np.minimum(gate, how.limit), np.clip(up, -how.limit, how.limit)
     inner: F32 = gate / (1 + np.exp(-how.alpha * gate)) * (up + how.beta)

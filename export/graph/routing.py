@@ -25,7 +25,7 @@ def route(block: Block, x: ir.Value) -> Routing:
     inputs = [x, weight]
     if router.bias:
         inputs.append(block.vector(f"{name}.bias", ROUTER, experts))
-    logits = b.op("Gemm", *inputs, attributes={"transB": 1}, output=b.scoped("router_logits"))
+    logits = b.op("Gemm", *inputs, attributes={"transB": 1}, output=b.full_name("router_logits"))
     if router.scoring == "sparsemixer":
         weights = _sparsemixer(b, logits, config.num_experts_per_tok, router.jitter_eps)
         return Routing(logits, weights, router.scale)
@@ -38,11 +38,11 @@ def route(block: Block, x: ir.Value) -> Routing:
     if router.correction_bias:
         bias_name = block.place(names.correction_bias)
         bias = b.vector(bias_name, _correction_bias(block.checkpoint, bias_name, experts), ROUTER)
-        select = b.op("Add", scores, bias, output=b.scoped("selection_scores"))
+        select = b.op("Add", scores, bias, output=b.full_name("selection_scores"))
     if router.n_group > 1:
         select = _best_groups(b, select, router, experts)
     if router.normalize:
-        scores = _divided(b, select, scores, router, config.num_experts_per_tok)
+        scores = _normalize(b, select, scores, router, config.num_experts_per_tok)
     return Routing(select, scores, router.scale)
 
 
@@ -51,7 +51,7 @@ def _sigmoid(b: Builder, logits: ir.Value) -> ir.Value:
     return b.op("Reciprocal", b.op("Add", b.op("Exp", b.op("Neg", logits)), b.constant(np.array(1, np.float32))))
 
 
-def _divided(b: Builder, select: ir.Value, scores: ir.Value, router: Router, top_k: int) -> ir.Value:
+def _normalize(b: Builder, select: ir.Value, scores: ir.Value, router: Router, top_k: int) -> ir.Value:
     """The scores over the chosen ones' sum, here and not in QMoE, which knows neither norm_eps nor norm_min."""
     _, chosen = b.ops("TopK", select, b.ints(top_k), attributes={"axis": -1}, outputs=2)
     weights = b.op("GatherElements", scores, chosen, attributes={"axis": 1})
@@ -80,7 +80,7 @@ def _best_groups(b: Builder, select: ir.Value, router: Router, experts: int) -> 
     least = b.op("Slice", top, b.ints(router.topk_group - 1), b.ints(router.topk_group), b.ints(-1))  # [s, 1]
     outside = b.op("Unsqueeze", b.op("Less", sums, least), b.ints(-1))  # [s, groups, 1]
     masked = b.op("Where", outside, b.constant(np.array(-np.inf, np.float32)), grouped)
-    return b.op("Reshape", masked, b.ints(0, experts), output=b.scoped("selection_scores_in_groups"))
+    return b.op("Reshape", masked, b.ints(0, experts), output=b.full_name("selection_scores_in_groups"))
 
 
 def _sparsemixer(b: Builder, logits: ir.Value, top_k: int, jitter_eps: float) -> ir.Value:

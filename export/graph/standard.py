@@ -14,7 +14,7 @@ from moedge.export.graph.arithmetic import FLOAT, apply_gate, normalize
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.grouped_query import plain_grouped_query
 from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Rotary, Routing, note_expert_scheme
-from moedge.export.graph.positions import shared_positions
+from moedge.export.graph.positions import build_positions
 from moedge.export.graph.storing import (
     StoredCodes,
     StoredFloats,
@@ -47,7 +47,7 @@ class StandardLowering:
 
     def positions(self, attention_mask: ir.Value, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
         """Lengths, masks, and the rotary rows of the new tokens [s, dim / 2]."""
-        where, _ = shared_positions(self.builder, attention_mask, tokens, mixers, context)
+        where, _ = build_positions(self.builder, attention_mask, tokens, mixers, context)
         return replace(where, rotary={rope: self._gather_rows(rotary) for rope, rotary in where.rotary.items()})
 
     def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
@@ -75,7 +75,7 @@ class StandardLowering:
     def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
         """Gemm over fp32 or dequantized weights."""
         scheme = scheme_for((matrix,), self._scheme, name, self.notes)
-        return self._product(x, self._store(self.builder, self.builder.scoped(name), matrix, scheme, group))
+        return self._product(x, self._store(self.builder, self.builder.full_name(name), matrix, scheme, group))
 
     def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
         """(norm(x + delta), x + delta)."""
@@ -113,7 +113,7 @@ class StandardLowering:
         else:
             parts = b.op("GatherElements", routing.weigh, indices, attributes={"axis": 1})
         parts = b.op("Mul", parts, b.constant(np.array(routing.scale, np.float32)))
-        routed = self._routed(indices, config.num_experts)
+        routed = self._find_routed(indices, config.num_experts)
         total = b.op("Expand", b.constant(np.array([0], np.float32)), b.op("Shape", x))
         scheme = scheme_for(weights.matrices, self._scheme, ROUTED_EXPERTS, self.notes)
         note_expert_scheme(self, scheme)
@@ -132,7 +132,7 @@ class StandardLowering:
                 )
         return total
 
-    def _routed(self, indices: ir.Value, experts: int) -> Sequence[ir.Value]:
+    def _find_routed(self, indices: ir.Value, experts: int) -> Sequence[ir.Value]:
         """For each expert, whether any token goes to it: bool [1] each."""
         b = self.builder
         flat = b.op("Reshape", indices, b.ints(-1))
@@ -159,7 +159,7 @@ class StandardLowering:
         tokens = b.op("Gather", at, b.constant(np.array(0, np.int64)), attributes={"axis": 0})  # [n]
         rows = b.op("Gather", x, tokens)
         inner = apply_gate(b, *self._gate_up(b, rows, expert, weights, scheme), how)
-        down = self._store(b, b.scoped("down_proj"), weights.down[expert], scheme, ROUTED_EXPERTS)
+        down = self._store(b, b.full_name("down_proj"), weights.down[expert], scheme, ROUTED_EXPERTS)
         bias = None if weights.down_bias is None else weights.down_bias[expert]
         out = self._project(b, inner, "down_proj", down, bias)
         share = b.op("Unsqueeze", b.op("GatherND", parts, pairs), b.ints(-1))  # [n, 1]
@@ -182,7 +182,7 @@ class StandardLowering:
         rooms, products = [], []
         for place, name in enumerate(("gate_proj", "up_proj")):
             sources = () if place else (matrix,)  # of both, and counted once
-            room, weight = self._reserve(b, b.scoped(name), shape, scheme, ROUTED_EXPERTS, sources)
+            room, weight = self._reserve(b, b.full_name(name), shape, scheme, ROUTED_EXPERTS, sources)
             bias = None if weights.gate_up_bias is None else weights.gate_up_bias[expert, place::2]
             products.append(self._project(b, x, name, weight, bias))
             rooms.append(room)
@@ -194,7 +194,7 @@ class StandardLowering:
         """An expert's projection within its branch."""
         if bias is None:
             return b.op("Gemm", x, weight, attributes={"transB": 1})
-        added = b.vector(f"{b.scoped(name)}.bias", bias, ROUTED_EXPERTS)
+        added = b.vector(f"{b.full_name(name)}.bias", bias, ROUTED_EXPERTS)
         return b.op("Gemm", x, weight, added, attributes={"transB": 1})
 
     def _store(self, b: Builder, name: str, matrix: Matrix, scheme: Scheme, group: GroupName) -> ir.Value:

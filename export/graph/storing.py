@@ -88,7 +88,7 @@ def scheme_for(matrices: Sequence[Matrix], wanted: Scheme, what: str, notes: lis
     if native := joint_scheme([s.native for s in sources], [s.columns for s in sources]):
         return rename_scheme(native, "native")
     try:
-        fitted = wanted.fitted(*(m.shape[1] for m in matrices))
+        fitted = wanted.fit(*(m.shape[1] for m in matrices))
     except ValueError as error:
         raise MoedgeError(f"{what} cannot be quantized ({error}): use --scheme fp32.") from None
     if fitted.block != wanted.block:

@@ -64,10 +64,10 @@ class Rope:
         exponents = np.arange(0, self.dim, 2, dtype=np.float32) / np.float32(self.dim)
         inverse: F32 = (1.0 / np.float32(self.theta) ** exponents).astype(np.float32)
         if self.long is not None:
-            short = _table(_divided(inverse, self.long.short_factor), self.switches(context) or context)
+            short = _table(_divide(inverse, self.long.short_factor), self.switches(context) or context)
             sets = [(short, self.long.short_mscale)]
             if self.switches(context):
-                sets.append((_table(_divided(inverse, self.long.long_factor), context), self.long.long_mscale))
+                sets.append((_table(_divide(inverse, self.long.long_factor), context), self.long.long_mscale))
         elif self.yarn is not None:
             scaled, magnitude = self._yarn(self.yarn, inverse)
             sets = [(_table(scaled, context), magnitude)]
@@ -104,5 +104,5 @@ def _table(inverse: F32, length: int) -> F32:
     return angles
 
 
-def _divided(inverse: F32, factors: tuple[float, ...]) -> F32:
+def _divide(inverse: F32, factors: tuple[float, ...]) -> F32:
     return (inverse / np.array(factors, np.float32)).astype(np.float32)
