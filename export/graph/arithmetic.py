@@ -42,7 +42,7 @@ def scale(b: Builder, x: ir.Value, factor: float) -> ir.Value:
 
 
 def measure_lengths(
-    b: Builder, attention_mask: ir.Value, input_ids: ir.Value
+    b: Builder, attention_mask: ir.Value, tokens: ir.Value
 ) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
     """Past, new and total length, int64 [1] each, and the new tokens' positions, int64 [s]."""
     total = b.op("Shape", attention_mask, attributes={"start": 1, "end": 2})
