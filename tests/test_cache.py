@@ -165,8 +165,10 @@ def test_memory_follows_the_length_used_not_the_context(tmp_path, layout):
 
 def test_the_mask_grows_by_doubling_and_ends_at_the_context(tmp_path):
     session = load(tmp_path, "rows", 700).session()
+    lengths = []
     for _ in range(7):
         session.prefill([5] * 100)
-    assert session.length == 700
+        lengths.append(session._lane.mask.shape[1])
+    assert lengths == [256, 256, 600, 600, 600, 600, 700]
     with pytest.raises(MoedgeError, match="prompt has 701 tokens, the context is 700"):
         session.decode(5)

@@ -25,6 +25,7 @@ from moedge.quant.rounding import NEAREST
 from moedge.quant.scheme import FP32, parse_scheme
 from moedge.runtime import Engine
 from moedge.runtime.manifest import read_manifest
+from moedge.runtime.sizes import memory_bytes
 
 import onnx_ir as ir  # isort: skip
 
@@ -149,8 +150,11 @@ def test_every_byte_of_the_weights_is_in_a_group(plan, scheme, tmp_path):
             places[data["offset"]] = int(data["length"])
         elif tensor.data_type == onnx.TensorProto.FLOAT and np.prod(tensor.dims) >= 32:
             inside += 4 * int(np.prod(tensor.dims))  # norms
-    groups = read_manifest(tmp_path / "bundle").tensors
-    assert sum(group.bytes for group in groups) == sum(places.values()) + inside
+    manifest = read_manifest(tmp_path / "bundle")
+    assert sum(group.bytes for group in manifest.tensors) == sum(places.values()) + inside
+    unquantized = [group for group in manifest.tensors if group.scheme == "fp32"]
+    assert {(group.bits, group.block) for group in unquantized} == {(32, 0)}
+    assert all(memory_bytes(group, manifest) == group.bytes == 4 * group.parameters for group in unquantized)
 
 
 class Halved:

@@ -145,6 +145,8 @@ def test_penalties_computed_by_hand():
     history.add(2)
     penalized = penalize(logits, SamplingParams(repetition_penalty=2.0), history)
     assert penalized.tolist() == [1.0, -4.0, 0.5, 0.5]  # prompt and output; negative logits are multiplied
+    near = np.array([-0.5, 0.0, 0.25, 0.5], np.float32)
+    assert penalize(near, SamplingParams(repetition_penalty=2.0), history).tolist() == [-1.0, 0.0, 0.125, 0.5]
     penalized = penalize(logits, SamplingParams(presence_penalty=0.25), history)
     assert penalized.tolist() == [2.0, -2.0, 0.75, 0.5]  # the output only, once
     penalized = penalize(logits, SamplingParams(frequency_penalty=0.25), history)
