@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.graph.builder import MICROSOFT, Builder
 from moedge.export.graph.decoder import build_decoder
 from moedge.export.graph.fused import FusedLowering
+from moedge.export.graph.lowering import note_expert_scheme
 from moedge.export.graph.standard import StandardLowering
 from moedge.export.options import ExportOptions, ExportProgress
 from moedge.export.understanding import understand
@@ -187,3 +189,18 @@ def test_what_rounds_is_passed_in(plan, tmp_path):
     assert nearest.shape == other.shape
     logits = [Engine.load(tmp_path / name).score(IDS.tolist()) for name in ("nearest", "halved")]
     assert 1.5 < np.abs(logits[0]).max() / np.abs(logits[1]).max() < 3  # the head's scales are half
+
+
+def test_experts_of_another_scheme_in_a_later_layer_are_noted():
+    low = SimpleNamespace(notes=[], expert_scheme=None)
+    for name, notes in (("int4", 0), ("int4", 0), ("int8", 1), ("int8", 1)):
+        note_expert_scheme(low, parse_scheme(name))
+        assert (low.expert_scheme, len(low.notes)) == (parse_scheme(name), notes)
+    assert "proved at load for the last one's, int8-block32" in low.notes[0]
+
+
+def test_nodes_are_named_by_scope_and_only_repeated_names_are_numbered():
+    b = Builder(None)
+    with b.scope("model.layers.0"):
+        names = [b.op(kind, b.ints(1)).producer().name for kind in ("Neg", "Abs", "Neg")]
+    assert names == ["model.layers.0/Neg", "model.layers.0/Abs", "model.layers.0/Neg_1"]
