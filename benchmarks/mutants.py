@@ -38,7 +38,7 @@ ROOT = Path(__file__).absolute().parents[1]
 BUILD = ROOT / "build" / "mutants"
 STAGES = ("devices", "quant", "export", "runtime", "edge_server")
 PYTEST = "-m pytest -qx -p no:cacheprovider --hypothesis-profile=mutants --hypothesis-seed=0"
-NOT_ASKED = ("test_house.py", "test_optimum_cli.py")  # they are about files and installed wheels
+NOT_ASKED = ("test_house.py", "test_rooms.py", "test_optimum_cli.py")  # they are about files and installed wheels
 
 
 class Reach(NamedTuple):

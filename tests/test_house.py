@@ -1,4 +1,4 @@
-"""The house's rules: packages are the folders, imports run one way, a device installs only what it needs."""
+"""The house's rules: packages are the folders, names are told apart, a device installs only what it needs."""
 
 import ast
 import fnmatch
@@ -7,48 +7,17 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Iterator
-from graphlib import TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-import pytest
+from house import NOT_PACKAGES, REGISTER, REGISTER_FOLDER, ROOT, imports_of, package_folders, sources, stage_of
 
 from moedge.runtime.failures import EXTRA_OF
 
-ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES: list[str] = PROJECT["tool"]["setuptools"]["packages"]
 FOLDER_OF: dict[str, str] = PROJECT["tool"]["setuptools"]["package-dir"]
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
-# What optimum-cli finds commands of others by; a namespace, which an __init__.py would close to them.
-REGISTER, REGISTER_FOLDER = "optimum.commands.register", ROOT / "export" / "optimum_cli"
-NOT_PACKAGES = {"tests", "docs", "benchmarks", "examples", "build", "dist"}
-
-# Stage to the stages it may import; anything else inside moedge is against the arrows of the architecture.
-MAY_IMPORT = {
-    "devices": set(),
-    "quant": set(),
-    "export": {"quant", "devices"},
-    "runtime": {"devices"},
-    "edge_server": {"runtime", "devices"},
-}
-# The same between the rooms of a stage; a stage's own files lie above all of them, but for what is named here.
-ROOMS_MAY_IMPORT = {
-    "export/checkpoint": set(),
-    "export/model": {"export/checkpoint"},
-    "export/families": {"export/checkpoint", "export/model"},
-    "export/writing": {"export/checkpoint"},
-    "export/tokenizer": {"export/checkpoint"},
-    "export/graph": {"export/checkpoint", "export/model", "export/writing"},
-    "export/hub": {"export/checkpoint", "export/model", "export/writing", "export/options", "export/understanding"},
-    "runtime/cache": {"runtime/manifest"},
-    "runtime/chat": set(),
-    "runtime/chat/formats": {"runtime/chat", "runtime/manifest"},
-    "quant/formats": {"quant/blocks", "quant/grids", "quant/scheme"},
-}
-MANIFEST = "moedge.runtime.manifest"  # the one contract that `export` shares with `runtime`
-COMMAND = "moedge.runtime.cli"  # what a stage's `__main__` and optimum's command, which nobody imports, hand over to
 
 
 def names_in(requirements: list[str]) -> set[str]:
@@ -58,45 +27,6 @@ def names_in(requirements: list[str]) -> set[str]:
 
 
 BASE = names_in(PROJECT["project"]["dependencies"])
-
-
-def package_folders() -> list[Path]:
-    tops = [path for path in ROOT.iterdir() if path.is_dir() and path.name not in NOT_PACKAGES and path.name[0] != "."]
-    return sorted(init.parent for top in tops for init in top.rglob("__init__.py"))
-
-
-def sources() -> list[Path]:
-    return sorted(path for folder in (*package_folders(), REGISTER_FOLDER) for path in folder.glob("*.py"))
-
-
-def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
-    """Every module that the file imports, and whether that happens when the file itself is imported."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    inside = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        for node in ast.walk(function)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import hides where its arrow leads"
-            names = [node.module or ""]
-            if node.module == "moedge" or (node.module or "").count(".") == 1:
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        yield from ((name, id(node) not in inside) for name in names)
-
-
-def module_of(path: Path) -> str:
-    return ".".join(("moedge", *path.relative_to(ROOT).with_suffix("").parts))
-
-
-def stage_of(path: Path) -> str:
-    return path.relative_to(ROOT).parts[0]
 
 
 def test_the_packages_are_the_folders() -> None:
@@ -128,17 +58,8 @@ def test_every_file_that_is_not_python_is_package_data() -> None:
             )
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Imports for types alone count: what needs another's types cannot be understood without it."""
-    graph = {module_of(path): {name for name, at_once in imports_of(path) if at_once} for path in sources()}
-    assert len(graph) > 100
-    assert "moedge.runtime.sampling" in graph["moedge.runtime.session"]
-    TopologicalSorter(graph).prepare()  # CycleError names the circle
-
-
 def test_coverage_measures_the_real_folders() -> None:
     assert sorted(PROJECT["tool"]["coverage"]["run"]["source"]) == sorted({stage_of(path) for path in sources()})
-    assert set(MAY_IMPORT) == {stage_of(path) for path in sources()}
 
 
 def test_extras_keep_to_themselves() -> None:
@@ -147,35 +68,6 @@ def test_extras_keep_to_themselves() -> None:
     assert not [extra for extra, needs in EXTRAS.items() if "torch" in names_in(needs)]
     assert {"export", "optimum", "dev"} == set(EXTRAS)
     assert set(EXTRA_OF.values()) == {"export", "optimum"}, "what users are told to install"
-
-
-@pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_imports_run_one_way(path: Path) -> None:
-    stage = stage_of(path)
-    for name, _ in imports_of(path):
-        if not name.startswith("moedge."):
-            continue
-        other = name.split(".")[1]
-        contract = stage == "export" and (name == MANIFEST or name.startswith(f"{MANIFEST}."))
-        nobody_imports = path.name == "__main__.py" or path.parent == REGISTER_FOLDER
-        command = nobody_imports and name.startswith(COMMAND)
-        assert other in MAY_IMPORT[stage] | {stage} or contract or command, f"{path} imports {name}"
-
-
-@pytest.mark.parametrize("room", ROOMS_MAY_IMPORT)
-def test_rooms_import_one_way(room: str) -> None:
-    stage = room.partition("/")[0]
-    for path in (ROOT / room).glob("*.py"):
-        for name, _ in imports_of(path):
-            other = "/".join(name.split(".")[1:])
-            if name.startswith(f"moedge.{stage}.") and not other.startswith(f"{room}/"):
-                allowed = ROOMS_MAY_IMPORT[room]
-                assert any(other.startswith((f"{one}/", one)) for one in allowed), f"{path} imports {name}"
-
-
-def test_every_room_has_its_rule() -> None:
-    rooms = {folder.relative_to(ROOT).as_posix() for folder in package_folders()}
-    assert {room for room in rooms if "/" in room} == set(ROOMS_MAY_IMPORT)
 
 
 def test_every_import_is_declared_where_it_is_used() -> None:

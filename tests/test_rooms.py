@@ -1,0 +1,70 @@
+"""Imports run one way: between stages, between the rooms of a stage, and never in a circle."""
+
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+from house import REGISTER_FOLDER, ROOT, imports_of, module_of, package_folders, sources, stage_of
+
+# Stage to the stages it may import; anything else inside moedge is against the arrows of the architecture.
+MAY_IMPORT = {
+    "devices": set(),
+    "quant": set(),
+    "export": {"quant", "devices"},
+    "runtime": {"devices"},
+    "edge_server": {"runtime", "devices"},
+}
+# The same between the rooms of a stage; a stage's own files lie above all of them, but for what is named here.
+ROOMS_MAY_IMPORT = {
+    "export/checkpoint": set(),
+    "export/model": {"export/checkpoint"},
+    "export/families": {"export/checkpoint", "export/model"},
+    "export/writing": {"export/checkpoint"},
+    "export/tokenizer": {"export/checkpoint"},
+    "export/graph": {"export/checkpoint", "export/model", "export/writing"},
+    "export/hub": {"export/checkpoint", "export/model", "export/writing", "export/options", "export/understanding"},
+    "runtime/cache": {"runtime/manifest"},
+    "runtime/chat": set(),
+    "runtime/chat/formats": {"runtime/chat", "runtime/manifest"},
+    "quant/formats": {"quant/blocks", "quant/grids", "quant/scheme"},
+}
+MANIFEST = "moedge.runtime.manifest"  # the one contract that `export` shares with `runtime`
+COMMAND = "moedge.runtime.cli"  # what a stage's `__main__` and optimum's command, which nobody imports, hand over to
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_run_one_way(path: Path) -> None:
+    stage = stage_of(path)
+    for name, _ in imports_of(path):
+        if not name.startswith("moedge."):
+            continue
+        other = name.split(".")[1]
+        contract = stage == "export" and (name == MANIFEST or name.startswith(f"{MANIFEST}."))
+        nobody_imports = path.name == "__main__.py" or path.parent == REGISTER_FOLDER
+        command = nobody_imports and name.startswith(COMMAND)
+        assert other in MAY_IMPORT[stage] | {stage} or contract or command, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("room", ROOMS_MAY_IMPORT)
+def test_rooms_import_one_way(room: str) -> None:
+    stage = room.partition("/")[0]
+    for path in (ROOT / room).glob("*.py"):
+        for name, _ in imports_of(path):
+            other = "/".join(name.split(".")[1:])
+            if name.startswith(f"moedge.{stage}.") and not other.startswith(f"{room}/"):
+                allowed = ROOMS_MAY_IMPORT[room]
+                assert any(other.startswith((f"{one}/", one)) for one in allowed), f"{path} imports {name}"
+
+
+def test_every_stage_and_every_room_has_its_rule() -> None:
+    assert set(MAY_IMPORT) == {stage_of(path) for path in sources()}
+    rooms = {folder.relative_to(ROOT).as_posix() for folder in package_folders()}
+    assert {room for room in rooms if "/" in room} == set(ROOMS_MAY_IMPORT)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports for types alone count: what needs another's types cannot be understood without it."""
+    graph = {module_of(path): {name for name, at_once in imports_of(path) if at_once} for path in sources()}
+    assert len(graph) > 100
+    assert "moedge.runtime.sampling" in graph["moedge.runtime.session"]
+    TopologicalSorter(graph).prepare()  # CycleError names the circle
