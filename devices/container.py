@@ -50,8 +50,10 @@ def _memory_limits(folder: Path) -> list[int]:
 
 
 def _droppable(folder: Path) -> int:
+    """File pages of a group and those below it, as MemAvailable counts them: version 1 calls their sums `total_`."""
     stat = dict(line.split(" ", 1) for line in read_text(folder / "memory.stat").splitlines() if " " in line)
-    return whole_number(stat.get("total_inactive_file", stat.get("inactive_file", ""))) or 0  # v1 and v2
+    names = ("inactive_file", "active_file")
+    return sum(whole_number(stat.get(f"total_{name}", stat.get(name, ""))) or 0 for name in names)
 
 
 def _groups(text: str) -> Iterator[tuple[str, PurePosixPath]]:

@@ -6,7 +6,6 @@ does not open weights, check hashes or know ONNX.
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +74,7 @@ class Bounds:
 # What generation_config.json may say of how to sample, in the names of Hugging Face; null is silence. `export` writes
 # no value outside, so that no bundle is refused for it when it is loaded.
 SAMPLING: Mapping[str, Bounds] = {
-    "temperature": Bounds(0, sys.float_info.max),
+    "temperature": Bounds(0, 1000),  # far beyond, fp32 does not hold what it is multiplied with
     "top_k": Bounds(0, 1 << 31, whole=True),
     "top_p": Bounds(0, 1, above_low=True),
     "min_p": Bounds(0, 1),
@@ -213,4 +212,6 @@ def read_manifest(folder: Path) -> Manifest:
         raise MoedgeError(
             f"{path} is not as it was written (its sha256 does not match): copy or export the bundle again."
         )
+    if min(manifest.model.hidden_size, manifest.model.vocab_size, manifest.model.context_length) < 1:
+        raise MoedgeError(f"{path} tells of a model without a size or a context: export the bundle again.")
     return manifest

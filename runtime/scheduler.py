@@ -16,7 +16,7 @@ from moedge.devices.errors import MoedgeError
 from moedge.runtime.engine import Engine
 from moedge.runtime.generation import Generation, Token
 from moedge.runtime.program import Interrupted
-from moedge.runtime.sampling import SamplingParams
+from moedge.runtime.sampling import BrokenLogits, Logits, SamplingParams
 from moedge.runtime.session import Session
 from moedge.runtime.ticket import Failed, Ticket
 
@@ -159,7 +159,7 @@ class Scheduler:
         """Run one chunk or token, and take what follows; None if nothing is to be told yet."""
         try:
             session, generation = running.work or self._begin(running)
-            logits = session.run(generation.feed(session.chunk))
+            logits = self._run(running, session, generation)
             if not generation.ready:
                 return None
             token = generation.take(logits)
@@ -168,15 +168,29 @@ class Scheduler:
         except Interrupted:  # by `_cancel` or `close`; the session holds what was complete
             return None
         except Exception as error:
-            running.work = None  # the session's state is unknown: it is not used again
+            if isinstance(error, BrokenLogits) or not isinstance(error, MoedgeError):
+                running.work = None  # its cache may hold what is no number; a refusal leaves it as it is
             return Failed(error)
+
+    def _run(self, running: _Running, session: Session, generation: Generation) -> Logits:
+        try:
+            return session.run(generation.feed(session.chunk))
+        except Interrupted:
+            raise
+        except Exception:
+            running.work = None  # the session's state is unknown: it is not used again
+            raise
 
     def _begin(self, running: _Running) -> tuple[Session, Generation]:
         ticket = running.ticket
         session = self._session_for(ticket.token_ids)
         rest = session.resume(ticket.token_ids)
         ticket.cached_tokens = session.length
-        work = session, self._engine.generation(session, rest, ticket.params)
+        try:
+            work = session, self._engine.generation(session, rest, ticket.params)
+        except MoedgeError:  # a prompt that is refused; the session is as it was
+            self._idle.append(session)
+            raise
         with self._changed:
             running.work = work  # from here on an interruption finds the session; one that came before is seen here
             if ticket.cancelled or self._closing:

@@ -224,6 +224,12 @@ def edited(**changes: object) -> bytes:
     return json.dumps(json.loads(contract.render(tiny_manifest())) | changes).encode()
 
 
+def without(size: str) -> bytes:
+    """A manifest that vouches for itself and tells of nothing."""
+    manifest = tiny_manifest()
+    return contract.render(replace(manifest, model=replace(manifest.model, **{size: 0})))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -236,6 +242,8 @@ def edited(**changes: object) -> bytes:
         (edited(surprise=1), "surprise"),
         (edited(files={"model.onnx": {"size": "160", "sha256": ""}}), "'160' is not of type int"),
         (edited(name="another"), "not as it was written"),
+        (without("hidden_size"), "a model without a size"),
+        (without("context_length"), "a model without a size or a context"),
         (edited(name="\ud800"), "not as it was written"),
         (edited(sha256="0" * 64), "not as it was written"),
         (contract.render(tiny_manifest()) + b"\n", "not as it was written"),

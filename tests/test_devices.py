@@ -208,7 +208,7 @@ V2 = {
     "proc/self/cgroup": "0::/box/inner",
     "sys/fs/cgroup/box/memory.max": 4_000_000,
     "sys/fs/cgroup/box/memory.current": 3_500_000,
-    "sys/fs/cgroup/box/memory.stat": "anon 1000\ninactive_file 500000\nactive_file 7",
+    "sys/fs/cgroup/box/memory.stat": "anon 1000\ninactive_file 500000\nactive_file 7000",
     "sys/fs/cgroup/box/inner/memory.max": "max",
     "sys/fs/cgroup/box/inner/memory.current": 3_900_000,
 }
@@ -216,7 +216,7 @@ V1 = {
     "proc/self/cgroup": "4:memory:/box\n0::/",
     "sys/fs/cgroup/memory/box/memory.limit_in_bytes": 2_000_000,
     "sys/fs/cgroup/memory/box/memory.usage_in_bytes": 1_900_000,
-    "sys/fs/cgroup/memory/box/memory.stat": "inactive_file 1\ntotal_inactive_file 300000",
+    "sys/fs/cgroup/memory/box/memory.stat": "inactive_file 1\ntotal_inactive_file 200000\ntotal_active_file 100000",
     "sys/fs/cgroup/memory/memory.limit_in_bytes": 9223372036854771712,
     "sys/fs/cgroup/memory/memory.usage_in_bytes": 1_999_999,
 }
@@ -226,7 +226,7 @@ V1 = {
     ("files", "usable", "available"),
     [
         ({}, 8_192_000, 5_120_000),
-        (V2, 4_000_000, 1_000_000),
+        (V2, 4_000_000, 1_007_000),
         (V1, 2_000_000, 400_000),
         (V2 | {"sys/fs/cgroup/box/memory.current": 5_000_000}, 4_000_000, 0),
         ({"sys/fs/cgroup/memory.max": 3_000_000}, 3_000_000, 3_000_000),

@@ -127,10 +127,10 @@ def test_a_tensor_shorter_than_the_config_says(checkpoint, name):
     refuse(checkpoint, f"{name} has the shape")
 
 
-@pytest.mark.parametrize("scheme", ["int4", "int8", "int4-block32-zp"])
+@pytest.mark.parametrize("scheme", ["fp32", "int4", "int8", "int4-block32-zp"])
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 @pytest.mark.parametrize("name", ["lm_head", "model.layers.0.mlp.experts.3.up_proj", "model.norm"])
-def test_what_has_no_code_is_not_quantized(checkpoint, name, value, scheme):
+def test_what_is_no_number_is_not_written(checkpoint, name, value, scheme):
     edit_tensors(checkpoint, lambda t: t[f"{name}.weight"].reshape(-1).__setitem__(40, value))
     refuse(checkpoint, rf"{name}.*NaN", ExportOptions(parse_scheme(scheme)))
 

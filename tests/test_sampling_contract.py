@@ -1,9 +1,9 @@
 """Sampling values of a checkpoint, a bundle and a request: one table, so that every bundle that is exported loads."""
 
 import json
-import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_models as tiny
 from hypothesis import example, given
@@ -20,6 +20,7 @@ from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine, SamplingParams
 from moedge.runtime.engine import _default_params
 from moedge.runtime.manifest import SAMPLING
+from moedge.runtime.sampling import History, sample
 
 NAMES = st.sampled_from(sorted(SAMPLING))
 VALUES = st.one_of(
@@ -75,8 +76,19 @@ def test_what_a_request_may_say_the_runtime_takes(name, value):
 
 
 def test_bounds_count_themselves_unless_they_say_otherwise():
-    assert SamplingParams(repetition_penalty=0.01, min_p=0, top_p=1, temperature=sys.float_info.max, top_k=1 << 31)
-    for name, value in (("repetition_penalty", 0.009), ("repetition_penalty", 1001), ("top_p", 0), ("top_k", 50.0)):
+    for least in (True, False):
+        ends = {
+            name: bounds.low if least and not bounds.above_low else bounds.high for name, bounds in SAMPLING.items()
+        }
+        params, logits = SamplingParams(**ends), np.array([3e5, -3e5, 0.0], np.float32)
+        assert 0 <= sample(logits, params, History(3, prompt=[0, 1]), np.random.default_rng(0)) < 3
+    for name, value in (
+        ("repetition_penalty", 0.009),
+        ("repetition_penalty", 1001),
+        ("top_p", 0),
+        ("top_k", 50.0),
+        ("temperature", 10**308),
+    ):
         with pytest.raises(MoedgeError, match=f"^{name} is {value}, it must be "):
             SamplingParams(**{name: value})
 

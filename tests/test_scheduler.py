@@ -137,6 +137,20 @@ def test_session_of_a_failure_is_not_used_again(start):
     assert len(engine.sessions) == 2
 
 
+def test_session_of_a_refusal_is_used_again(start):
+    """Nothing is wrong with it: a chat does not lose its cached prompt to one request that cannot be honoured."""
+    engine = FakeEngine(lambda prompt: ["a"])
+    scheduler = start(engine, max_running=1)
+    text_of(scheduler.submit(PROMPT, PARAMS))
+    outside = scheduler.submit([*PROMPT, 10**6], PARAMS)
+    assert "outside the vocabulary" in str(failure_of(outside))
+    biased = scheduler.submit([*PROMPT, 5], SamplingParams(logit_bias={10**6: 1.0}))
+    assert "logit_bias names token" in str(failure_of(biased))
+    again = scheduler.submit([*PROMPT, 6], PARAMS)
+    text_of(again)
+    assert (again.cached_tokens, len(engine.sessions)) == (len(PROMPT), 1)
+
+
 def test_prompt_continues_the_session_with_its_longest_beginning(start):
     engine = FakeEngine(lambda prompt: ["ok"])
     scheduler = start(engine, max_running=2)

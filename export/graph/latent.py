@@ -17,7 +17,7 @@ from moedge.export.graph.arithmetic import attend, give_present, rows_port
 from moedge.export.graph.attention import project_out
 from moedge.export.graph.block import Block
 from moedge.export.graph.lowering import Positions
-from moedge.export.graph.storing import read_whole
+from moedge.export.graph.storing import read_finite
 from moedge.export.model.config import MultiHeadLatent
 from moedge.runtime.manifest import ATTENTION
 
@@ -73,7 +73,7 @@ def _absorb(block: Block, config: MultiHeadLatent, name: str) -> tuple[ir.Value,
 
     @cache
     def parts() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        weight = read_whole(matrix).reshape(heads, nope + wide, rank)
+        weight = read_finite(matrix, 0, matrix.shape[0]).reshape(heads, nope + wide, rank)
         return weight[:, :nope], weight[:, nope:].transpose(0, 2, 1)
 
     read = block.builder.read_matrix

@@ -74,7 +74,7 @@ class StoredFloats:
 
     def encode(self, matrix: Matrix, _: Rounding, start: int, stop: int) -> tuple[NDArray[Any], ...]:
         """Rows as fp32, which nothing rounds."""
-        return (matrix.read(start, stop),)
+        return (read_finite(matrix, start, stop),)
 
 
 def scheme_for(matrices: Sequence[Matrix], wanted: Scheme, what: str, notes: list[str]) -> Scheme:
@@ -97,9 +97,9 @@ def scheme_for(matrices: Sequence[Matrix], wanted: Scheme, what: str, notes: lis
     return fitted
 
 
-def read_whole(matrix: Matrix) -> F32:
-    """A whole matrix as fp32, for what no scheme rounds; MoedgeError if it holds NaN or infinity."""
-    values = matrix.read(0, matrix.shape[0])
+def read_finite(matrix: Matrix, start: int, stop: int) -> F32:
+    """Rows as fp32, for what no scheme rounds; MoedgeError if they hold NaN or infinity."""
+    values = matrix.read(start, stop)
     if not np.isfinite(values).all():
         raise MoedgeError(f"{matrix.name} holds NaN or infinity: download it again.")
     return values
@@ -107,7 +107,7 @@ def read_whole(matrix: Matrix) -> F32:
 
 def store_whole(builder: Builder, name: str, matrix: Matrix, group: GroupName) -> ir.Value:
     """A matrix that no scheme rounds, as fp32."""
-    return builder.read_matrix(name, matrix.shape, lambda: read_whole(matrix), group, (matrix,))
+    return builder.read_matrix(name, matrix.shape, lambda: read_finite(matrix, 0, matrix.shape[0]), group, (matrix,))
 
 
 def reserve_codes(
