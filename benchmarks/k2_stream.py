@@ -29,8 +29,8 @@ from k2_checkpoint import K2Shape, checkpoint_bytes, write_k2_checkpoint
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import export_bundle
-from moedge.export.memory import peak_resident_bytes
 from moedge.export.options import ExportOptions, ExportProgress
+from moedge.export.process_memory import peak_resident_bytes
 from moedge.quant.scheme import parse_scheme
 
 WHOLE_BYTES = 594e9  # Kimi K2 Thinking as published

@@ -22,9 +22,9 @@ from moedge.export.graph.fused import FusedLowering
 from moedge.export.graph.probe import build_probe
 from moedge.export.graph.standard import StandardLowering
 from moedge.export.graph.tied_head import with_stored_head
-from moedge.export.memory import keep_freed_memory, peak_resident_bytes
 from moedge.export.model.config import ModelConfig
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit, refuse_target
+from moedge.export.process_memory import keep_freed_memory, peak_resident_bytes
 from moedge.export.report import ExportReport, facts_of, kernel_of
 from moedge.export.understanding import understand
 from moedge.export.writing.journal import JOURNAL_NAME, Journal, Recipe

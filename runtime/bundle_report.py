@@ -7,7 +7,7 @@ from typing import Any
 
 from moedge.devices.structure import unstructure
 from moedge.runtime.manifest import Manifest
-from moedge.runtime.memory import memory_need
+from moedge.runtime.memory_need import memory_need
 from moedge.runtime.sizes import (
     cache_bytes_per_token,
     disk_bits_per_weight,

@@ -21,7 +21,7 @@ from moedge.runtime.generation import Generation, Token
 from moedge.runtime.integrity import OnHashed, open_bundle, say_nothing
 from moedge.runtime.kernel_probe import prove_fast_kernel
 from moedge.runtime.manifest import GENERATION_NAME, TEMPLATE_NAME, TOKENIZER_NAME, Manifest, pick_sampling
-from moedge.runtime.memory import check_memory
+from moedge.runtime.memory_need import check_memory
 from moedge.runtime.program import Program
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session

@@ -14,7 +14,7 @@ def test_peak_memory_does_not_follow_the_checkpoint(tmp_path):
         "import sys, pathlib\n"
         "from moedge.export.bundle import export_bundle\n"
         "from moedge.export.options import ExportOptions\n"
-        "from moedge.export.memory import peak_resident_bytes\n"
+        "from moedge.export.process_memory import peak_resident_bytes\n"
         "from moedge.quant.scheme import parse_scheme\n"
         "before = peak_resident_bytes()\n"
         "folder = pathlib.Path(sys.argv[1])\n"

@@ -17,7 +17,7 @@ from moedge.quant.scheme import parse_scheme
 PAGE = (ROOT / "docs" / "journey.md").read_text(encoding="utf-8")
 # Of the export, but not on the matrix's way: other families, the small files, the rest of the graph.
 BESIDE = (
-    "export/families/", "export/tokenizer/", "export/graph/", "export/model/rope.py", "export/memory.py",
+    "export/families/", "export/tokenizer/", "export/graph/", "export/model/rope.py", "export/process_memory.py",
     "export/genai_config.py", "devices/",
 )  # fmt: skip
 
@@ -48,7 +48,7 @@ def test_a_token_passes_the_files_of_the_page(tmp_path):
     ran = set(files_run(ask))
     named = named_in("A token") - {"edge_server/server.py"}  # the sockets, which the test client has not
     assert named <= ran
-    loading = {"runtime/integrity.py", "runtime/kernel_probe.py", "runtime/memory.py", "runtime/sizes.py"}
+    loading = {"runtime/integrity.py", "runtime/kernel_probe.py", "runtime/memory_need.py", "runtime/sizes.py"}
     assert {path for path in ran - named if not path.startswith("devices/")} <= loading
 
 

@@ -29,7 +29,7 @@ from moedge.runtime.manifest import (
     TensorGroup,
     read_manifest,
 )
-from moedge.runtime.memory import PROGRAM_BYTES, check_memory, memory_need
+from moedge.runtime.memory_need import PROGRAM_BYTES, check_memory, memory_need
 from moedge.runtime.sizes import cache_bytes_per_token, full_cache_bytes, model_memory_bytes
 
 MB = 1_000_000
