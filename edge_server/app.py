@@ -8,9 +8,10 @@ from flask import Flask, Response, request
 from moedge.edge_server.chat import create_chat_completion
 from moedge.edge_server.completions import create_completion
 from moedge.edge_server.errors import error_response, unavailable
-from moedge.edge_server.guard import Guard
+from moedge.edge_server.guard import OPEN_PATHS, Guard
 from moedge.edge_server.json_body import MAX_BODY
 from moedge.edge_server.replies import ClientLeft, Json, json_response
+from moedge.edge_server.request_log import begin_record, end_record
 from moedge.edge_server.service import Service
 
 
@@ -32,8 +33,10 @@ def create_app(service: Service, guard: Guard) -> Flask:
     route("POST", "/v1/chat/completions", create_chat_completion)
     route("POST", "/v1/completions", create_completion)
 
+    app.before_request(lambda: begin_record(request, OPEN_PATHS))
     app.before_request(lambda: guard.check(request))
     app.after_request(_harden)
+    app.after_request(end_record)
     app.register_error_handler(Exception, error_response)
     app.register_error_handler(ClientLeft, lambda _: Response(status=499))  # nobody reads it
     return app

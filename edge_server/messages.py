@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+from moedge.edge_server.call_ids import decode_id
 from moedge.edge_server.fields import Fields, bad_field
 
 MAX_MESSAGES = 2048
@@ -46,7 +47,7 @@ def _message(fields: Fields) -> Message:
         fields.only("audio")
         fields.only("function_call")
     if role == "tool":
-        message["tool_call_id"] = fields.required_text("tool_call_id", 256)
+        message["tool_call_id"] = decode_id(fields.required_text("tool_call_id", 256))
     fields.done()
     return message
 
@@ -76,7 +77,7 @@ def _tool_calls(fields: Fields) -> list[dict[str, Any]]:
 
 def _tool_call(fields: Fields) -> dict[str, Any]:
     fields.only("type", "function")
-    identifier = fields.required_text("id", 256)
+    identifier = decode_id(fields.required_text("id", 256))
     fields.ignore(("index",))  # left over from a stream
     function = Fields(fields.take("function"), fields.path("function"))
     name = function.required_text("name", 256)

@@ -4,6 +4,7 @@ One process: a loop for sockets in the main thread, worker threads for requests,
 """
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -24,6 +25,8 @@ from moedge.devices.errors import MoedgeError
 from moedge.edge_server.errors import INVALID
 from moedge.edge_server.json_body import MAX_BODY
 from moedge.edge_server.service import Service
+
+log = logging.getLogger(__name__)
 
 SPARE_THREADS = 8  # probes are answered while every place is taken by a stream
 TICK_SECONDS = 0.25
@@ -110,7 +113,9 @@ def serve_until_drained(server: EdgeServer, service: Service, drain_seconds: flo
         if not service.draining:
             continue
         now = time.monotonic()
-        deadline = deadline or now + drain_seconds
+        if deadline is None:
+            deadline = now + drain_seconds
+            log.info("draining: open answers have %g s, a second signal ends at once", drain_seconds)
         if service.idle and not server.busy:
             break
         if now > deadline:
