@@ -9,14 +9,15 @@ from moedge.edge_server import replies
 from moedge.edge_server.call_ids import CallIds
 from moedge.edge_server.json_body import read_json
 from moedge.edge_server.replies import Json, Reply
+from moedge.edge_server.request_log import note_ticket
 from moedge.edge_server.service import Service
 from moedge.edge_server.wire import read_chat
 from moedge.runtime.chat.answer import assistant_message
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, Reasoning
 from moedge.runtime.chat.formats import ChatParser
-from moedge.runtime.chat.visible_stop import VisibleStop
 from moedge.runtime.generation import Token
 from moedge.runtime.ticket import Ticket
+from moedge.runtime.visible_stop import VisibleStop
 
 
 def create_chat_completion(service: Service) -> Response:
@@ -29,6 +30,7 @@ def create_chat_completion(service: Service) -> Response:
     parser = engine.chat_parser(token_ids, chat.tools)
     stops = VisibleStop(chat.params.stop)
     ticket = loaded.submit(token_ids, replace(chat.params, stop=()), "messages")
+    note_ticket(ticket)
     deltas = _deltas(replies.watch(ticket, replies.client_left(request)), parser, stops, chat.most_calls)
     kind = "chat.completion.chunk" if chat.stream else "chat.completion"
     reply = Reply(kind, engine.manifest.name, replies.new_id("chatcmpl"))

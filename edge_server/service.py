@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moedge.edge_server.errors import ApiError, unavailable
-from moedge.edge_server.request_log import note_ticket
 from moedge.edge_server.wire import ModelLimits
 from moedge.runtime.chat.formats import calls_tools
 from moedge.runtime.engine import Engine
@@ -43,9 +42,7 @@ class Loaded:
         if len(token_ids) > limit:
             message = f"The prompt has {len(token_ids)} tokens, the context of this model is {limit} tokens."
             raise ApiError(400, message, param=field, code="context_length_exceeded")
-        ticket = self.scheduler.submit(token_ids, params)
-        note_ticket(ticket)
-        return ticket
+        return self.scheduler.submit(token_ids, params)
 
 
 class Service:

@@ -39,11 +39,10 @@ def _named(choice: Fields, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
         allowed = Fields(choice.take("allowed_tools"), choice.path("allowed_tools"))
         if allowed.take("mode") not in ("auto", "required"):
             raise allowed.bad("mode", "it must be auto or required")
-        listed = allowed.items("tools", MAX_TOOLS) or []
+        where = allowed.path("tools")
+        listed = [Fields(item, f"{where}[{i}]") for i, item in enumerate(allowed.items("tools", MAX_TOOLS) or [])]
         allowed.done()
-        chosen = tuple(
-            _one(_typed(Fields(item, f"{allowed.path('tools')}[{i}]")), tools) for i, item in enumerate(listed)
-        )
+        chosen = [_one(_typed(item), tools) for item in listed]
     else:
         raise choice.bad("type", "it must be function or allowed_tools")
     choice.done()

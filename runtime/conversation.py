@@ -12,12 +12,12 @@ from typing import Any
 
 from moedge.runtime.chat.answer import assistant_message
 from moedge.runtime.chat.delta import Delta
-from moedge.runtime.chat.visible_stop import VisibleStop
 from moedge.runtime.engine import Engine
 from moedge.runtime.generation import FinishReason, Token
 from moedge.runtime.program import Interrupted
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session
+from moedge.runtime.visible_stop import VisibleStop
 
 
 @dataclass(frozen=True)

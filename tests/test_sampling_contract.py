@@ -103,7 +103,7 @@ def test_another_spelling_of_top_k_is_mended_in_the_bundle(checkpoint, stated, t
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("top_p", 0), ("temperature", -1), ("repetition_penalty", 0), ("top_k", -2), ("min_p", 2)]
+    ("name", "value"), [("top_p", -1), ("temperature", -1), ("repetition_penalty", 0), ("top_k", -2), ("min_p", 2)]
 )
 def test_what_makes_no_sense_is_refused_before_any_weight_is_read(checkpoint, monkeypatch, name, value):
     state(checkpoint, **{name: value})
