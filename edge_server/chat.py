@@ -26,10 +26,11 @@ def create_chat_completion(service: Service) -> Response:
     engine = loaded.engine
     chat = read_chat(read_json(request), engine.defaults, loaded.limits())
     loaded.check_model(chat.model)
-    token_ids = engine.encode_chat(chat.messages, chat.tools or None)
+    with loaded.prompt_in("messages"):
+        token_ids = engine.encode_chat(chat.messages, chat.tools or None)
+        ticket = loaded.submit(token_ids, replace(chat.params, stop=()))
     parser = engine.chat_parser(token_ids, chat.tools)
     stops = VisibleStop(chat.params.stop)
-    ticket = loaded.submit(token_ids, replace(chat.params, stop=()), "messages")
     note_ticket(ticket)
     deltas = _deltas(replies.watch(ticket, replies.client_left(request)), parser, stops, chat.most_calls)
     kind = "chat.completion.chunk" if chat.stream else "chat.completion"

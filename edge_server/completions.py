@@ -24,8 +24,9 @@ def create_completion(service: Service) -> Response:
     completion = read_completion(read_json(request), engine.defaults, loaded.limits())
     loaded.check_model(completion.model)
     prompt = completion.prompt
-    token_ids = engine.tokenizer.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else list(prompt)
-    ticket = loaded.submit(token_ids, completion.params, "prompt")
+    with loaded.prompt_in("prompt"):
+        token_ids = engine.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        ticket = loaded.submit(token_ids, completion.params)
     note_ticket(ticket)
     reply = Reply("text_completion", engine.manifest.name, replies.new_id("cmpl"))
     tokens = replies.watch(ticket, replies.client_left(request))

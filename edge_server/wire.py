@@ -5,7 +5,7 @@ from typing import Any
 
 from moedge.edge_server.fields import Fields, bad_field
 from moedge.edge_server.foreign_fields import pass_foreign
-from moedge.edge_server.messages import MAX_TEXT, MAX_TOOLS, Message, Tool, read_messages, read_tools
+from moedge.edge_server.messages import MAX_TOOLS, Message, Tool, read_messages, read_tools
 from moedge.edge_server.sampling_fields import read_longest, read_sampling, read_stream_options
 from moedge.edge_server.tool_choice import choose_tools
 from moedge.runtime.sampling import SamplingParams
@@ -87,8 +87,6 @@ def _prompt(fields: Fields, limits: ModelLimits) -> str | tuple[int, ...]:
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | list):
         value = value[0]  # a batch of one
     if isinstance(value, str):
-        if len(value) > MAX_TEXT:
-            raise fields.bad("prompt", f"it has {len(value)} characters, at most {MAX_TEXT} are accepted")
         if not value:
             raise fields.bad("prompt", "it is empty")
         return value

@@ -23,6 +23,7 @@ from moedge.runtime.kernel_probe import prove_fast_kernel
 from moedge.runtime.manifest import GENERATION_NAME, TEMPLATE_NAME, TOKENIZER_NAME, Manifest, pick_sampling
 from moedge.runtime.memory_need import check_memory
 from moedge.runtime.program import Program
+from moedge.runtime.prompt_too_long import PromptTooLong
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session
 from moedge.runtime.text import Tokenizer
@@ -129,17 +130,30 @@ class Engine:
             session.run(token_ids[start:end], logits[start:end])
         return logits
 
+    def encode(self, text: str, allow_special: bool = False) -> list[int]:
+        """Token ids of a bare text, with what the model wants around it; PromptTooLong if they exceed the context."""
+        most = self.manifest.model.context_length
+        return self.tokenizer.encode(text, allow_special=allow_special, add_special_tokens=True, most=most)
+
     def encode_chat(
         self,
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
     ) -> list[int]:
-        """Token ids of a conversation in the model's own template; special tokens come from the template only."""
+        """Token ids of a conversation in the model's own template; special tokens come from the template only.
+
+        MoedgeError if there is no template or it refuses; PromptTooLong, before much work, if they exceed the context.
+        """
         if self._template is None:
             raise MoedgeError(f"{self.manifest.name} has no chat template: complete text instead (`moedge run --raw`).")
         pieces = self._template.render_pieces(messages, tools, add_generation_prompt)
-        return [i for text, trusted in pieces for i in self.tokenizer.encode(text, allow_special=trusted)]
+        most, token_ids = self.manifest.model.context_length, list[int]()
+        for text, trusted in pieces:
+            token_ids += self.tokenizer.encode(text, allow_special=trusted, most=most)
+            if len(token_ids) > most:
+                raise PromptTooLong(f"at least {len(token_ids)} tokens", most)
+        return token_ids
 
     def chat_parser(self, prompt_ids: Sequence[int], tools: Sequence[Mapping[str, Any]] | None = None) -> ChatParser:
         """A fresh parser for the answer to one encoded prompt, which showed these tools, in this model's chat format.

@@ -210,8 +210,15 @@ def test_context_limit(serve):
     error = error_of(chat(client, messages=[{"role": "user", "content": "x" * (room + 1)}]), 400)
     assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
     assert error_of(client.post("/v1/completions", json={"prompt": "x" * 31}), 400)["param"] == "prompt"
-    assert "31" in error["message"]
-    assert "30" in error["message"]
+    assert error["message"] == "This model's maximum context length is 30 tokens, and the prompt has 31 tokens."
+
+
+def test_a_text_beyond_what_a_template_may_write_is_beyond_the_context_too(serve):
+    error = error_of(chat(serve(), messages=[{"role": "user", "content": "x" * (1 << 20)}]), 400)
+    assert error["code"] == "context_length_exceeded"
+    assert error["message"].startswith("This model's maximum context length is 4096 tokens")
+    body = {"prompt": "x" * ((1 << 20) + 1)}
+    assert error_of(serve().post("/v1/completions", json=body), 400)["code"] == "context_length_exceeded"
 
 
 def test_template_refusal_is_a_400(serve, monkeypatch):

@@ -105,7 +105,7 @@ def test_livez_calls_a_step_hung_only_after_the_time_that_was_set(serve, monkeyp
     engine.shows_tools = True
     code, service = serve("bundle", *options)
     assert code == 0
-    service.ready().submit([1, 2], SamplingParams(), "prompt")
+    service.ready().submit([1, 2], SamplingParams())
     wait_for(lambda: engine.log)
     later = time.monotonic() + 100
     monkeypatch.setattr("moedge.runtime.scheduler.time", SimpleNamespace(monotonic=lambda: later))

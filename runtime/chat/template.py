@@ -20,8 +20,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.chat.call_form import CallForm, call_form, with_calls
 from moedge.runtime.chat.user_text import UserText
+from moedge.runtime.prompt_too_long import PromptTooLong
 
 MAX_CHARACTERS = 1 << 20  # of one rendered prompt
+TOO_MANY_CHARACTERS = f"more than {MAX_CHARACTERS} characters"
 MAX_STEPS = 200_000  # passes through loops and macros of one rendering, some 100 ms
 STEP = "_moedge_step"
 
@@ -86,7 +88,7 @@ class ChatTemplate:
         marked = self._render(user_text.mark(written), user_text.mark(tools or None), add_generation_prompt)
         pieces = user_text.pieces(marked)
         if sum(len(text) for text, _ in pieces) > MAX_CHARACTERS:
-            raise MoedgeError(f"the prompt has more than {MAX_CHARACTERS} characters: send fewer or shorter messages.")
+            raise PromptTooLong(TOO_MANY_CHARACTERS)
         return pieces
 
     @cached_property
@@ -108,7 +110,9 @@ class ChatTemplate:
                 parts.append(part)
                 characters += len(part)
                 if characters > 2 * MAX_CHARACTERS:  # twice: marks, which are removed, count here
-                    raise SecurityError(f"its output exceeds {MAX_CHARACTERS} characters")
+                    raise PromptTooLong(TOO_MANY_CHARACTERS)
+        except PromptTooLong:
+            raise
         except _RefusedError as error:
             raise MoedgeError(f"the chat template refuses these messages: {error}") from None
         except Exception as error:  # the template is data: whatever it raises is its answer to these messages
