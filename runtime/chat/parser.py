@@ -149,9 +149,10 @@ class GrammarParser:
         """Leave a body at a marker, or at the answer's end: its calls, or its text as it was written."""
         target = self._grammar.steps[self._at].get(marker, At.AFTER)
         closer = marker if target is At.AFTER else ""
-        read = self._grammar.body(text)
+        # a last value without an end counts if the marker stands behind it, and is cut off if nothing does
+        read = self._grammar.body(text) or (self._grammar.body(text + marker) if marker else None)
         if read is not None:
-            calls, rest = read
+            calls, rest = read[0], read[1].removesuffix(marker)
             self._at = At.AFTER
             deltas = [delta for call in calls for delta in self._start(call)]
             deltas += self._text(_without_layout(rest)) if rest.strip() else []
