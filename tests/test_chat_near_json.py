@@ -35,6 +35,7 @@ REPAIRED = {
     "leading zero": ('{"name": "f", "arguments": {"a": 07, "b": -0.5, "c": +1e3}}', '{"a": 7, "b": -0.5, "c": 1000.0}'),
     "string in a string": ('{"name": "f", "arguments": "{\\"a\\": \\"x\ny\\"}"}', r'{"a": "x\ny"}'),
     "Python in a string": ('{"name": "f", "arguments": "{\'a\': True}"}', '{"a": true}'),
+    "a text instead": ('{"name": "f", "arguments": "hello"}', '"hello"'),
     "nothing in a string": ('{"name": "f", "arguments": ""}', "{}"),
     "as in OpenAI's messages": ('{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}', '{"a": 1}'),
     "wrapped, arguments as text": (

@@ -112,10 +112,7 @@ def _arguments(given: Any) -> str:
         return "{}"
     if not isinstance(given, str):
         return dump(given)
-    if isinstance(value_of(given), dict):
-        return given
-    value = near_value_of(given)
-    return dump(value) if isinstance(value, dict) else given
+    return given if isinstance(value_of(given), dict) else dump(near_value_of(given))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
