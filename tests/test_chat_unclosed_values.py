@@ -135,3 +135,8 @@ def test_400_kb_of_tags_are_read_in_time(body, start, unit):
     began = time.process_time()
     body(start + unit * (400_000 // len(unit)))
     assert time.process_time() - began < 2  # looking for each end anew would take minutes
+
+
+def test_a_name_that_utf_8_cannot_hold_is_no_call():
+    assert GLM.body("f\ud800<arg_key>a</arg_key><arg_value>1</arg_value>") is None
+    assert QWEN3_CODER.body("<function=f\ud800></function>") is None

@@ -61,7 +61,7 @@ def read_tagged(name: str, text: str, at: int, tags: Tags) -> tuple[WrittenCall,
             arguments[key] = tags.value(text[start : mark.start()].rstrip())
             at = mark.start()
     try:
-        dump(arguments)
+        dump([name, arguments])
     except ValueError:
         return None
     return WrittenCall(name, arguments), behind_blanks(text, at)
