@@ -5,7 +5,7 @@ import time
 import pytest
 from chat_reading import check, read_named
 
-from moedge.runtime.chat.formats.lfm2 import LFM2
+from moedge.runtime.chat.formats.lfm2 import lfm2_calls
 
 
 def lfm2(calls: str) -> str:
@@ -117,7 +117,7 @@ def test_python_is_read_as_python_has_it(written, arguments):
 
 @pytest.mark.parametrize(("written", "value"), QUOTES.values(), ids=QUOTES)
 def test_a_string_may_hold_quotes_of_its_own_kind(written, value):
-    (call,), rest = LFM2.body(f"[f({written})]")
+    (call,), rest = lfm2_calls(f"[f({written})]")
     assert (call.name, call.arguments, rest) == ("f", f'{{"a": {json_text(value)}}}', "")
 
 
@@ -152,7 +152,7 @@ def test_python_as_it_should_be_is_never_read_in_another_way():
 @pytest.mark.parametrize("start", ["[", "[f(a='", "[f(a="])
 def test_200_kb_that_are_hard_to_read_are_read_in_time(unit, start):
     began = time.process_time()
-    LFM2.body(start + unit * (200_000 // len(unit)) + "')]")
+    lfm2_calls(start + unit * (200_000 // len(unit)) + "')]")
     assert time.process_time() - began < 5  # reading them anew at every quote would take minutes
 
 

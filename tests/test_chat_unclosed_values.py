@@ -5,8 +5,8 @@ import time
 import pytest
 from chat_reading import check, read_named
 
-from moedge.runtime.chat.formats.glm import GLM
-from moedge.runtime.chat.formats.qwen3_coder import QWEN3_CODER
+from moedge.runtime.chat.formats.glm import glm_calls
+from moedge.runtime.chat.formats.qwen3_coder import qwen3_coder_calls
 
 OSLO = [("trip", '{"city": "Oslo", "days": 3}')]
 
@@ -87,7 +87,7 @@ def test_a_value_that_was_cut_off_makes_no_call(chat_format, text):
 
 @pytest.mark.parametrize("value", QWEN_TEXT.values(), ids=QWEN_TEXT)
 def test_tags_within_a_closed_parameter_are_its_text(value):
-    (call,), rest = QWEN3_CODER.body(
+    (call,), rest = qwen3_coder_calls(
         f"\n<function=f>\n<parameter=a>\n{value}\n</parameter>\n<parameter=b>\n1\n</parameter>\n</function>\n"
     )
     assert (call.name, call.arguments, rest) == ("f", {"a": value, "b": "1"}, "")
@@ -95,7 +95,7 @@ def test_tags_within_a_closed_parameter_are_its_text(value):
 
 @pytest.mark.parametrize("value", GLM_TEXT.values(), ids=GLM_TEXT)
 def test_tags_within_a_closed_arg_value_are_its_text(value):
-    (call,), rest = GLM.body(
+    (call,), rest = glm_calls(
         f"f\n<arg_key>a</arg_key>\n<arg_value>{value}</arg_value>\n<arg_key>b<arg_value>1</arg_value>"
     )
     assert (call.name, call.arguments, rest) == ("f", {"a": value, "b": "1"}, "")
@@ -119,16 +119,16 @@ def test_the_same_argument_twice_is_no_call_though_it_was_left_open():
 @pytest.mark.parametrize(
     ("body", "start", "unit"),
     [
-        (QWEN3_CODER.body, "<function=f>", "<parameter=a"),
-        (QWEN3_CODER.body, "<function=f><parameter=a>", "</function>"),
-        (QWEN3_CODER.body, "<function=f><parameter=a>\nx", " <parameter=b>"),
-        (QWEN3_CODER.body, "", "<function=f>"),
-        (QWEN3_CODER.body, "", "<function=f><parameter=a>1</function>"),
-        (GLM.body, "f<arg_key>", " "),
-        (GLM.body, "f<arg_key>a</arg_key>", " "),
-        (GLM.body, "f", "<arg_key>"),
-        (GLM.body, "f<arg_key>a</arg_key><arg_value>", "</tool_call>"),
-        (GLM.body, "f<arg_key>a</arg_key><arg_value>", "<arg_key>b</arg_key>"),
+        (qwen3_coder_calls, "<function=f>", "<parameter=a"),
+        (qwen3_coder_calls, "<function=f><parameter=a>", "</function>"),
+        (qwen3_coder_calls, "<function=f><parameter=a>\nx", " <parameter=b>"),
+        (qwen3_coder_calls, "", "<function=f>"),
+        (qwen3_coder_calls, "", "<function=f><parameter=a>1</function>"),
+        (glm_calls, "f<arg_key>", " "),
+        (glm_calls, "f<arg_key>a</arg_key>", " "),
+        (glm_calls, "f", "<arg_key>"),
+        (glm_calls, "f<arg_key>a</arg_key><arg_value>", "</tool_call>"),
+        (glm_calls, "f<arg_key>a</arg_key><arg_value>", "<arg_key>b</arg_key>"),
     ],
 )
 def test_400_kb_of_tags_are_read_in_time(body, start, unit):
@@ -138,5 +138,5 @@ def test_400_kb_of_tags_are_read_in_time(body, start, unit):
 
 
 def test_a_name_that_utf_8_cannot_hold_is_no_call():
-    assert GLM.body("f\ud800<arg_key>a</arg_key><arg_value>1</arg_value>") is None
-    assert QWEN3_CODER.body("<function=f\ud800></function>") is None
+    assert glm_calls("f\ud800<arg_key>a</arg_key><arg_value>1</arg_value>") is None
+    assert qwen3_coder_calls("<function=f\ud800></function>") is None

@@ -22,7 +22,8 @@ _TAGS = Tags(
 _NAME = re.compile(r"\s*([^\s<>]+)")
 
 
-def _body(text: str) -> Body | None:
+def glm_calls(text: str) -> Body | None:
+    """The call that a text is; a last value without its end counts if the tag that ends the call is there too."""
     name = _NAME.match(text)
     read = read_tagged(name[1], text, name.end(), _TAGS) if name else None
     if read is None:
@@ -37,5 +38,5 @@ GLM = Grammar(
     think=THINK,
     ends=("<|user|>", "<|observation|>", "<|endoftext|>"),
     first={"": At.BODY},
-    body=_body,
+    body=glm_calls,
 )

@@ -17,11 +17,12 @@ _NAME = re.compile(r"([^\W\d][\w.-]*)\s*\(")
 _KEY = re.compile(r"([^\W\d][\w-]*)\s*=(?!=)")
 _ESCAPE = re.compile(r"\\.", re.DOTALL)
 _BEGIN = re.compile(r"\[")
-_CALLS, _ARGUMENTS = bracket("]", _NAME.pattern), bracket(")", _KEY.pattern)
+_BLOCK, _ARGUMENTS = bracket("]", _NAME.pattern), bracket(")", _KEY.pattern)
 
 
-def _body(text: str) -> Body | None:
-    if _NONE.fullmatch(text):  # it says that it calls nothing
+def lfm2_calls(text: str) -> Body | None:
+    """The calls that a text is; none, but not None, where it says that it calls nothing."""
+    if _NONE.fullmatch(text):
         return [], ""
     if read := read_calls(text):
         return read
@@ -47,7 +48,7 @@ def _python_calls(reader: LiteralReader) -> list[WrittenCall]:
     def read() -> WrittenCall:
         return _call(reader)
 
-    calls = reader.items(_CALLS, read) if reader.take(_BEGIN) else [read()]
+    calls = reader.items(_BLOCK, read) if reader.take(_BEGIN) else [read()]
     if not reader.end() or not calls:
         raise ValueError("not calls alone")
     return calls
@@ -74,5 +75,5 @@ LFM2 = Grammar(
     think=THINK,
     ends=("<|im_end|>",),
     first={"": At.BODY},
-    body=_body,
+    body=lfm2_calls,
 )

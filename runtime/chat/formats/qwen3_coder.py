@@ -29,7 +29,8 @@ _TAGS = Tags(
 )
 
 
-def _body(text: str) -> Body | None:
+def qwen3_coder_calls(text: str) -> Body | None:
+    """The calls that a text begins with, and the rest; a last value without its end counts if a tag ends the call."""
     calls: list[WrittenCall] = []
     at = behind_blanks(text, 0)
     while header := _HEADER.match(text, at):
@@ -58,6 +59,6 @@ QWEN3_CODER = Grammar(
     ends=ENDS,
     kept=frozenset({FUNCTION}),
     first={"<": At.BODY},
-    body=_body,
+    body=qwen3_coder_calls,
     words={"True": True, "False": False, "None": None},
 )
