@@ -100,8 +100,6 @@ NO_CALLS = {
     "a value missing": "[f(a=, b=1)]",
     "a comma missing": "[f(a=1 b=2)]",
     "a bracket missing": "[f(a=1)",
-    "a bracket too many": "[f(a=1)]]",
-    "text behind": "[f(a=1)] so",
     "a string without an end": "[f(a='x)]",
     "two strings or one": "[f(a='x'y)]",
     "half a pair of surrogates": r"[f(a='\ud83d')]",
@@ -129,6 +127,11 @@ def test_so_may_strings_among_other_values(written, calls):
 @pytest.mark.parametrize("written", NO_CALLS.values(), ids=NO_CALLS)
 def test_what_is_no_call_stays_text(written):
     check(lfm2(written), ("", lfm2(written), []), "lfm2")
+
+
+@pytest.mark.parametrize("written", ["[f(a=1)]]", "[f(a=1)] so", "f(a=1) so", "f(a=1), g()"])
+def test_the_text_of_a_call_holds_nothing_else(written):
+    assert lfm2_calls(written) is None
 
 
 @pytest.mark.parametrize("block", ["[]", " [ ] ", "[\n]"])
