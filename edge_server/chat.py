@@ -22,7 +22,8 @@ def create_chat_completion(service: Service) -> Response:
     engine = loaded.engine
     chat = read_chat(read_json(request), engine.defaults, loaded.limits())
     loaded.check_model(chat.model)
-    token_ids = engine.encode_chat(chat.messages, chat.tools or None)
+    variables = loaded.template_variables(chat.wishes)
+    token_ids = engine.encode_chat(chat.messages, chat.tools or None, True, variables)
     parser = engine.chat_parser(token_ids, chat.tools)
     ticket = loaded.submit(token_ids, chat.params, "messages")
     deltas = _deltas(replies.watch(ticket, replies.client_left(request)), parser)

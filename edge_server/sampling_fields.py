@@ -35,8 +35,6 @@ def read_sampling(fields: Fields, defaults: SamplingParams, vocab_size: int) -> 
 def refuse_unsupported(fields: Fields) -> None:
     """Fields of both endpoints that would change the answer."""
     fields.only("n", 1)
-    fields.only("reasoning_effort")
-    fields.only("chat_template_kwargs")
     fields.only("service_tier", "auto", "default")
     fields.ignore(HARMLESS)
 

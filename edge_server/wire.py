@@ -6,6 +6,8 @@ from typing import Any
 from moedge.edge_server.fields import Fields, bad_field
 from moedge.edge_server.messages import MAX_TEXT, MAX_TOOLS, Message, Tool, read_messages, read_tools
 from moedge.edge_server.sampling_fields import MAX_TOKENS, read_sampling, read_stream_options, refuse_unsupported
+from moedge.edge_server.template_fields import read_template_wishes
+from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.sampling import SamplingParams
 
 
@@ -26,6 +28,7 @@ class ChatRequest:
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...]
     params: SamplingParams
+    wishes: Wishes
     stream: bool
     include_usage: bool
 
@@ -63,10 +66,11 @@ def read_chat(data: dict[str, Any], defaults: SamplingParams, limits: ModelLimit
         if fields.take("max_tokens") not in (None, longest):
             raise bad_field("max_completion_tokens", "max_tokens says something else; send one of them")
         params = replace(params, max_tokens=longest)
+    wishes = read_template_wishes(fields)
     _refuse_chat_only(fields)
     refuse_unsupported(fields)
     fields.done()
-    return ChatRequest(model, messages, tools, params, stream, include_usage)
+    return ChatRequest(model, messages, tools, params, wishes, stream, include_usage)
 
 
 def read_completion(data: dict[str, Any], defaults: SamplingParams, limits: ModelLimits) -> CompletionRequest:
@@ -81,6 +85,8 @@ def read_completion(data: dict[str, Any], defaults: SamplingParams, limits: Mode
     fields.only("echo", False)
     fields.only("suffix", "")
     fields.only("logprobs")
+    for name in ("reasoning_effort", "chat_template_kwargs"):  # no template stands around a bare text
+        fields.only(name)
     refuse_unsupported(fields)
     fields.done()
     return CompletionRequest(model, prompt, params, stream, include_usage)

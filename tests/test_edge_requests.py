@@ -50,7 +50,6 @@ UNSUPPORTED = {
     "tool_choice": "required",
     "parallel_tool_calls": False,
     "functions": [],
-    "reasoning_effort": "low",
     "chat_template_kwargs": {"x": 1},
     "modalities": ["audio"],
 }
@@ -64,6 +63,7 @@ BAD = {
     "max_tokens": 0,
     "logit_bias": {"x": 1},
     "repetition_penalty": 11,
+    "reasoning_effort": "lowest",
     "presence_penalty": True,
     "stream": "yes",
     "stream_options": {"include_usage": True},
@@ -122,7 +122,7 @@ def test_bad_message_is_named(serve, param, message):
         {"type": "function", "function": {"name": "a", "parameters": {"properties": {"x": 3}}}},
         {"type": "function", "function": {"name": "a", "parameters": {"properties": []}}},
         {"type": "function", "function": {"name": "a", "parameters": {"required": [1]}}},
-        {"type": "function", "function": {"name": "a", "strict": True}},
+        {"type": "function", "function": {"name": "a", "strict": "yes"}},
         {"type": "function", "function": {"name": "a", "description": "x" * 70_000}},
     ],
 )
