@@ -139,6 +139,14 @@ def test_thinking_between_calls_stands_where_the_template_looks(source, shown, n
     assert messages == [user(), calls(("1", "f"), **{name: "T"}), result("1")]
 
 
+@pytest.mark.parametrize("content", ["S", [{"type": "text", "text": "S"}]])
+@pytest.mark.parametrize(("source", "shown"), [(INLINE, "<think>T</think>S"), (PARTS, "[THINK]T[/THINK]S")])
+def test_thinking_joins_content_of_either_form(source, shown, content):
+    text = "(m.content if m.content is string else m.content | map(attribute='text') | join)"
+    joins = source.replace("m.content", text) if source == INLINE else source
+    assert shown in ChatTemplate(joins, TAGS).render([user(), calls(("1", "f"), content=content, thinking="T")])
+
+
 def test_content_gives_way_to_thinking_where_a_template_takes_one_of_both():
     template = ChatTemplate(HARMONY)
     both = [user(), calls(("1", "f"), content="S", reasoning_content="T"), result("1")]

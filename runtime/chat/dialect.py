@@ -66,12 +66,13 @@ def find_dialect(render: Render) -> Dialect:
 def with_thought(message: Turn, text: str, thought: Thought) -> dict[str, Any]:
     """The message with thinking where the template looks for it, and nowhere else."""
     changed = {name: value for name, value in message.items() if name not in _KEYS}
+    said = message.get("content") or ""
+    parts = [{"type": "text", "text": said}] if said and isinstance(said, str) else said or []
+    tagged = f"{THINK}{text}{END_THINK}"
     if thought == "part":
-        said = message.get("content") or []
-        said = [{"type": "text", "text": said}] if isinstance(said, str) else said
-        changed["content"] = [{"type": "thinking", "thinking": text}, *said]
+        changed["content"] = [{"type": "thinking", "thinking": text}, *parts]
     elif thought == "tags":
-        changed["content"] = f"{THINK}{text}{END_THINK}{message.get('content') or ''}"
+        changed["content"] = tagged + said if isinstance(said, str) else [{"type": "text", "text": tagged}, *parts]
     elif thought:
         changed[thought] = text
     return changed
