@@ -12,11 +12,10 @@ BARE = {"name": "f"}
 @pytest.mark.parametrize("content", [None, ""])
 def test_null_and_empty_lists_say_nothing(content):
     source = "{% for m in messages %}{{ m.role + m.content }}{% if 'tool_calls' in m %}"
-    source += (
-        "{{ m.tool_calls[0].function.name }}{% endif %}{% if 'name' in m %}{{ m.name + '' }}{% endif %}{% endfor %}"
-    )
+    source += "{{ m.tool_calls[0].function.name }}{% endif %}"
+    source += "{% if 'name' in m or 'thinking' in m %}{{ m.name + '' }}{% endif %}{% endfor %}"
     template = ChatTemplate(source)
-    answer = {"role": "assistant", "content": content, "tool_calls": [], "name": None}
+    answer = {"role": "assistant", "content": content, "tool_calls": [], "name": None, "thinking": ""}
     assert template.render([USER, answer, USER]) == "useruassistantuseru"
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     made = {"role": "assistant", "tool_calls": [call]}

@@ -21,8 +21,8 @@ Ids = Literal["any", "nine", "named"]
 Turn = Mapping[str, Any]
 Render = Callable[[list[Turn]], str]
 
-_KEYS: tuple[Thought, ...] = ("reasoning_content", "thinking", "reasoning")
-_PLACES: tuple[Thought, ...] = (*_KEYS, "part")
+THOUGHT_KEYS: tuple[Thought, ...] = ("reasoning_content", "thinking", "reasoning")
+_PLACES: tuple[Thought, ...] = (*THOUGHT_KEYS, "part")
 _ARGUMENT = "moedge_key"
 _ARGUMENTS = {_ARGUMENT: "moedge_value"}
 _NAME, _THOUGHT, _SAID = "moedge_name", "moedge_thought", "moedge_said"
@@ -65,7 +65,7 @@ def find_dialect(render: Render) -> Dialect:
 
 def with_thought(message: Turn, text: str, thought: Thought) -> dict[str, Any]:
     """The message with thinking where the template looks for it, and nowhere else."""
-    changed = {name: value for name, value in message.items() if name not in _KEYS}
+    changed = {name: value for name, value in message.items() if name not in THOUGHT_KEYS}
     said = message.get("content") or ""
     parts = [{"type": "text", "text": said}] if said and isinstance(said, str) else said or []
     tagged = f"{THINK}{text}{END_THINK}"
@@ -80,7 +80,7 @@ def with_thought(message: Turn, text: str, thought: Thought) -> dict[str, Any]:
 
 def thought_of(message: Turn) -> str:
     """The thinking that a message holds under whichever name."""
-    return next((message[key] for key in _KEYS if isinstance(message.get(key), str) and message[key]), "")
+    return next((message[key] for key in THOUGHT_KEYS if isinstance(message.get(key), str) and message[key]), "")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class _Probe:
         if _SAID not in shown:
             return False
         apart = self.text(with_thought({**tagged, "content": _SAID}, _THOUGHT, thought), *later)
-        return _THOUGHT not in shown or (thought in _KEYS and shown == apart)
+        return _THOUGHT not in shown or (thought in THOUGHT_KEYS and shown == apart)
 
 
 def _exchange(

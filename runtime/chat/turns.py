@@ -12,7 +12,7 @@ import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from moedge.runtime.chat.dialect import Dialect, Ids, Turn, thought_of, with_thought
+from moedge.runtime.chat.dialect import THOUGHT_KEYS, Dialect, Ids, Turn, thought_of, with_thought
 from moedge.runtime.chat.grammar import END_THINK, THINK
 
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
@@ -20,17 +20,18 @@ _LETTERS = string.ascii_letters + string.digits
 
 
 def plain_message(message: Turn) -> dict[str, Any]:
-    """The message without what says nothing: null as content is an empty text, an empty list of calls is none."""
-    said = {name: value for name, value in message.items() if value is not None and (name != "tool_calls" or value)}
+    """The message without what says nothing: null as content is an empty text, empty thinking and calls are none."""
+    optional = ("tool_calls", *THOUGHT_KEYS)
+    said = {name: value for name, value in message.items() if value is not None and (value or name not in optional)}
     return {**said, "content": said.get("content", "")}
 
 
 def whole_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     """The tool with a description and parameters, empty ones if it has none."""
     function = tool.get("function")
-    if not isinstance(function, Mapping):
+    parameters = function.get("parameters") or {} if isinstance(function, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(parameters, Mapping):
         return dict(tool)
-    parameters = function.get("parameters") or {}
     parameters = {"type": "object", **parameters, "properties": parameters.get("properties") or {}}
     described = {"description": "", **function, "parameters": parameters}
     return {**tool, "function": {**described, "description": described["description"] or ""}}
