@@ -26,8 +26,9 @@ def create_chat_completion(service: Service) -> Response:
     engine = loaded.engine
     chat = read_chat(read_json(request), engine.defaults, loaded.limits())
     loaded.check_model(chat.model)
+    variables = loaded.template_variables(chat.wishes)
     with loaded.prompt_in("messages"):
-        token_ids = engine.encode_chat(chat.messages, chat.tools or None)
+        token_ids = engine.encode_chat(chat.messages, chat.tools or None, True, variables)
         ticket = loaded.submit(token_ids, replace(chat.params, stop=()))
     parser = engine.chat_parser(token_ids, chat.tools)
     stops = VisibleStop(chat.params.stop)

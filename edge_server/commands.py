@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from moedge.runtime.commands import BundleArgument
+from moedge.runtime.chat.wishes import read_wishes
+from moedge.runtime.commands import BundleArgument, ReasoningEffortOption, TemplateVariablesOption
 
 
 def serve(
@@ -36,6 +37,8 @@ def serve(
     stalled_after_s: Annotated[
         float, typer.Option(min=0, help="Seconds in one step of the model until /livez calls it hung; 0 is never.")
     ] = 600,
+    reasoning_effort: ReasoningEffortOption = None,
+    chat_template_kwargs: TemplateVariablesOption = None,
     check_hashes: Annotated[bool, typer.Option(help="Check the bundle's sha256 sums before loading it.")] = True,
 ) -> None:
     """Serve a bundle over HTTP, in the manner of OpenAI's API."""
@@ -54,5 +57,6 @@ def serve(
         drain_seconds=drain_seconds,
         stalled_after_s=stalled_after_s,
         check_hashes=check_hashes,
+        wishes=read_wishes(reasoning_effort, chat_template_kwargs),
     )
     run(bundle, settings)

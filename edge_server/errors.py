@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.cache.reservation import NoRoom
 from moedge.runtime.chat.template import ToolsNotShown
+from moedge.runtime.chat.variables import UnknownVariable
 from moedge.runtime.sampling import BrokenLogits
 from moedge.runtime.scheduler import NotAccepting, QueueFull
 
@@ -70,6 +71,8 @@ def api_error(error: Exception) -> ApiError:
             return unavailable(_sentence(error) or "The server has no memory left for this request.", "out_of_memory")
         case ToolsNotShown():
             return ApiError(400, _sentence(error), param="tools", code="unsupported_parameter")
+        case UnknownVariable():
+            return ApiError(400, _sentence(error), param="chat_template_kwargs", code="unknown_parameter")
         case MoedgeError():
             return ApiError(400, _sentence(error))
         case HTTPException():

@@ -1,4 +1,8 @@
-"""Messages and tools of a chat request, checked and in the form that chat templates expect of Hugging Face."""
+"""Messages and tools of a chat request, checked and in the form that chat templates expect of Hugging Face.
+
+What clients send back or beside it and no template shows is left out. How a template wants the rest is the runtime's
+matter (runtime/chat/turns.py).
+"""
 
 import json
 import re
@@ -13,6 +17,11 @@ MAX_SCHEMA = 64 << 10  # bytes of one tool's JSON
 MAX_TEXT = 1 << 20  # characters; the template's output is bounded again
 ROLES = ("system", "developer", "user", "assistant", "tool")
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# the names of an answer's thinking: ours, that of vLLM and OpenRouter, that of Ollama
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+# Clients send back what they received, with notes of their own or of the service before us. Nothing of it is text.
+NOTES = ("annotations", "cache_control", "index", "parsed", "parsed_arguments", "provider_specific_fields",
+         "reasoning_details", "thinking_blocks")  # fmt: skip
 
 Message = dict[str, Any]
 Tool = dict[str, Any]
@@ -33,41 +42,62 @@ def _message(fields: Fields) -> Message:
         raise fields.bad("role", f"it must be one of {', '.join(ROLES)}")
     # what OpenAI calls developer, every template here calls system
     message: Message = {"role": "system" if role == "developer" else role}
-    calls = _tool_calls(fields) if role == "assistant" else []
-    message["content"] = _content(fields, optional=bool(calls))
+    # an answer may be thinking or calls alone, and a tool may have nothing to say
+    message["content"], thought = _content(fields, optional=role in ("assistant", "tool"))
     if (name := fields.text("name", 64)) is not None:
         message["name"] = name
     if role == "assistant":
-        if (reasoning := fields.text("reasoning_content", MAX_TEXT)) is not None:
-            message["reasoning_content"] = reasoning
-        if calls:
-            message["tool_calls"] = calls
-        fields.ignore(("annotations",))  # SDKs send back what they received
-        fields.only("refusal")
-        fields.only("audio")
-        fields.only("function_call")
+        _read_answer(fields, message, thought)
+    elif thought:
+        raise fields.bad("content", "only an assistant's message holds thinking")
     if role == "tool":
         message["tool_call_id"] = decode_id(fields.required_text("tool_call_id", 256))
+    fields.ignore(NOTES)
     fields.done()
     return message
 
 
-def _content(fields: Fields, optional: bool) -> str:
+def _read_answer(fields: Fields, message: Message, thought: str) -> None:
+    thoughts = [thought, *(fields.text(name, MAX_TEXT) for name in THOUGHTS)]
+    if said := next((text for text in thoughts if text), None):
+        message["reasoning_content"] = said
+    if calls := _tool_calls(fields):
+        message["tool_calls"] = calls
+    fields.only("refusal")
+    fields.only("audio")
+    fields.only("function_call")
+
+
+def _content(fields: Fields, optional: bool) -> tuple[str, str]:
+    """The text of a message, and the thinking among its parts."""
     value = fields.take("content")
     if isinstance(value, list):
-        return "".join(_part(Fields(part, f"{fields.path('content')}[{i}]")) for i, part in enumerate(value))
+        parts = [_part(Fields(part, f"{fields.path('content')}[{i}]")) for i, part in enumerate(value)]
+        return "".join(text for text, _ in parts), "".join(thought for _, thought in parts)
     if value is None and optional:
-        return ""
+        return "", ""
     if not isinstance(value, str):
         raise fields.bad("content", "it must be a string or a list of text parts")
-    return value
+    return value, ""
 
 
-def _part(fields: Fields) -> str:
-    fields.only("type", "text")
-    text = fields.required_text("text", MAX_TEXT)
+def _part(fields: Fields) -> tuple[str, str]:
+    fields.ignore(NOTES)
+    if fields.take("type") == "thinking":  # of Mistral and Anthropic
+        fields.ignore(("signature", "closed"))
+        thinking = fields.take("thinking")
+        if isinstance(thinking, list):
+            thinking = "".join(
+                _part(Fields(part, f"{fields.path('thinking')}[{i}]"))[0] for i, part in enumerate(thinking)
+            )
+        if not isinstance(thinking, str):
+            raise fields.bad("thinking", "it must be a string or a list of text parts")
+        part = "", thinking
+    else:
+        fields.only("type", "text")
+        part = fields.required_text("text", MAX_TEXT), ""
     fields.done()
-    return text
+    return part
 
 
 def _tool_calls(fields: Fields) -> list[dict[str, Any]]:
@@ -78,18 +108,26 @@ def _tool_calls(fields: Fields) -> list[dict[str, Any]]:
 def _tool_call(fields: Fields) -> dict[str, Any]:
     fields.only("type", "function")
     identifier = decode_id(fields.required_text("id", 256))
-    fields.ignore(("index",))  # left over from a stream
+    fields.ignore(NOTES)
     function = Fields(fields.take("function"), fields.path("function"))
     name = function.required_text("name", 256)
-    arguments = function.required_text("arguments", MAX_TEXT)
+    arguments = function.take("arguments")
+    if isinstance(arguments, dict):  # some clients parse them and send them back so
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    if arguments is not None and not isinstance(arguments, str):
+        raise function.bad("arguments", "it must be a string of JSON")
+    function.ignore(NOTES)
     function.done()
     fields.done()
-    return {"id": identifier, "type": "function", "function": {"name": name, "arguments": arguments}}
+    return {"id": identifier, "type": "function", "function": {"name": name, "arguments": arguments or ""}}
 
 
 def read_tools(data: list[Any] | None) -> tuple[Tool, ...]:
-    """The tools as they were sent, for the model to read; ApiError 400 if one is not a function with a schema."""
-    tools = tuple(_tool(Fields(item, f"tools[{i}]"), item) for i, item in enumerate(data or []))
+    """The tools for the model to read, but for what is null or says how to decode; ApiError 400 if one is no function.
+
+    A description and parameters are optional; a template that cannot do without gets empty ones from the runtime.
+    """
+    tools = tuple(_tool(Fields(item, f"tools[{i}]")) for i, item in enumerate(data or []))
     names = [tool["function"]["name"] for tool in tools]
     for i, name in enumerate(names):
         if name in names[:i]:
@@ -97,20 +135,23 @@ def read_tools(data: list[Any] | None) -> tuple[Tool, ...]:
     return tools
 
 
-def _tool(fields: Fields, sent: Any) -> Tool:
+def _tool(fields: Fields) -> Tool:
     if fields.take("type") != "function":
         raise fields.bad("type", 'it must be "function"')
     function = Fields(fields.take("function"), fields.path("function"))
+    fields.ignore(NOTES)
     fields.done()
     if not NAME.fullmatch(function.required_text("name", 64)):
         raise function.bad("name", "it must be letters, digits, dots, underscores and dashes")
     function.text("description", MAX_SCHEMA)
-    function.only("strict", False)
+    function.flag("strict")  # a wish for how to decode, which the model is not told
     _check_schema(function)
     function.done()
-    if len(json.dumps(sent, ensure_ascii=False).encode()) > MAX_SCHEMA:
+    shown = {name: value for name, value in function.everything().items() if name != "strict"}
+    tool = {name: shown if name == "function" else "function" for name in fields.everything() if name not in NOTES}
+    if len(json.dumps(tool, ensure_ascii=False).encode()) > MAX_SCHEMA:
         raise bad_field(fields.where, f"it has more than {MAX_SCHEMA} bytes of JSON")
-    return dict(sent)
+    return tool
 
 
 def _check_schema(function: Fields) -> None:

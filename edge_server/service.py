@@ -4,15 +4,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from moedge.edge_server.errors import ApiError, unavailable
 from moedge.edge_server.wire import ModelLimits
 from moedge.runtime.chat.formats import calls_tools
+from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.engine import Engine
 from moedge.runtime.prompt_too_long import PromptTooLong
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.scheduler import Scheduler
 from moedge.runtime.ticket import Ticket
+
+NO_WISHES = Wishes()
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,16 @@ class Loaded:
     engine: Engine
     scheduler: Scheduler
     since: int
+    wishes: Wishes
 
     def limits(self) -> ModelLimits:
         """What of the model bounds a request."""
         facts = self.engine.manifest.model
         return ModelLimits(facts.vocab_size, facts.context_length, calls_tools(facts.chat_format))
+
+    def template_variables(self, wishes: Wishes) -> dict[str, Any]:
+        """What to render a chat with: the server's own wishes, and over them those of the request."""
+        return {**self.engine.template_variables(self.wishes), **self.engine.template_variables(wishes)}
 
     def check_model(self, model: str | None) -> None:
         """ApiError 404 for any model but the one that is served; a request need not name one."""
@@ -66,10 +75,21 @@ class Service:
         self._loaded: Loaded | None = None
         self.draining = False
 
-    def open(self, engine: Engine, max_running: int = 2, max_queued: int = 16, stalled_after_s: float = 600.0) -> None:
-        """Serve this engine from now on; see Scheduler for the bounds."""
+    def open(
+        self,
+        engine: Engine,
+        max_running: int = 2,
+        max_queued: int = 16,
+        stalled_after_s: float = 600.0,
+        wishes: Wishes = NO_WISHES,
+    ) -> None:
+        """Serve this engine from now on; see Scheduler for the bounds.
+
+        MoedgeError if the model's template knows nothing of a variable in `wishes`, which hold for every chat.
+        """
+        engine.template_variables(wishes)
         scheduler = Scheduler(engine, max_running, max_queued, stalled_after_s)
-        self._loaded = Loaded(engine, scheduler, int(time.time()))
+        self._loaded = Loaded(engine, scheduler, int(time.time()), wishes)
 
     @property
     def loaded(self) -> Loaded:

@@ -15,6 +15,7 @@ from moedge.edge_server.guard import make_guard
 from moedge.edge_server.server import EdgeServer, bind, drain_on_signals, serve_until_drained
 from moedge.edge_server.service import Service
 from moedge.runtime.chat.formats import calls_tools
+from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.engine import Engine
 from moedge.runtime.integrity import OnHashed
 from moedge.runtime.manifest import ChatFormat
@@ -50,6 +51,7 @@ class Settings:
     drain_seconds: float
     stalled_after_s: float
     check_hashes: bool
+    wishes: Wishes
 
 
 def run(bundle: Path, settings: Settings) -> None:
@@ -76,7 +78,7 @@ def run(bundle: Path, settings: Settings) -> None:
                 check_hashes=settings.check_hashes,
                 on_hashed=on_hashed,
             )
-            service.open(engine, settings.max_running, settings.max_queued, settings.stalled_after_s)
+            service.open(engine, settings.max_running, settings.max_queued, settings.stalled_after_s, settings.wishes)
             url = _url(settings.host, server.effective_port)
             chat_format = engine.manifest.model.chat_format if engine.has_chat_template else None
             typer.echo(greeting(engine.manifest.name, url, settings.api_key, chat_format, engine.shows_tools))

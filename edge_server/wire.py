@@ -7,7 +7,9 @@ from moedge.edge_server.fields import Fields, bad_field
 from moedge.edge_server.foreign_fields import pass_foreign
 from moedge.edge_server.messages import MAX_TOOLS, Message, Tool, read_messages, read_tools
 from moedge.edge_server.sampling_fields import read_longest, read_sampling, read_stream_options
+from moedge.edge_server.template_fields import read_template_wishes
 from moedge.edge_server.tool_choice import choose_tools
+from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.sampling import SamplingParams
 
 
@@ -29,6 +31,7 @@ class ChatRequest:
     tools: tuple[Tool, ...]
     most_calls: int | None  # that the answer may hold, None for any number
     params: SamplingParams
+    wishes: Wishes
     stream: bool
     include_usage: bool
 
@@ -62,11 +65,10 @@ def read_chat(data: dict[str, Any], defaults: SamplingParams, limits: ModelLimit
         if fields.take("max_tokens") not in (None, longest):
             raise bad_field("max_completion_tokens", "max_tokens says something else; send one of them")
         params = replace(params, max_tokens=longest)
-    fields.only("chat_template_kwargs")
-    fields.only("reasoning_effort")
+    wishes = read_template_wishes(fields)
     pass_foreign(fields)
     fields.done()
-    return ChatRequest(model, messages, tools, most_calls, params, stream, include_usage)
+    return ChatRequest(model, messages, tools, most_calls, params, wishes, stream, include_usage)
 
 
 def read_completion(data: dict[str, Any], defaults: SamplingParams, limits: ModelLimits) -> CompletionRequest:
@@ -77,6 +79,8 @@ def read_completion(data: dict[str, Any], defaults: SamplingParams, limits: Mode
     stream = fields.flag("stream")
     include_usage = read_stream_options(fields)
     params = read_sampling(fields, defaults, limits.vocab_size)
+    for name in ("reasoning_effort", "chat_template_kwargs"):  # no template stands around a bare text
+        fields.only(name)
     pass_foreign(fields)
     fields.done()
     return CompletionRequest(model, prompt, params, stream, include_usage)

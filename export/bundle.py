@@ -65,7 +65,7 @@ def export_bundle(
         progress.on_total(source.nbytes())
         understood = understand(source, options)
         model, context, talking = understood.model, understood.context, understood.talking
-        notes: list[str] = []
+        notes = [*talking.notes]
         model = with_stored_head(source, model, notes)
         recipe = _recipe(source, options, context)
         with (
@@ -96,6 +96,7 @@ def export_bundle(
                 scheme=options.scheme.name,
                 rounding=options.rounding.name,
                 experts=plan,
+                chat_template=talking.chosen_template,
                 notes=tuple(sorted({*notes, *weights.account.notes()})),
                 tensors=groups,
                 origins=weights.account.origins(),
@@ -113,6 +114,7 @@ def export_bundle(
                 cache=cache,
                 tensors=groups,
                 files={p.name: _entry(p, weights) for p in sorted(folder.iterdir()) if p.name != JOURNAL_NAME},
+                chat_template=talking.chosen_template,
                 tools={name: version(name) for name in ("moedge", "onnx", "onnx_ir", "onnxruntime")},
             )
             write_manifest(manifest, folder)

@@ -11,6 +11,7 @@ import typer
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit
+from moedge.export.tokenizer.brought import brought_templates
 from moedge.quant.scheme import SCHEME_NAMES, parse_scheme
 from moedge.runtime.manifest import REPORT_NAME, Manifest
 
@@ -32,6 +33,13 @@ def export(
     context: Annotated[
         int | None, typer.Option(help="Longest sequence to serve, in tokens. [default: 4096 or less]")
     ] = None,
+    chat_template: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help=f"Another chat template: a file, or one of moedge's: {', '.join(brought_templates())}.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the bundle if it exists, and an interrupted export.")
     ] = False,
@@ -49,7 +57,7 @@ def export(
         chosen = parse_scheme(scheme)
     except ValueError as error:
         raise MoedgeError(f"{error}.") from None
-    options = ExportOptions(chosen, experts, context, force, resume)
+    options = ExportOptions(chosen, experts, context, force, resume, chat_template=chat_template)
     folder, hub = _folder(checkpoint, output, options)
     try:
         with _bar() as progress:

@@ -14,6 +14,7 @@ from moedge.runtime.manifest import MANIFEST_NAME, ExpertPlan
 class ExportOptions:
     """What a user chooses: scheme, expert plan (None: the scheme's own), context length (None: a moderate one).
 
+    `chat_template` is the name of one that moedge brings, or a file (None: the checkpoint's own).
     `force` replaces a bundle, and throws an interrupted export away unless `resume` goes on with it.
     """
 
@@ -23,6 +24,7 @@ class ExportOptions:
     force: bool = False
     resume: bool = False
     rounding: Rounding = NEAREST
+    chat_template: str | None = None
 
     @property
     def plan(self) -> ExpertPlan:

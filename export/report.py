@@ -28,6 +28,7 @@ class ExportReport:
     scheme: str
     rounding: str
     experts: ExpertPlan
+    chat_template: str | None  # None: the checkpoint's own
     notes: tuple[str, ...]
     tensors: tuple[TensorGroup, ...]
     origins: tuple[Origin, ...]

@@ -29,7 +29,7 @@ def understand(source: Checkpoint, options: ExportOptions) -> Understood:
     model = read_model_config(config)
     source.rename(model.names.renamed)
     refuse_unreadable(source, config, model.names.ignored)
-    talking = read_talking(source)
+    talking = read_talking(source, options.chat_template)
     if outside := [i for i in talking.eos_token_ids if not 0 <= i < model.vocab_size]:
         raise MoedgeError(
             f"{source.folder} ends its answers with token {outside[0]}, but has {model.vocab_size} tokens: correct its "

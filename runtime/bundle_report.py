@@ -51,7 +51,7 @@ def description_lines(manifest: Manifest) -> list[str]:
         f"  vocabulary  {model.vocab_size} tokens, ends with {ends}",
         f"  context     {model.context_length} tokens, {_size(per_token)} of cache for each, "
         f"{_size(full_cache_bytes(manifest))} when full",
-        f"  chat        {model.chat_format}",
+        f"  chat        {model.chat_format}{_template_note(manifest)}",
         f"  on disk     {_size(disk_bytes(manifest))} in {len(manifest.files)} files",
         f"  in memory   {_estimate(memory)}, without cache and scratch",
         f"  to answer   {_estimate(memory_need(manifest, 1, PREFILL_CHUNK).total)}, with one full context",
@@ -59,6 +59,10 @@ def description_lines(manifest: Manifest) -> list[str]:
         "",
         *_group_lines(manifest),
     ]
+
+
+def _template_note(manifest: Manifest) -> str:
+    return "" if manifest.chat_template is None else f", template {manifest.chat_template}"
 
 
 def _group_lines(manifest: Manifest) -> list[str]:

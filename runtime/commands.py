@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
+from moedge.runtime.chat.wishes import Effort, Wishes, read_wishes
+
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle folder, as `moedge export` made it.")]
+ReasoningEffortOption = Annotated[
+    Effort | None, typer.Option(help="How much to think, said in the words of the model's template if it has any.")
+]
+TemplateVariablesOption = Annotated[
+    str | None,
+    typer.Option("--chat-template-kwargs", help='JSON for the template\'s variables: {"enable_thinking": false}.'),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 
 
@@ -58,6 +67,8 @@ def run(
     raw: Annotated[bool, typer.Option("--raw", help="No chat template: continue the prompt as it is.")] = False,
     system: Annotated[str | None, typer.Option(help="The system message of the chat.")] = None,
     tools: Annotated[Path | None, typer.Option(help="A JSON file with tools that the model may call.")] = None,
+    reasoning_effort: ReasoningEffortOption = None,
+    chat_template_kwargs: TemplateVariablesOption = None,
     profile: Annotated[
         str | None, typer.Option(help="A device profile, by name or path; default: this machine.")
     ] = None,
@@ -83,9 +94,11 @@ def run(
         prompt = sys.stdin.read()
     if prompt is None and (raw or not screen.is_terminal):
         raise MoedgeError("There is no prompt, and a chat needs a terminal and a template: give a PROMPT.")
-    if raw and (system is not None or tools is not None):
+    wishes = read_wishes(reasoning_effort, chat_template_kwargs)
+    if raw and (system is not None or tools is not None or wishes != Wishes()):
         raise MoedgeError(
-            "--system and --tools are parts of a chat template, which --raw leaves out: drop one of them."
+            "--system, --tools, --reasoning-effort and --chat-template-kwargs are for a chat template, which --raw "
+            "leaves out: drop one of them."
         )
     offered = None if tools is None else read_tools(tools)
     with bytes_progress("check") as on_hashed:
@@ -99,19 +112,20 @@ def run(
         )
     if offered and not calls_tools(engine.manifest.model.chat_format):
         raise MoedgeError(f"{engine.manifest.name} has no format for tool calls: leave out --tools.")
+    variables = engine.template_variables(wishes)
     given: dict[str, Any] = {
         "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
         "seed": seed, "stop": tuple(stop) if stop else None,
     }  # fmt: skip
     params = replace(engine.defaults, **{name: value for name, value in given.items() if value is not None})
     if prompt is None:
-        chat(Conversation(engine, params, system, offered), screen)
+        chat(Conversation(engine, params, system, offered, variables), screen)
         return
     if raw:
         ids = engine.encode(prompt, allow_special=True)
         finished = print_text(Answer(engine, engine.session(), ids, params), screen)
     else:
-        conversation = Conversation(engine, params, system, offered)
+        conversation = Conversation(engine, params, system, offered, variables)
         conversation.say(prompt)
         finished = print_answer(conversation, screen)
     if not finished:

@@ -100,7 +100,7 @@ class Answer:
 
 
 class Conversation:
-    """Messages in OpenAI's form, and the session that has read them."""
+    """Messages in OpenAI's form, and the session that has read them; `variables` are those of `encode_chat`."""
 
     def __init__(
         self,
@@ -108,11 +108,13 @@ class Conversation:
         params: SamplingParams,
         system: str | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
     ) -> None:
         self._engine = engine
         self._params = params
         self._system = system
         self._tools = tools
+        self._variables = variables
         self._session = engine.session()
         self.messages: list[dict[str, Any]] = []
         self.clear()
@@ -131,7 +133,7 @@ class Conversation:
 
     def begin(self) -> Answer:
         """The next answer, to be streamed; MoedgeError if the conversation no longer fits the context."""
-        prompt = self._engine.encode_chat(self.messages, self._tools)
+        prompt = self._engine.encode_chat(self.messages, self._tools, variables=self._variables)
         return Answer(self._engine, self._session, prompt, replace(self._params, stop=()))
 
     def stream(self, answer: Answer) -> Iterator[Delta]:

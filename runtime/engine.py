@@ -17,6 +17,7 @@ from moedge.devices.memory import detect_memory
 from moedge.devices.profile import Profile, load_profile
 from moedge.runtime.chat.formats import ChatParser, chat_parser
 from moedge.runtime.chat.template import ChatTemplate
+from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.generation import Generation, Token
 from moedge.runtime.integrity import OnHashed, open_bundle, say_nothing
 from moedge.runtime.kernel_probe import prove_fast_kernel
@@ -140,20 +141,24 @@ class Engine:
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        variables: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """Token ids of a conversation in the model's own template; special tokens come from the template only.
 
+        `variables` are what the template reads beside the conversation, as `template_variables` gives them.
         MoedgeError if there is no template or it refuses; PromptTooLong, before much work, if they exceed the context.
         """
-        if self._template is None:
-            raise MoedgeError(f"{self.manifest.name} has no chat template: complete text instead (`moedge run --raw`).")
-        pieces = self._template.render_pieces(messages, tools, add_generation_prompt)
+        pieces = self._chat_template().render_pieces(messages, tools, add_generation_prompt, variables)
         most, token_ids = self.manifest.model.context_length, list[int]()
         for text, trusted in pieces:
             token_ids += self.tokenizer.encode(text, allow_special=trusted, most=most)
             if len(token_ids) > most:
                 raise PromptTooLong(f"at least {len(token_ids)} tokens", most)
         return token_ids
+
+    def template_variables(self, wishes: Wishes) -> dict[str, Any]:
+        """The variables for `encode_chat`, see `ChatTemplate.choose`; MoedgeError for a model without a template."""
+        return {} if wishes == Wishes() else self._chat_template().choose(wishes)
 
     def chat_parser(self, prompt_ids: Sequence[int], tools: Sequence[Mapping[str, Any]] | None = None) -> ChatParser:
         """A fresh parser for the answer to one encoded prompt, which showed these tools, in this model's chat format.
@@ -162,6 +167,11 @@ class Engine:
         """
         prompt_end = self.tokenizer.decode(prompt_ids[-PROMPT_END:])
         return chat_parser(self.manifest.model.chat_format, prompt_end, tools)
+
+    def _chat_template(self) -> ChatTemplate:
+        if self._template is None:
+            raise MoedgeError(f"{self.manifest.name} has no chat template: complete text instead (`moedge run --raw`).")
+        return self._template
 
     def _load_template(self) -> ChatTemplate | None:
         try:

@@ -164,6 +164,7 @@ class Manifest:
     tensors: tuple[TensorGroup, ...]
     files: dict[str, FileEntry]
     tools: dict[str, str]  # name of a package to the version that made this bundle
+    chat_template: str | None = None  # None: the checkpoint's own; moedge's by name, or a file's name
 
 
 def pick_sampling(generation_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,6 +175,8 @@ def pick_sampling(generation_config: Mapping[str, Any]) -> dict[str, Any]:
 def render(manifest: Manifest) -> bytes:
     """The one JSON text of a manifest; its last key `sha256` is the hash of the text without that key."""
     data = unstructure(manifest)
+    if manifest.chat_template is None:  # bundles from before it could be chosen have no such key
+        del data["chat_template"]
     digest = hashlib.sha256(_json(data)).hexdigest()
     return _json(data | {"sha256": digest})
 

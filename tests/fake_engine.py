@@ -13,6 +13,7 @@ from moedge.devices.errors import MoedgeError
 from moedge.runtime.cache import Cache
 from moedge.runtime.chat.formats import ChatParser, chat_parser
 from moedge.runtime.chat.template import ChatTemplate
+from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.engine import Engine
 from moedge.runtime.generation import Generation
 from moedge.runtime.manifest import SCHEMA_VERSION, ExpertKernel, Manifest, ModelFacts
@@ -148,8 +149,11 @@ class FakeEngine:
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text)
 
-    def encode_chat(self, messages, tools=None, add_generation_prompt=True) -> list[int]:
-        return self.tokenizer.encode(self._template.render(messages, tools, add_generation_prompt))
+    def encode_chat(self, messages, tools=None, add_generation_prompt=True, variables=None) -> list[int]:
+        return self.tokenizer.encode(self._template.render(messages, tools, add_generation_prompt, variables))
+
+    def template_variables(self, wishes: Wishes) -> dict[str, object]:
+        return {} if wishes == Wishes() else self._template.choose(wishes)
 
     def chat_parser(self, prompt_ids: Sequence[int], tools=None) -> ChatParser:
         return chat_parser(self.manifest.model.chat_format, self.tokenizer.decode(prompt_ids[-16:]), tools)

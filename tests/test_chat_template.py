@@ -10,7 +10,8 @@ from tiny_bundle import WORDS, write_tiny_bundle
 from transformers.utils import chat_template_utils
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat.template import MAX_CHARACTERS, ChatTemplate, ToolsNotShown
+from moedge.runtime.chat.environment import MAX_CHARACTERS
+from moedge.runtime.chat.template import ChatTemplate, ToolsNotShown
 from moedge.runtime.chat.user_text import UserText
 from moedge.runtime.engine import Engine
 

@@ -49,7 +49,6 @@ UNSUPPORTED = {
     "n": 2,
     "tool_choice": "required",  # and there are no tools
     "functions": [{"name": "f"}],
-    "reasoning_effort": "low",
     "chat_template_kwargs": {"x": 1},
     "modalities": ["audio"],
 }
@@ -64,6 +63,7 @@ BAD = {
     "parallel_tool_calls": "no",
     "logit_bias": {"x": 1},
     "repetition_penalty": 11,
+    "reasoning_effort": "lowest",
     "presence_penalty": True,
     "stream": "yes",
     "stream_options": [],
@@ -122,7 +122,7 @@ def test_bad_message_is_named(serve, param, message):
         {"type": "function", "function": {"name": "a", "parameters": {"properties": {"x": 3}}}},
         {"type": "function", "function": {"name": "a", "parameters": {"properties": []}}},
         {"type": "function", "function": {"name": "a", "parameters": {"required": [1]}}},
-        {"type": "function", "function": {"name": "a", "strict": True}},
+        {"type": "function", "function": {"name": "a", "strict": "yes"}},
         {"type": "function", "function": {"name": "a", "description": "x" * 70_000}},
     ],
 )

@@ -14,6 +14,7 @@ from moedge.edge_server import startup
 from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import Guard
 from moedge.runtime import progress
+from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.cli import main
 from moedge.runtime.sampling import SamplingParams
 
@@ -111,6 +112,33 @@ def test_livez_calls_a_step_hung_only_after_the_time_that_was_set(serve, monkeyp
     monkeypatch.setattr("moedge.runtime.scheduler.time", SimpleNamespace(monotonic=lambda: later))
     assert create_app(service, Guard()).test_client().get("/livez").status_code == status
     engine.gate.set()
+
+
+@pytest.mark.parametrize(
+    ("options", "wishes"),
+    [
+        ([], Wishes()),
+        (["--reasoning-effort", "none"], Wishes("none")),
+        (["--chat-template-kwargs", '{"thinking": false}'], Wishes(variables={"thinking": False})),
+    ],
+)
+def test_what_every_chat_shall_wish_reaches_the_service(serve, tmp_path, options, wishes):
+    code, service = serve(write_tiny_bundle(tmp_path / "toy", template="{{ thinking }}"), *options)
+    assert code == 0
+    assert service.loaded.wishes == wishes
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"), [('{"x": 1}', "reads no variable 'x', its variables are: thinking."), ("{", "not JSON")]
+)
+def test_a_variable_that_the_template_does_not_read_is_told_at_the_start(tmp_path, variables, message):
+    bundle = write_tiny_bundle(tmp_path / "toy", template="{{ thinking }}")
+    command = [sys.executable, "-m", "moedge.runtime", "serve", str(bundle), "--port", "0"]
+    command += ["--chat-template-kwargs", variables]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("options", [["--host", "0.0.0.0"], ["--api-key", "short"]])

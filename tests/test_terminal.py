@@ -87,7 +87,7 @@ def test_same_seed_same_text(bundle, capsys):
     ("words", "message"),
     [
         (["hi", "--temperature", "-1"], "temperature is -1.0, it must be 0 or more"),
-        (["hi", "--raw", "--system", "x"], "--system and --tools are parts of a chat template"),
+        (["hi", "--raw", "--system", "x"], "are for a chat template, which --raw leaves out"),
         (["hi" * 100], "prompt has 203 tokens, the context is 64"),
         (["hi", "--tools", "nowhere.json"], "nowhere.json"),
     ],

@@ -1,21 +1,18 @@
 """What a bundle needs to talk: tokenizer, chat template, generation defaults, taken from the checkpoint and checked."""
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from tokenizers import Tokenizer
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.tokenizer.chat_signs import detect
 from moedge.export.tokenizer.reading import TOKENIZER_CONFIG_NAME, find_named_token, read_tokenizer
+from moedge.export.tokenizer.template_choice import ChosenTemplate, choose_template, refuse_broken, suggest_template
 from moedge.runtime.manifest import GENERATION_NAME, SAMPLING, TEMPLATE_NAME, TOKENIZER_NAME, ChatFormat
-
-_GENERATION = re.compile(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}")  # a tag for training that the runtime knows too
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,8 @@ class Talking:
     eos_token_ids: tuple[int, ...]
     bos_token_id: int | None
     chat_format: ChatFormat
+    chosen_template: str | None  # None: the checkpoint's own; otherwise see `ChosenTemplate.name`
+    notes: tuple[str, ...]  # for whoever exports
 
     def write(self, folder: Path) -> None:
         """Put the files into a bundle's folder."""
@@ -38,8 +37,11 @@ class Talking:
         (folder / GENERATION_NAME).write_text(text + "\n", encoding="utf-8")
 
 
-def read_talking(checkpoint: Checkpoint) -> Talking:
-    """Read and check what the checkpoint brings; MoedgeError if the tokenizer or the end of text is missing."""
+def read_talking(checkpoint: Checkpoint, chat_template: str | None = None) -> Talking:
+    """Read and check what the checkpoint brings; MoedgeError if the tokenizer or the end of text is missing.
+
+    `chat_template` is the choice of another template than the checkpoint's, see `choose_template`.
+    """
     text = read_tokenizer(checkpoint.folder)
     tokenizer = Tokenizer.from_str(text)
     generation = mend_sampling(_optional_json(checkpoint, GENERATION_NAME))
@@ -50,7 +52,9 @@ def read_talking(checkpoint: Checkpoint) -> Talking:
             f"{checkpoint.folder} names no eos_token_id, so no answer would end: add it to {GENERATION_NAME}."
         )
     bos = _role(checkpoint, generation, tokenizer, "bos_token")
-    template = _template(checkpoint)
+    own = _template(checkpoint)
+    chosen = None if chat_template is None else choose_template(chat_template, tokenizer)
+    template = own if chosen is None else chosen.source
     return Talking(
         tokenizer=text,
         chat_template=template,
@@ -58,6 +62,8 @@ def read_talking(checkpoint: Checkpoint) -> Talking:
         eos_token_ids=eos_ids,
         bos_token_id=bos if isinstance(bos, int) else None,
         chat_format=detect(tokenizer, template),
+        chosen_template=None if chosen is None else chosen.name,
+        notes=_notes(own, chosen, tokenizer),
     )
 
 
@@ -119,13 +125,12 @@ def _template(checkpoint: Checkpoint) -> str | None:
             template = named["default"]
     if not isinstance(template, str):
         return None
-    _refuse_broken(template, path)
+    refuse_broken(template, path)
     return template
 
 
-def _refuse_broken(template: str, path: Path) -> None:
-    """Found here it costs nothing; found when the bundle is loaded, the export."""
-    try:
-        jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(_GENERATION.sub("", template))
-    except jinja2.TemplateError as error:
-        raise MoedgeError(f"the chat template of {path} is not valid Jinja ({error}): correct it.") from None
+def _notes(own: str | None, chosen: ChosenTemplate | None, tokenizer: Tokenizer) -> tuple[str, ...]:
+    name = suggest_template(own, tokenizer) if own is not None and chosen is None else None
+    if name is None:
+        return ()
+    return (f"the checkpoint's chat template shows the model no tools, --chat-template {name} does.",)

@@ -1,35 +1,47 @@
 """Messages to the text of a prompt: the model's own Jinja template, rendered in a sandbox.
 
-It owns the environment that templates expect of Hugging Face, its limits, and the rule that text of a user never
-becomes a special token. It does not tokenize, and it does not read what the model answers (formats/).
+It owns the rule that text of a user never becomes a special token. The sandbox and its limits are environment.py's; it
+does not tokenize, and it does not read what the model answers (formats/).
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from jinja2 import TemplateError, meta, nodes
-from jinja2.exceptions import SecurityError
-from jinja2.ext import Extension
-from jinja2.parser import Parser
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateError, meta
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat.call_form import CallForm, call_form, with_calls
+from moedge.runtime.chat.dialect import Dialect, find_dialect, thought_of
+from moedge.runtime.chat.environment import (
+    MAX_CHARACTERS,
+    STEP,
+    RefusedError,
+    TemplateEnvironment,
+    step_counter,
+)
+from moedge.runtime.chat.grammar import END_THINK, THINK
+from moedge.runtime.chat.turns import in_dialect, plain_message, thinking_tags, whole_tool
 from moedge.runtime.chat.user_text import UserText
+from moedge.runtime.chat.variables import UnknownVariable, effort_variables, names_read, thinking_on
+from moedge.runtime.chat.wishes import Effort, Wishes
 from moedge.runtime.prompt_too_long import PromptTooLong
 
-MAX_CHARACTERS = 1 << 20  # of one rendered prompt
 TOO_MANY_CHARACTERS = f"more than {MAX_CHARACTERS} characters"
-MAX_STEPS = 200_000  # passes through loops and macros of one rendering, some 100 ms
-STEP = "_moedge_step"
+
+_OWN = frozenset(
+    {"messages", "tools", "add_generation_prompt", "continue_final_message", STEP}
+)  # no request sets these
+_TOKENS = frozenset({"bos_token", "eos_token", "pad_token", "unk_token"})
+_PROBE = {"role": "user", "content": "moedge"}
+_TOOL = whole_tool({"type": "function", "function": {"name": "moedge_tool"}})
 
 
 class ToolsNotShown(MoedgeError):  # noqa: N818 - it names what the template does
     """Tools for a template that never shows them: the model would not know that it has any."""
+
+
+class CannotRender(MoedgeError):  # noqa: N818 - it names what the template does
+    """Messages or tools that the template refuses, or fails on."""
 
 
 class ChatTemplate:
@@ -46,24 +58,28 @@ class ChatTemplate:
         bos_token: str | None = None,
         eos_token: str | None = None,
     ) -> None:
-        environment = _Environment()
+        environment = TemplateEnvironment()
         try:
             self._template = environment.from_string(source)
-            self.shows_tools = "tools" in meta.find_undeclared_variables(environment.parse(source))
+            tree = environment.parse(source)
         except TemplateError as error:
             raise MoedgeError(f"the chat template is not valid Jinja ({error}): export the bundle again.") from None
-        names = {"bos_token": bos_token, "eos_token": eos_token}
-        self._tokens = {name: token for name, token in names.items() if token is not None}
+        self.shows_tools = "tools" in meta.find_undeclared_variables(tree)
+        self.variables = frozenset(names_read(tree) - _OWN - _TOKENS)
+        tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        self._tokens = {name: token for name, token in tokens.items() if token is not None}
         self._special_tokens = tuple(special_tokens)
+        self._efforts: dict[Effort, dict[str, Any]] = {}
 
     def render(
         self,
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        variables: Mapping[str, Any] | None = None,
     ) -> str:
         """The prompt as one text; see `render_pieces`."""
-        pieces = self.render_pieces(messages, tools, add_generation_prompt)
+        pieces = self.render_pieces(messages, tools, add_generation_prompt, variables)
         return "".join(text for text, _ in pieces)
 
     def render_pieces(
@@ -71,6 +87,7 @@ class ChatTemplate:
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        variables: Mapping[str, Any] | None = None,
     ) -> list[tuple[str, bool]]:
         """The prompt as pieces to encode one by one; their concatenation is what the template rendered.
 
@@ -78,122 +95,99 @@ class ChatTemplate:
         tokens of the template in which text of a user spells one; encode it with special tokens off. Where users
         spell none, which is nearly always, this is one piece, and so the tokens are those of Hugging Face.
 
+        `variables` are what the template reads beside the conversation, as `choose` gives them.
         MoedgeError if the template refuses the messages or exceeds its limits, `ToolsNotShown` if it drops the tools.
         """
         if tools and not self.shows_tools:
             raise ToolsNotShown("the chat template of this model never shows tools to it: send the request without.")
         user_text = UserText(self._special_tokens)
-        calls = any(message.get("tool_calls") for message in messages)
-        written = with_calls(messages, self._call_form) if calls else list(messages)
-        marked = self._render(user_text.mark(written), user_text.mark(tools or None), add_generation_prompt)
-        pieces = user_text.pieces(marked)
+        turns: list[Mapping[str, Any]] = [plain_message(message) for message in messages]
+        if any(map(_is_special, turns)):
+            turns = in_dialect(turns, self._dialect)
+        marked = [self._mark(message, user_text) for message in turns]
+        given = {name: user_text.mark(value) for name, value in (variables or {}).items()}
+
+        def render(tools: Sequence[Mapping[str, Any]] | None) -> str:
+            return self._render(marked, user_text.mark(tools), add_generation_prompt, given)
+
+        try:
+            text = render(tools or None)
+        except CannotRender:  # descriptions and parameters are optional in OpenAI's form, and not in every template
+            whole = [whole_tool(tool) for tool in tools or ()]
+            if whole == list(tools or ()):
+                raise
+            text = render(whole)
+        pieces = user_text.pieces(text)
         if sum(len(text) for text, _ in pieces) > MAX_CHARACTERS:
             raise PromptTooLong(TOO_MANY_CHARACTERS)
         return pieces
 
-    @cached_property
-    def _call_form(self) -> CallForm:
-        return call_form(lambda messages: self._render(messages, None, True))
+    def choose(self, wishes: Wishes) -> dict[str, Any]:
+        """The variables to render with; a value that is stated counts more than the effort.
 
-    def _render(self, messages: Any, tools: Any, add_generation_prompt: bool) -> str:
+        UnknownVariable for a name that the template does not read. An effort that it has no word for changes nothing.
+        """
+        effort = wishes.effort
+        for name in wishes.variables:
+            if name not in self.variables:
+                known = ", ".join(sorted(self.variables)) or "none"
+                raise UnknownVariable(f"the chat template reads no variable {name[:64]!r}, its variables are: {known}.")
+        if effort is not None and effort not in self._efforts:
+            self._efforts[effort] = effort_variables(effort, self.variables, self._probe)
+        return {**(self._efforts[effort] if effort is not None else {}), **wishes.variables}
+
+    @cached_property
+    def _dialect(self) -> Dialect:
+        # some show calls only beside tools, and thinking only where it is switched on
+        on = thinking_on(self.variables)
+        try:
+            self._render([_PROBE], [_TOOL], True, on)
+            tools: list[Any] | None = [_TOOL]
+        except CannotRender:
+            tools = None
+        return find_dialect(lambda messages: self._render(messages, tools, True, on))
+
+    def _probe(self, variables: Mapping[str, Any]) -> str:
+        return self._render([_PROBE], None, True, variables)
+
+    def _mark(self, message: Mapping[str, Any], user_text: UserText) -> Any:
+        """The message with marks; tags of thinking that the template looks for in an answer are no text of a user's."""
+        marked = user_text.mark(message)
+        content: Any = message.get("content")
+        tags = thinking_tags(content) if message.get("role") == "assistant" and isinstance(content, str) else None
+        if tags and self._dialect.reads_tags:
+            marked["content"] = user_text.mark_around(content, {tags[0]: THINK, tags[1]: END_THINK})
+        return marked
+
+    def _render(self, messages: Any, tools: Any, add_generation_prompt: bool, variables: Mapping[str, Any]) -> str:
         parts: list[str] = []
         characters = 0
-        variables = {
+        known = {
+            **self._tokens,
+            "documents": None,
+            **variables,
             "messages": messages,
             "tools": tools,
-            "documents": None,
             "add_generation_prompt": add_generation_prompt,
-            STEP: _step_counter(),
+            STEP: step_counter(),
         }
         try:
-            for part in self._template.generate(self._tokens | variables):
+            for part in self._template.generate(known):
                 parts.append(part)
                 characters += len(part)
                 if characters > 2 * MAX_CHARACTERS:  # twice: marks, which are removed, count here
                     raise PromptTooLong(TOO_MANY_CHARACTERS)
         except PromptTooLong:
             raise
-        except _RefusedError as error:
-            raise MoedgeError(f"the chat template refuses these messages: {error}") from None
+        except RefusedError as error:
+            raise CannotRender(f"the chat template refuses these messages: {error}") from None
         except Exception as error:  # the template is data: whatever it raises is its answer to these messages
-            raise MoedgeError(f"the chat template cannot render these messages ({error}): change them.") from error
+            raise CannotRender(f"the chat template cannot render these messages ({error}): change them.") from error
         return "".join(parts)
 
 
-class _RefusedError(TemplateError):
-    """What `raise_exception` of a template raises."""
-
-
-class _GenerationTag(Extension):
-    """`{% generation %}` marks text for training; here its body is rendered as it stands."""
-
-    tags = {"generation"}  # noqa: RUF012 - jinja2 declares it a plain set
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """What templates on the Hub are written for, with every loop and macro counted."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def __init__(self) -> None:
-        extensions = ["jinja2.ext.loopcontrols", _GenerationTag]
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
-        self.filters["tojson"] = _tojson
-        self.globals["raise_exception"] = _raise_exception
-        self.globals["strftime_now"] = _strftime_now
-
-    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        tree = super()._parse(source, name, filename)
-        counted: list[nodes.For | nodes.Macro] = [*tree.find_all(nodes.For), *tree.find_all(nodes.Macro)]
-        for node in counted:
-            count = nodes.ExprStmt(nodes.Call(nodes.Name(STEP, "load"), [], [], None, None))
-            node.body.insert(0, count.set_lineno(node.lineno).set_environment(self))
-        return tree
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Multiply and raise to a power, unless that would make something huge."""
-        product = operator == "*" and _size(left) * _size(right) > MAX_CHARACTERS
-        power = operator == "**" and (_size(left) > MAX_CHARACTERS or _size(right) > 64)
-        if product or power:
-            raise SecurityError(f"`{operator}` with operands this large")
-        return super().call_binop(context, operator, left, right)
-
-
-def _size(value: Any) -> float:
-    return float(len(value)) if isinstance(value, str | list | tuple) else abs(float(value))
-
-
-def _step_counter() -> Callable[[], str]:
-    steps = 0
-
-    def count() -> str:
-        nonlocal steps
-        steps += 1
-        if steps > MAX_STEPS:
-            raise SecurityError(f"it loops more than {MAX_STEPS} times")
-        return ""
-
-    return count
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | str | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    # Jinja's own filter escapes <, > and & for HTML, which no model was trained on
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _raise_exception(message: str) -> None:
-    raise _RefusedError(message)
-
-
-def _strftime_now(format: str) -> str:
-    return datetime.now().strftime(format)
+def _is_special(message: Mapping[str, Any]) -> bool:
+    """Whether templates differ in how they want this message."""
+    return message.get("role") == "assistant" and bool(
+        message.get("tool_calls") or thought_of(message) or END_THINK in message["content"]
+    )

@@ -37,6 +37,15 @@ class UserText:
             return [self.mark(item) for item in value]
         return value
 
+    def mark_around(self, text: str, kept: Mapping[int, str]) -> str:
+        """The text with marks, but for stretches of it that are no user's, by where they begin in it; -1 is nowhere."""
+        parts, done = [], 0
+        for place, stretch in kept.items():
+            if place >= 0:
+                parts += [self._mark_text(text[done:place]), stretch]
+                done = place + len(stretch)
+        return "".join([*parts, self._mark_text(text[done:])])
+
     def _mark_text(self, text: str) -> str:
         if self._spelling is None:
             return text
