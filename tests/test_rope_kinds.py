@@ -1,4 +1,4 @@
-"""Every way of scaling rotary frequencies, in old and new spelling: tables as in transformers, and by hand beyond it."""
+"""Every way of scaling rotary frequencies, in either spelling: tables as in transformers, and by hand beyond it."""
 
 import math
 
