@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,7 @@ def lowest_leftmost(text, ranks):
     """What an encoder by ranks makes of a text, spelt out."""
     parts = list(text)
     while True:
-        pairs = [(ranks[a + b], at) for at, (a, b) in enumerate(zip(parts, parts[1:], strict=False)) if a + b in ranks]
+        pairs = [(ranks[a + b], at) for at, (a, b) in enumerate(pairwise(parts)) if a + b in ranks]
         if not pairs:
             return parts
         at = min(pairs)[1]

@@ -37,6 +37,8 @@ SMALL_FILES = (
     "added_tokens.json",
     "tiktoken.model",
     "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
     "chat_template.jinja",
     INDEX_NAME,
 )
