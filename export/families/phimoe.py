@@ -18,6 +18,7 @@ LEFT_OUT = ""
 def read(config: Config) -> ModelConfig:
     """The model that a phimoe config.json describes."""
     config.require("hidden_act", "silu")
+    config = config.spelled("num_local_experts", "num_experts")
     config.require("num_experts_per_tok", 2)  # sparsemixer is defined for two
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", False)

@@ -173,12 +173,13 @@ def read_grouped_query(
 ) -> GroupedQuery:
     """Heads, head size, rotary embedding and the usual scale of grouped-query attention, without biases and norms.
 
-    `kv_heads` and `head_dim` are the family's own defaults; usual are as many as heads, and hidden_size / heads. The
-    others are `read_rope`'s.
+    `kv_heads` and `head_dim` are what absent keys mean to the family; usual are as many as heads, and
+    hidden_size / heads. The others are `read_rope`'s.
     """
     heads = config.integer("num_attention_heads")
     head_dim = config.integer("head_dim", head_dim or config.integer("hidden_size") // heads, most=MOST_HEAD_DIM)
-    kv_heads = config.integer("num_key_value_heads", kv_heads or heads)
+    alike = kv_heads is None or config.mentions("num_key_value_heads")  # null: as many as heads
+    kv_heads = config.integer("num_key_value_heads", heads if alike else kv_heads)
     rope = read_rope(config, head_dim, interleaved, theta, partial)
     return GroupedQuery(heads, kv_heads, head_dim, scale=head_dim**-0.5, rope=rope)
 
@@ -227,5 +228,5 @@ def patterns_after_last(
     config: Config, layers: int, key: str = "num_nextn_predict_layers", default: int = 1
 ) -> tuple[str, ...]:
     """Patterns of the multi-token-prediction layers, which stand after the last one and are no part of decoding."""
-    count = config.integer(key, default, least=0, most=64)
+    count = config.spelled(key, "num_mtp_layers").integer(key, default, least=0, most=64)
     return tuple(rf"model\.layers\.{i}\..*" for i in range(layers, layers + count))

@@ -5,7 +5,7 @@ It knows neither the file the vocabulary came from nor the tokenizer it goes int
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
 
 _NEVER = sys.maxsize  # the rank of what is not in the vocabulary
@@ -85,8 +85,9 @@ def _refuse_meetings(equals: Collection[str], ranks: Mapping[str, int]) -> None:
         for other in (other for part in _endings(one) for other in beginnings.get(part, ())):
             if ranks[one] == ranks[other] and one != other and not _is_run(one + other):
                 raise AmbiguityError(*sorted((one, other)))
-    for token in ranks if equals else ():
-        for part in _insides(token):
+    lengths = sorted({len(token) for token in equals})
+    for token in ranks:
+        for part in _insides(token, lengths):
             if part not in equals or ranks[token] > ranks[part]:
                 continue
             if ranks[token] < ranks[part] or not _is_run(token):
@@ -101,10 +102,10 @@ def _endings(token: str) -> Iterator[str]:
     return (token[start:] for start in range(1, len(token)))
 
 
-def _insides(token: str) -> Iterator[str]:
-    """Its parts but itself."""
+def _insides(token: str, lengths: Iterable[int]) -> Iterator[str]:
+    """Its parts of these lengths, but itself."""
     size = len(token)
-    return (token[i:j] for i in range(size) for j in range(i + 1, size + 1) if j - i < size)
+    return (token[start : start + n] for n in lengths if n < size for start in range(size - n + 1))
 
 
 # Runs of one character that share a rank: the leftmost first, the first of them grows as far as runs of the vocabulary
@@ -126,7 +127,7 @@ def _place(token: str, equals: Collection[str]) -> tuple[int, int, str]:
     return (0, digit, token) if digit == len(token) else (1, -digit, token)
 
 
-def _check_runs(equals: Collection[str], ranks: Mapping[str, int], merges: list[tuple[str, str]]) -> None:
+def _check_runs(equals: set[str], ranks: Mapping[str, int], merges: list[tuple[str, str]]) -> None:
     """Raise AmbiguityError unless the merges join runs as the ranks do, up to twice the longest, then all do so."""
     order = {pair: place for place, pair in enumerate(merges)}
     for character in sorted({token[0] for token in equals if _is_run(token)}):
