@@ -37,6 +37,7 @@ SMALL_FILES = (
     "added_tokens.json",
     "tiktoken.model",
     "tokenizer.model",
+    "tekken.json",
     "vocab.json",
     "merges.txt",
     "chat_template.jinja",

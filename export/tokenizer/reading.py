@@ -17,6 +17,7 @@ from moedge.runtime.manifest import TOKENIZER_NAME
 
 TIKTOKEN_NAME = "tiktoken.model"
 SENTENCEPIECE_NAME = "tokenizer.model"
+TEKKEN_NAME = "tekken.json"
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 _ADDED_NAME = "added_tokens.json"
 _SPECIAL_NAME = "special_tokens_map.json"
@@ -39,12 +40,17 @@ def read_tokenizer(folder: Path) -> str:
         tokenizer = convert_tiktoken(folder / TIKTOKEN_NAME, config, named)
     elif (folder / SENTENCEPIECE_NAME).exists():
         tokenizer = _sentencepiece(folder, config, named)
+    elif (folder / TEKKEN_NAME).exists():
+        from moedge.export.tokenizer.tekken import convert_tekken
+
+        tokenizer = convert_tekken(folder / TEKKEN_NAME)
+        tokenizer = _finish(tokenizer, folder, config, named, _Ends("<s>", "</s>", begins=True))
     elif (folder / VOCAB_NAME).exists():
         tokenizer = _byte_level(folder, config, named)
     else:
         raise MoedgeError(
-            f"{folder} has no {TOKENIZER_NAME}, {TIKTOKEN_NAME}, {SENTENCEPIECE_NAME} or {VOCAB_NAME} with "
-            f"{MERGES_NAME}: add the model's tokenizer to the checkpoint."
+            f"{folder} has no {TOKENIZER_NAME}, {TIKTOKEN_NAME}, {SENTENCEPIECE_NAME}, {TEKKEN_NAME} or "
+            f"{VOCAB_NAME} with {MERGES_NAME}: add the model's tokenizer to the checkpoint."
         )
     return str(tokenizer.to_str())
 
