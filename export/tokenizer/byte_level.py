@@ -90,7 +90,7 @@ def convert_byte_level(folder: Path, config: Mapping[str, Any], named: Mapping[i
 def _read_vocab(path: Path) -> dict[str, int]:
     """Tokens and their ids; every byte has one, since `tokenizers` drops what has none without a word."""
     try:
-        vocab = json.loads(path.read_text(encoding="utf-8"))
+        vocab = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise MoedgeError(f"{path} is not valid JSON ({error}): download it again.") from None
     if not isinstance(vocab, dict) or not all(type(i) is int and 0 <= i < 1 << 31 for i in vocab.values()):
@@ -109,7 +109,7 @@ def _read_vocab(path: Path) -> dict[str, int]:
 def _read_merges(path: Path) -> list[tuple[str, str]]:
     """The merges in their order: a line is two tokens and a blank between them."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise MoedgeError(f"{path.parent} has {VOCAB_NAME} but no {MERGES_NAME}: it is incomplete.") from None
     except ValueError:

@@ -42,7 +42,7 @@ _MOST = 1 << 22  # tokens
 def convert_tekken(path: Path) -> Tokenizer:
     """The tokenizer of a tekken.json; MoedgeError if it is broken or splits text in a way that is not known."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
         config = data["config"]
         size, reserved = config["default_vocab_size"], config["default_num_special_tokens"]
         if not type(size) is type(reserved) is int or not 0 <= reserved <= size <= _MOST:
