@@ -15,7 +15,8 @@ from tokenizers import Tokenizer as HubTokenizer
 from tokenizers import models
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.tokenizer.merges import AmbiguityError, rebuild_merges
+from moedge.export.tokenizer.equals import AmbiguityError
+from moedge.export.tokenizer.merges import rebuild_merges
 from moedge.export.tokenizer.reading import read_tokenizer
 from moedge.runtime.text import Tokenizer
 
@@ -108,13 +109,33 @@ def with_equals(model, *pieces):
     return proto.SerializeToString()
 
 
-def test_pieces_that_never_meet(tmp_path, llama):
-    model = with_equals(llama, "qz", "zqzx", "#9", "::;", "9)(")
-    with pytest.raises(MoedgeError, match=r"'(#9|9\)\(|qz|zqzx)' and"):
-        read_tokenizer(write(tmp_path, model))
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ("qz", "#9", "::;", "((x"),  # never meet
+        ("qz", "zx", "x#", "#9"),  # each may begin where one before it ends
+        ("#9", "x#", "zx", "qz", "z("),
+        ("qq", "qz", ":q"),  # a run that is the only one of its score
+    ],
+)
+def test_other_pieces_of_one_score(tmp_path, llama, pieces):
     rng = random.Random(0)
     texts = ["".join(rng.choice("qzx#9:;)( ") for _ in range(30)) for _ in range(3000)]
-    same_ids(tmp_path, with_equals(llama, "qz", "#9", "::;", "((x"), [*TEXTS, *texts])
+    same_ids(tmp_path, with_equals(llama, *pieces), [*TEXTS, *texts])
+
+
+@pytest.mark.parametrize(
+    ("pieces", "match"),
+    [
+        (("qz", "zq"), "'qz' and 'zq'"),  # qzq, zqz
+        (("qz", "zx#", "#9q"), "'(#9q|qz|zx#)' and"),
+        (("qz", "zqzx"), "'zqzx' and 'qz'"),  # one inside another
+        (("qq", "qqq", "qz"), "'qqq?' and 'qz'"),
+    ],
+)
+def test_pieces_of_one_score_whose_order_depends_on_the_text_are_refused(tmp_path, llama, pieces, match):
+    with pytest.raises(MoedgeError, match=match):
+        read_tokenizer(write(tmp_path, with_equals(llama, *pieces)))
 
 
 def lowest_leftmost(text, ranks):

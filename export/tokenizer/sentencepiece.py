@@ -13,7 +13,8 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.tokenizer.merges import AmbiguityError, rebuild_merges
+from moedge.export.tokenizer.equals import AmbiguityError
+from moedge.export.tokenizer.merges import rebuild_merges
 
 _BLANK = "▁"
 _BPE = 2  # trainer_spec.model_type
