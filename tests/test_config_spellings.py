@@ -138,11 +138,6 @@ def test_deepseek_v2_divides_or_scales():
         assert (router.normalize, router.scale) == (False, 16.0)
 
 
-def test_deepseek_v3_leaves_one_expert_its_score():
-    router = read("DeepSeek-V3.1", num_experts_per_tok=1).experts.router
-    assert (router.normalize, router.scale) == (False, 2.5)
-
-
 def test_ernies_switches():
     router = read("ERNIE-4.5-21B-A3B-PT", moe_norm_gate_logits=False, moe_use_aux_free=False).experts.router
     assert not router.normalize

@@ -21,7 +21,6 @@ def read(config: Config) -> ModelConfig:
     config.require("topk_method", "noaux_tc")
     config.require("moe_layer_freq", 1)
     config = config.spelled("n_routed_experts", "num_local_experts", "num_experts")
-    active = config.integer("num_experts_per_tok")
     layers = config.integer("num_hidden_layers")
     width = config.integer("moe_intermediate_size")
     rope = read_rope(config, config.integer("qk_rope_head_dim"), interleaved=config.flag("rope_interleave", True))
@@ -31,13 +30,12 @@ def read(config: Config) -> ModelConfig:
             mixers=[read_latent(config, rope)] * layers,
             experts=Experts(
                 num_experts=config.integer("n_routed_experts"),
-                num_experts_per_tok=active,
+                num_experts_per_tok=config.integer("num_experts_per_tok"),
                 intermediate_size=width,
                 shared_intermediate_size=width * config.count("n_shared_experts", 1),
                 router=Router(
                     scoring="sigmoid",
-                    # the makers' code leaves a single expert its score
-                    normalize=config.flag("norm_topk_prob", True) and active > 1,
+                    normalize=config.flag("norm_topk_prob", True),
                     correction_bias=True,
                     n_group=_groups(config, "n_group", 8),
                     topk_group=_groups(config, "topk_group", 4),
