@@ -76,7 +76,7 @@ def test_layers_of_each_kind():
     ("name", "changes", "match"),
     [
         ("gpt-oss-20b", {"layer_types": ["full_attention"]}, "each of the 24 layers"),
-        ("gpt-oss-20b", {"rope_scaling": {"rope_type": "llama3"}}, "llama3"),
+        ("gpt-oss-20b", {"rope_scaling": {"rope_type": "llama3"}}, "no low_freq_factor"),
         ("gpt-oss-20b", {"rope_scaling": {"rope_type": "yarn", "factor": 0}}, "factor = 0: it must be above 0"),
         ("gpt-oss-20b", {"rope_scaling": {"rope_type": "yarn", "beta_fst": 32}}, "has beta_fst"),
         ("gpt-oss-20b", {"rope_parameters": A_LAYER_TYPE, "rope_scaling": None}, "has sliding_attention"),

@@ -42,6 +42,12 @@ DEEPSEEK_YARN = {
     "rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 64,
     "beta_fast": 32, "beta_slow": 1, "mscale": 0.707, "mscale_all_dim": 0.707,
 }  # fmt: skip
+# of a head of 16 it slows four waves down by 8, keeps two, and blends two
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
+LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
 LATENT = {
     "kv_lora_rank": 32, "q_lora_rank": 48, "qk_rope_head_dim": 8, "v_head_dim": 16, "qk_nope_head_dim": 16,
     "num_key_value_heads": 4,
@@ -133,7 +139,11 @@ SHAPES: dict[str, PreTrainedConfig] = {
         "mixtral", tie_word_embeddings=True, num_local_experts=5, num_experts_per_tok=1, intermediate_size=21,
         num_key_value_heads=1, rope_parameters={"rope_type": "default", "rope_theta": 5e5},
     ),
+    "mixtral-llama3": small("mixtral", rope_parameters=LLAMA3),
+    "mixtral-linear": small("mixtral", rope_parameters=LINEAR),
+    "mixtral-dynamic": small("mixtral", rope_parameters=LINEAR | {"rope_type": "dynamic"}, head_dim=16),
     "deepseek_v2": small("deepseek_v2"),
+    "deepseek_v2-llama3": small("deepseek_v2", rope_parameters=LLAMA3 | {"original_max_position_embeddings": 32}),
     "deepseek_v2-lite": small("deepseek_v2", q_lora_rank=None, first_k_dense_replace=0, rope_parameters=DEEPSEEK_YARN),
     "deepseek_v2-groups": small(
         "deepseek_v2", topk_method="group_limited_greedy", n_group=4, topk_group=2, n_routed_experts=12,
@@ -171,12 +181,14 @@ SHAPES: dict[str, PreTrainedConfig] = {
         rope_parameters={"rope_type": "default", "rope_theta": 1e4},
     ),
     "ernie4_5_moe": small("ernie4_5_moe"),
+    "ernie4_5_moe-linear": small("ernie4_5_moe", rope_parameters=LINEAR),
     "ernie4_5_moe-bias": small(
         "ernie4_5_moe", use_bias=True, num_hidden_layers=5, moe_layer_start_index=1, moe_layer_end_index=3,
         moe_layer_interval=2, moe_num_shared_experts=0, tie_word_embeddings=False,
     ),
     "ernie4_5_moe-least-sum": small("ernie4_5_moe", moe_norm_min=0.7, moe_num_shared_experts=1),
     "glm4_moe": small("glm4_moe"),
+    "glm4_moe-llama3": small("glm4_moe", rope_parameters=LLAMA3 | {"partial_rotary_factor": 0.5}),
     "glm4_moe-norm": small(
         "glm4_moe", use_qk_norm=True, attention_bias=False, n_group=2, topk_group=1, first_k_dense_replace=2,
         partial_rotary_factor=0.25, tie_word_embeddings=True,

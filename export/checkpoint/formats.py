@@ -156,7 +156,8 @@ def _awq(config: Config) -> Published:
 
 
 def _block(config: Config, key: str) -> tuple[int, int]:
-    sizes = config.integers(key)
+    """Rows and columns of a block: [128, 128], or as older tools wrote it "128x128"."""
+    sizes = config.sizes(key)
     if len(sizes) != 2 or min(sizes) < 1:
         raise config.refuse(key, "a block has rows and columns")
     return sizes[0], sizes[1]

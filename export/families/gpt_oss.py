@@ -23,6 +23,7 @@ LEFT_OUT = ""
 def read(config: Config) -> ModelConfig:
     """The model that a gpt_oss config.json describes."""
     config.require("hidden_act", "silu")
+    config = config.spelled("num_local_experts", "num_experts").spelled("num_experts_per_tok", "experts_per_token")
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", True)
     attention = replace(

@@ -23,6 +23,7 @@ SHARED = "model.layers.{layer}.shared_mlp"
 def read(config: Config) -> ModelConfig:
     """The model that a granitemoe or granitemoeshared config.json describes."""
     config.require("hidden_act", "silu")
+    config = config.spelled("num_local_experts", "num_experts")
     config.require("position_embedding_type", "rope")
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", False)
@@ -38,7 +39,7 @@ def read(config: Config) -> ModelConfig:
                 num_experts_per_tok=config.integer("num_experts_per_tok", 2),
                 intermediate_size=config.integer("intermediate_size"),
                 router=Router(scoring="softmax", normalize=True),
-                shared_intermediate_size=config.integer("shared_intermediate_size", 0, least=0),
+                shared_intermediate_size=config.count("shared_intermediate_size", 0),
             ),
             moe_layers=tuple(range(layers)),
         ),

@@ -16,6 +16,7 @@ LEFT_OUT = ""
 
 def read(config: Config) -> ModelConfig:
     """The model that an lfm2_moe config.json describes."""
+    config.require("use_pos_enc", True)  # a key of the makers' that transformers does not know
     config.require_each("layer_types", "conv", "full_attention")
     layers = config.integer("num_hidden_layers")
     types = config.texts("layer_types")

@@ -17,6 +17,7 @@ LEFT_OUT = ""
 def read(config: Config) -> ModelConfig:
     """The model that a mixtral config.json describes."""
     config.require("hidden_act", "silu")
+    config = config.spelled("num_local_experts", "num_experts")
     layers = config.integer("num_hidden_layers")
     attention = with_window(config, read_grouped_query(config, theta=1e6))
     return replace(

@@ -37,6 +37,9 @@ SMALL_FILES = (
     "added_tokens.json",
     "tiktoken.model",
     "tokenizer.model",
+    "tekken.json",
+    "vocab.json",
+    "merges.txt",
     "chat_template.jinja",
     INDEX_NAME,
 )
