@@ -202,6 +202,6 @@ def refuse_missing_shards(folder: Path, shards: list[str]) -> None:
     if missing:
         begun = find_unfinished(list_names(folder))
         raise MoedgeError(
-            f"{folder / missing[0]} is missing, as are {len(missing)} of {len(shards)} shards in all: "
+            f"{folder / missing[0]} is missing ({len(missing)} of {len(shards)} shards are): "
             + (f"the download is not finished ({begun}), run it until it ends." if begun else "download the rest.")
         )

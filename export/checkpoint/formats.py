@@ -25,7 +25,7 @@ _MARKS = {
     r".*\.(nested_)?(absmax|quant_map)|.*\.quant_state\..*": "bitsandbytes, 4 bits",
     r".*\.(SCB|weight_format)": "bitsandbytes, 8 bits",
     r".*\.biases": "MLX",
-    r".*\.q_(weight|scale|scale_max|groups|perm|invperm)": "ExLlamaV2 (EXL2)",
+    r".*\.q_(weight|scale_max|groups|perm|invperm)": "ExLlamaV2 (EXL2)",
     r".*\.(trellis|suh|svh)": "ExLlamaV3 (EXL3)",
     r".*\.codebooks": "AQLM",
     r".*\.W_q": "HQQ",
