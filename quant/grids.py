@@ -58,7 +58,11 @@ class Grid:
         return replace(self, codes=self.codes[start:stop], scales=self.scales[start:stop], zeros=zeros)
 
     def dequantize(self) -> F32:
-        """The fp32 matrix [N, K]."""
+        """The fp32 matrix [N, K]; infinite where a scale is too large for its codes."""
+        with np.errstate(over="ignore"):
+            return self._weights()
+
+    def _weights(self) -> F32:
         rows, columns = self.shape
         middle = np.float32(1 << (self.bits - 1))
         codes = unpack(self.codes, self.bits).astype(np.float32)

@@ -69,7 +69,7 @@ def refuse(folder, match, downloads=False):
         (("openvino_model.xml", "openvino_model.bin"), "another program's format"),
         (("tf_model.h5",), "another program's format"),
         (("blobs", "refs", "snapshots"), r"hub's cache of a repository \(snapshots\): give the folder of a commit"),
-        (("README.md", "training_args.bin"), "has no (config.json|model.safetensors): give the folder"),
+        (("README.md", "training_args.bin"), "has no (config.json|model.safetensors): give what has"),
     ],
 )  # fmt: skip
 def test_what_lies_there_instead(whole, tmp_path, names, match, with_config):
@@ -183,7 +183,34 @@ def test_a_folder_that_also_holds_other_things_is_read(whole, tmp_path):
         (folder / name).write_bytes(b"\0")
     export_bundle(folder, tmp_path / "made", OPTIONS)
     (folder / "config.json").unlink()
-    refuse(folder, r"there has no config\.json: give the folder")
+    refuse(folder, r"there has no config\.json: give what has")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_shards_that_count_from_zero(whole, tmp_path, first):
+    folder = copy(whole / "one", tmp_path / "there")
+    tensors, count = load_file(folder / "model.safetensors"), 3
+    (folder / "model.safetensors").unlink()
+    for i in range(count):
+        some = {name: array for j, (name, array) in enumerate(sorted(tensors.items())) if j % count == i}
+        save_file(some, folder / f"model-{i + first}-of-{count:06}.safetensors")
+    export_bundle(folder, tmp_path / "bundle", OPTIONS)
+    (folder / f"model-{first + 1}-of-000003.safetensors").rename(folder / "model-7-of-000003.safetensors")
+    (tmp_path / "bundle").rename(tmp_path / "made")
+    refuse(folder, "holds 2 of the 3 shards")
+
+
+def test_ggufs_in_a_folder_of_their_own(tmp_path):
+    folder = tmp_path / "there"
+    (folder / "Q4_K_M").mkdir(parents=True)
+    (folder / "Q4_K_M" / "m-00001-of-00002.gguf").write_bytes(b"GGUF")
+    refuse(folder, r"holds a GGUF, .*\(m-00001-of-00002\.gguf\)")
+
+
+def test_weights_under_another_name(whole, tmp_path):
+    folder = copy(whole / "one", tmp_path / "there")
+    (folder / "model.safetensors").rename(folder / "qwen.safetensors")
+    refuse(folder, r"has no model\.safetensors, but qwen\.safetensors: rename that")
 
 
 def test_a_tensor_that_is_not_there_though_the_files_are(whole, tmp_path):

@@ -28,6 +28,7 @@ def edit(path, **changes):
     ("names", "words"),
     [
         (("model-Q4_K_M.gguf",), ("holds a GGUF", "(model-Q4_K_M.gguf)")),
+        (("Q4_K_M/big-00001-of-00002.gguf",), ("holds a GGUF", "(big-00001-of-00002.gguf)")),
         (("adapter_config.json", "adapter_model.safetensors"), ("LoRA adapter", "merge it")),
         (("pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"), ("PyTorch's pickles",)),
         (("consolidated.safetensors", "params.json"), ("Mistral's or Meta's own code",)),
@@ -36,6 +37,7 @@ def edit(path, **changes):
 )
 def test_what_a_repository_holds_instead(hub, bare, refused, names, words, with_config):
     for name in names:
+        (bare / name).parent.mkdir(exist_ok=True)
         (bare / name).write_bytes(b"\0")
     if not with_config:
         (bare / "config.json").unlink()

@@ -30,9 +30,10 @@ def fp8_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int], block:
     elif there in ((), (1,), (1, 1)):
         block, label = (rows, columns), "fp8, one scale"
     else:
+        of = f"of {block}, as the config states" if block else "whose size the config would have to state"
         raise MoedgeError(
-            f"{scale} has the shape {there}, which is neither one a row of {shape} nor one a block of {block}: "
-            "it does not belong to this checkpoint's config."
+            f"{scale} has the shape {there}, which is neither one a row of {shape} nor one a block {of}: they do not "
+            "belong together."
         )
     return Rounded(name, shape, label, True, _Fp8Rows(checkpoint, f"{name}.weight", scale, block))
 

@@ -39,9 +39,9 @@ _FOREIGN = {
 
 
 def list_names(folder: Path) -> list[str]:
-    """The names in a folder, and of files that huggingface_hub has begun to fetch for it."""
+    """The names in a folder, of files that huggingface_hub has begun to fetch for it, and of GGUFs one folder down."""
     begun = folder.glob(".cache/huggingface/download/**/*.incomplete")
-    return sorted(path.name for path in (*folder.iterdir(), *begun))
+    return sorted(path.name for path in (*folder.iterdir(), *begun, *folder.glob("*/*.gguf")))
 
 
 def explain_missing(place: object, names: Collection[str], wanted: str) -> MoedgeError:
@@ -56,7 +56,12 @@ def explain_missing(place: object, names: Collection[str], wanted: str) -> Moedg
         if found:
             seen = "" if str(place).endswith(found[0]) else f" ({found[0]})"
             return MoedgeError(f"{place} {what}{seen}: {way_on}.")
-    return MoedgeError(f"{place} has no {wanted}: give the folder of a checkpoint, with config.json and safetensors.")
+    alone = [name for name in names if name.endswith(".safetensors")]
+    if wanted == SINGLE_NAME and len(alone) == 1:
+        return MoedgeError(f"{place} has no {wanted}, but {alone[0]}: rename that if it holds all of the model.")
+    return MoedgeError(
+        f"{place} has no {wanted}: give what has a config.json and the weights beside it in safetensors."
+    )
 
 
 def explain_file(path: Path) -> MoedgeError:
@@ -71,15 +76,17 @@ def find_shards(place: object, names: Collection[str]) -> list[str]:
     if SINGLE_NAME in names:
         return [SINGLE_NAME]
     sets = _sets(names)
-    whole = [found for (_, of), found in sets.items() if found.keys() == set(range(1, int(of) + 1))]
+    whole = [found for (_, of), found in sets.items() if _is_whole(found, int(of))]
     if len(whole) == 1:
         return sorted(whole[0].values())
     if whole:
         first = " and ".join(sorted(min(found.values()) for found in whole))
         raise MoedgeError(f"{place} holds the shards of {len(whole)} checkpoints ({first}): keep those of one.")
     for (stem, of), found in sorted(sets.items()):
+        begun = find_unfinished(names)
         raise MoedgeError(
-            f"{place} holds {len(found)} of the {int(of)} shards {stem}*-of-{of}.safetensors: get the others too."
+            f"{place} holds {sum(n <= int(of) for n in found)} of the {int(of)} shards {stem}*-of-{of}.safetensors: "
+            + (f"the download is not finished ({begun}), run it until it ends." if begun else "get the others too.")
         )
     raise explain_missing(place, names, SINGLE_NAME)
 
@@ -91,6 +98,11 @@ def _sets(names: Collection[str]) -> dict[tuple[str, str], dict[int, str]]:
         if not match["stem"].startswith(("consolidated", "adapter")):
             sets.setdefault((match["stem"], match["of"]), {})[int(match["number"])] = match[0]
     return sets
+
+
+def _is_whole(found: Collection[int], count: int) -> bool:
+    """Whether these numbers are all of so many, counted from one or, as some tools do, from zero."""
+    return len(found) == count and max(found) - min(found) == count - 1 and min(found) <= 1
 
 
 def find_unfinished(names: Collection[str]) -> str | None:

@@ -101,9 +101,13 @@ def _list_names(api: HfApi, name: HubName, folder: Path) -> list[str]:
     if {"config.json", INDEX_NAME} <= set(names) or {"config.json", SINGLE_NAME} <= set(names):
         return names
     if constants.HF_HUB_OFFLINE:
-        return [*names, SINGLE_NAME]
+        return names if any(map(_SHARD.fullmatch, names)) else [*names, SINGLE_NAME]
     with explain_failures(str(name)):
-        return [entry.path for entry in api.list_repo_tree(name.repo, revision=folder.name)]
+        names = [entry.path for entry in api.list_repo_tree(name.repo, revision=folder.name)]
+        if not any(map(_SHARD.fullmatch, names)):  # GGUFs often lie in folders of their own
+            tree = api.list_repo_tree(name.repo, revision=folder.name, recursive=True)
+            names += [entry.path.rpartition("/")[2] for entry in tree if entry.path.endswith(".gguf")]
+        return names
 
 
 def _shards(name: HubName, folder: Path, names: list[str]) -> list[str]:
