@@ -3,9 +3,9 @@
 It keeps the account of which tensors were consumed; it does not know what any of them means.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.config_json import Config
+from moedge.export.checkpoint.foreign import explain_file, find_shards, find_unfinished, list_names
+from moedge.export.checkpoint.published import Published, read_published
 from moedge.export.checkpoint.shard import Header, Shard
+from moedge.export.checkpoint.side_config import read_config, read_object
 
 INDEX_NAME = "model.safetensors.index.json"
-SINGLE_NAME = "model.safetensors"
 FLOATS = ("F32", "F16", "BF16")
 POWERS = ("U8", "F8_E8M0")  # bytes that are exponents of two, where they are scales
 
@@ -25,16 +28,19 @@ class Checkpoint:
     """A folder with config.json, tokenizer files and safetensors shards; open it in a `with` statement."""
 
     def __init__(self, folder: Path, on_read: Callable[[int], None] = lambda _: None) -> None:
+        if folder.is_file():
+            raise explain_file(folder)
         if not folder.is_dir():
             raise MoedgeError(f"{folder} is not a folder: give the folder of a checkpoint.")
         self.folder = folder
         self._on_read = on_read
-        self.config = self.read_json("config.json")
+        self.config = read_config(folder)
         self._shard_of = read_index(folder)
         self._consumed: dict[str, None] = {}  # a set in the order of reading
         self._stored_as: dict[str, str] = {}  # of renamed tensors
         self._headers: dict[str, Header] = {}
-        self.shards = sorted(set(self._shard_of.values())) or [SINGLE_NAME]
+        self.shards = sorted(set(self._shard_of.values())) or find_shards(folder, list_names(folder))
+        refuse_missing_shards(folder, self.shards)
         self._open: dict[str, Shard] = {}
         try:
             for shard in self.shards:
@@ -45,16 +51,12 @@ class Checkpoint:
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON object of the checkpoint; MoedgeError if it is missing or broken."""
-        path = self.folder / name
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise MoedgeError(f"{self.folder} has no {name}: it is not a complete checkpoint.") from None
-        except (ValueError, RecursionError) as error:
-            raise MoedgeError(f"{path} is not valid JSON ({error}): download it again.") from None
-        if not isinstance(data, dict):
-            raise MoedgeError(f"{path} does not hold a JSON object: download it again.")
-        return data
+        return read_object(self.folder, name)
+
+    @cached_property
+    def published(self) -> Published:
+        """What the config states of quantized tensors; MoedgeError if it is a format that is not read."""
+        return read_published(Config(self.config, str(self.folder / "config.json")))
 
     def __contains__(self, name: str) -> bool:
         return name in self._shard_of
@@ -138,7 +140,7 @@ class Checkpoint:
         self.expect(name, *shape)
         values = self.read_float(name)
         if not np.isfinite(values).all():
-            raise MoedgeError(f"{name} holds NaN or infinity: download it again.")
+            raise MoedgeError(f"{name} holds NaN or infinity: take another checkpoint.")
         return values
 
     def unconsumed(self, ignored: Iterable[str]) -> list[str]:
@@ -153,15 +155,16 @@ class Checkpoint:
 
     def _require(self, name: str) -> None:
         if name not in self._shard_of:
-            raise MoedgeError(f"{self.folder} has no tensor {name}, which its config calls for: it is incomplete.")
+            raise MoedgeError(
+                f"{self.folder} has no tensor {name}, which its config calls for, in files that are whole: its weights "
+                "have other names, or belong to another config.json."
+            )
 
     def _learn_headers(self, shard: str) -> None:
         self._open[shard] = Shard(self.folder / shard)
         for name, header in self._open[shard].headers.items():
             if self._shard_of.setdefault(name, shard) != shard:
-                raise MoedgeError(
-                    f"{name} is in {shard} and in {self._shard_of[name]}: keep one, or download it again."
-                )
+                raise MoedgeError(f"{name} is in {shard} and in {self._shard_of[name]}: keep one.")
             self._headers[name] = header
         missing = sorted(n for n, s in self._shard_of.items() if s == shard and n not in self._headers)
         if missing:
@@ -179,18 +182,26 @@ def find_unmatched(names: Iterable[str], ignored: Iterable[str]) -> list[str]:
 
 
 def read_index(folder: Path) -> dict[str, str]:
-    """Tensor name to shard, from the index if there is one; empty for a single file, learnt when it is opened."""
-    index = folder / INDEX_NAME
-    if index.exists():
-        try:
-            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            shards = {str(name): str(shard) for name, shard in weight_map.items()}
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise MoedgeError(f"{index} is not a safetensors index: download it again.") from None
-        outside = sorted(s for s in set(shards.values()) if Path(s).name != s)
-        if outside:
-            raise MoedgeError(f"{index} names a shard outside the folder ({outside[0]}): do not use this checkpoint.")
-        return shards
-    if not (folder / SINGLE_NAME).exists():
-        raise MoedgeError(f"{folder} has neither {SINGLE_NAME} nor {INDEX_NAME}: it is not a complete checkpoint.")
-    return {}
+    """Tensor name to shard, from the index; empty where there is none, and shards are learnt when they are opened."""
+    path = folder / INDEX_NAME
+    if not path.exists():
+        return {}
+    weight_map = read_object(folder, INDEX_NAME).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise MoedgeError(f"{path} is not a safetensors index: download it again.")
+    shards = {str(name): str(shard) for name, shard in weight_map.items()}
+    outside = sorted(s for s in set(shards.values()) if Path(s).name != s)
+    if outside:
+        raise MoedgeError(f"{path} names a shard outside the folder ({outside[0]}): do not use this checkpoint.")
+    return shards
+
+
+def refuse_missing_shards(folder: Path, shards: list[str]) -> None:
+    """Raise MoedgeError if not every shard is there, with what the folder tells of the download."""
+    missing = [shard for shard in shards if not (folder / shard).is_file()]
+    if missing:
+        begun = find_unfinished(list_names(folder))
+        raise MoedgeError(
+            f"{folder / missing[0]} is missing ({len(missing)} of {len(shards)} shards are): "
+            + (f"the download is not finished ({begun}), run it until it ends." if begun else "download the rest.")
+        )

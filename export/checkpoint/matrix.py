@@ -114,7 +114,7 @@ def round_rows(matrix: Matrix, scheme: Scheme, rounding: Rounding, start: int, s
     try:
         return rounding(matrix.name, matrix.read(start, stop), scheme)
     except ValueError as error:
-        raise MoedgeError(f"{matrix.name} cannot be quantized ({error}): download it again.") from None
+        raise MoedgeError(f"{matrix.name} cannot be quantized ({error}): take another checkpoint.") from None
 
 
 def row_chunks(matrix: Matrix, together: int = 1) -> Iterator[tuple[int, int]]:
@@ -126,4 +126,4 @@ def row_chunks(matrix: Matrix, together: int = 1) -> Iterator[tuple[int, int]]:
 
 
 def _unreadable(name: str, error: ValueError) -> MoedgeError:
-    return MoedgeError(f"{name} cannot be read ({error}): download it again.")
+    return MoedgeError(f"{name} cannot be read ({error}): take another checkpoint.")

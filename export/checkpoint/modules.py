@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.codes import awq_matrix, gptq_matrix, int8_matrix, mxfp4_plane, packed_matrix
-from moedge.export.checkpoint.config_json import Config
 from moedge.export.checkpoint.floats import fp8_matrix
 from moedge.export.checkpoint.folder import FLOATS, Checkpoint
-from moedge.export.checkpoint.formats import read_published
 from moedge.export.checkpoint.matrix import Matrix, Rounded
 from moedge.quant.blocks import F32
 
@@ -20,7 +18,7 @@ def open_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Ma
     if f"{name}.weight_packed" in checkpoint:
         return packed_matrix(checkpoint, name, shape)
     if f"{name}.qweight" in checkpoint:
-        published = read_published(Config(checkpoint.config))
+        published = checkpoint.published
         if published.method == "gptq":
             return gptq_matrix(checkpoint, name, shape, published.gptq_one_less)
         if published.method == "awq":
@@ -30,7 +28,7 @@ def open_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Ma
     if checkpoint.dtype(weight) == "I8":
         return int8_matrix(checkpoint, name, shape)
     if checkpoint.dtype(weight) == "F8_E4M3":
-        return fp8_matrix(checkpoint, name, shape, read_published(Config(checkpoint.config)).fp8_block)
+        return fp8_matrix(checkpoint, name, shape, checkpoint.published.fp8_block)
     checkpoint.expect(weight, *shape)
     rows = _Rows(checkpoint, weight)
     return Rounded(name, shape, checkpoint.dtype(weight).lower(), False, rows)

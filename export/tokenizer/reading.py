@@ -12,6 +12,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, processors
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.foreign import refuse_stand_in
 from moedge.export.tokenizer.byte_level import END_OF_TEXT, MERGES_NAME, VOCAB_NAME, convert_byte_level
 from moedge.runtime.manifest import TOKENIZER_NAME
 
@@ -67,9 +68,10 @@ def find_named_token(folder: Path, name: str) -> str | None:
 def _own(path: Path, named: Mapping[int, AddedToken]) -> str:
     """The checkpoint's tokenizer.json, as it is unless a token is missing."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # the library raises plain Exception
+        refuse_stand_in(path)
         raise MoedgeError(f"{path} is not a tokenizer that can be read ({error}): download it again.") from None
     there = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     missing = [token for _, token in sorted(named.items()) if token.content not in there]
@@ -196,10 +198,11 @@ def _content(value: Any) -> str | None:
 def _read_object(path: Path) -> dict[str, Any]:
     """A JSON object; empty where the file is missing."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError) as error:
+        refuse_stand_in(path)
         raise MoedgeError(f"{path} is not valid JSON ({error}): download it again.") from None
     if not isinstance(data, dict):
         raise MoedgeError(f"{path} does not hold a JSON object: download it again.")

@@ -45,5 +45,6 @@ def dequantize_fp8(weight: U8, scales: F32, start: int, block: tuple[int, int]) 
     first = start // rows
     for i, scale in enumerate(scales):
         a, b = ((first + i) * rows - start, (first + i + 1) * rows - start)
-        values[max(a, 0) : b] *= np.repeat(scale, columns)[: weight.shape[1]]
+        with np.errstate(over="ignore"):  # whoever cannot hold infinity looks for it
+            values[max(a, 0) : b] *= np.repeat(scale, columns)[: weight.shape[1]]
     return values
