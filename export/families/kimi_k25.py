@@ -13,11 +13,8 @@ MODEL_TYPES = {"kimi_k25": "Kimi K2.5 and K2.6, text only"}
 ATTENTION = "latent"
 LEFT_OUT = "images"
 
-RENAMED = (
-    # transformers 5 writes the text model's layers so: its renaming of the vision tower's blocks catches them too
-    (r"^language_model\.model\.blocks\.", "model.layers."),
-    (r"^language_model\.", ""),
-)
+# transformers 5 writes the text model's layers so: its renaming of the vision tower's blocks catches them too
+RENAMED = ((r"^model\.blocks\.", "model.layers."),)
 
 
 def read(config: Config) -> ModelConfig:
