@@ -125,3 +125,18 @@ def lay_out(tensors: Tensors, layout: str) -> Tensors:
     for module, experts in found.items():
         rest |= {f"{module}.{name}": tensor.contiguous() for name, tensor in LAYOUTS[layout](experts).items()}
     return {name: tensor.clone() for name, tensor in rest.items()}
+
+
+def as_mlx(tensors: Tensors, heads: int, nope: int) -> Tensors:
+    """All of a checkpoint as mlx-lm converts it: experts stacked, latent attention absorbed, convolutions turned."""
+    out = dict[str, torch.Tensor]()
+    for name, tensor in lay_out(tensors, "MLX").items():
+        for old, new in ((".w1.", ".gate_proj."), (".w2.", ".down_proj."), (".w3.", ".up_proj.")):
+            name = name.replace(old, new)
+        if name.endswith("kv_b_proj.weight"):
+            keys, values = tensor.view(heads, -1, tensor.shape[1]).split((nope, len(tensor) // heads - nope), 1)
+            out[name.replace("kv_b_proj", "embed_q")] = keys.transpose(1, 2).contiguous()
+            out[name.replace("kv_b_proj", "unembed_out")] = values.contiguous()
+        else:
+            out[name] = tensor.transpose(1, 2).contiguous() if ".conv.conv." in name else tensor
+    return out

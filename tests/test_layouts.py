@@ -62,6 +62,20 @@ def test_as_other_tools_write_it(family, tmp_path):
         assert export(rewrite(tmp_path / "checkpoint", changed), INT4) == published, layout
 
 
+@pytest.mark.parametrize("family", ["deepseek_v2", "deepseek_v3", "glm4_moe_lite", "lfm2_moe"])
+@pytest.mark.parametrize("scheme", [FP32, INT4], ids=["fp32", "int4"])
+def test_all_that_mlx_writes_otherwise(family, scheme, tmp_path):
+    tiny.save_checkpoint(tiny_families.quantizable(family), tmp_path / "checkpoint", 0)
+    published = export(tmp_path / "checkpoint", scheme)
+    tensors = load_file(tmp_path / "checkpoint/model.safetensors")
+    changed = relaid.as_mlx(tensors, heads=4, nope=16)
+    assert export(rewrite(tmp_path / "checkpoint", changed), scheme) == published
+    if family != "lfm2_moe":
+        both = changed | {name: tensor for name, tensor in tensors.items() if "kv_b_proj" in name}
+        with pytest.raises(MoedgeError, match=r"kv_b_proj.weight and .*embed_q.weight, the same weights"):
+            export(rewrite(tmp_path / "checkpoint", both), scheme)
+
+
 @pytest.mark.parametrize(
     ("family", "spelling"),
     [

@@ -139,6 +139,25 @@ def expect_stacked(checkpoint: Checkpoint, layout: ExpertLayout, name: str, shap
     checkpoint.expect(name, *wanted)
 
 
+def find_absorbed(checkpoint: Checkpoint, attention: str) -> tuple[str, str] | None:
+    """Where latent attention's up-projections are apart, as MLX keeps them: tensors of the keys' and the values'.
+
+    They are [heads, rank, nope] and [heads, v, rank]; None where they are one matrix, kv_b_proj.
+    """
+    keys, values, joint = (f"{attention}.{part}.weight" for part in ("embed_q", "unembed_out", "kv_b_proj"))
+    if keys not in checkpoint:
+        return None
+    if joint in checkpoint:
+        raise MoedgeError(f"{checkpoint.folder} holds {joint} and {keys}, the same weights in two layouts: keep one.")
+    return keys, values
+
+
+def find_taps(checkpoint: Checkpoint, name: str, channels: int, kernel: int) -> tuple[int, int, int]:
+    """The shape that a depthwise convolution's weight must have: torch's, or MLX's if it is that."""
+    theirs = (channels, kernel, 1)
+    return theirs if checkpoint.shape(name) == theirs else (channels, 1, kernel)
+
+
 def _choose(
     checkpoint: Checkpoint, known: Iterable[Projections], own: Projections, is_there: Callable[[str], bool]
 ) -> Projections:
