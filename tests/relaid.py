@@ -118,11 +118,12 @@ LAYOUTS: dict[str, Callable[[Experts], Tensors]] = {
 }
 
 
-def lay_out(tensors: Tensors, layout: str) -> Tensors:
-    """The checkpoint with its experts in one of LAYOUTS."""
+def lay_out(tensors: Tensors, layout: str, in_halves: bool = False) -> Tensors:
+    """The checkpoint with its experts in one of LAYOUTS; `in_halves`: also those whose makers let rows alternate."""
     rest, found = take_experts(tensors)
     assert found
     for module, experts in found.items():
+        experts = replace(experts, in_turn=experts.in_turn and not in_halves)
         rest |= {f"{module}.{name}": tensor.contiguous() for name, tensor in LAYOUTS[layout](experts).items()}
     return {name: tensor.clone() for name, tensor in rest.items()}
 

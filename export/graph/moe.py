@@ -20,7 +20,7 @@ def moe_layer(block: Block, x: ir.Value) -> ir.Value:
     """The routed experts' weighted sum and, where there are any, the shared experts, of hidden states x."""
     config, b = block.model.experts, block.builder
     routing = route(block, x)
-    out = block.low.experts(x, routing, _open_experts(block), config)
+    out = block.low.experts(x, routing, open_experts(block), config)
     if not config.shared_intermediate_size:
         return out
     with b.scope("shared_experts"):
@@ -35,7 +35,8 @@ def moe_layer(block: Block, x: ir.Value) -> ir.Value:
     return b.op("Add", out, always)
 
 
-def _open_experts(block: Block) -> ExpertWeights:
+def open_experts(block: Block) -> ExpertWeights:
+    """The routed experts of a layer, however the checkpoint lays them out."""
     config, hidden = block.model.experts, block.model.hidden_size
     layout = find_experts(block.checkpoint, block.model.names, block.layer)
     names, width = layout.projections, config.intermediate_size
