@@ -194,7 +194,6 @@ class TensorNames:
     shared_gate: str = "model.layers.{layer}.mlp.shared_expert_gate"
     parts: Projections = SPLIT  # of a dense layer's MLP and of the shared experts
     ignored: tuple[str, ...] = (r".*\.rotary_emb\.inv_freq",)  # patterns of tensors that are rightly left out
-    renamed: tuple[tuple[str, str], ...] = ()  # pattern and replacement: spellings that only this family has
 
     def ignoring(self, *patterns: str) -> "TensorNames":
         """The same names with further tensors to leave out."""

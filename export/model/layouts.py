@@ -8,9 +8,10 @@ checkpoint/modules.py's.
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.checkpoint.folder import Checkpoint, find_unmatched
 from moedge.export.checkpoint.modules import is_stored
 from moedge.export.model.config import JOINT, LINEAR, NUMBERED, SPLIT, Projections, TensorNames
 
@@ -24,10 +25,10 @@ _EXPERTS = (
     LINEAR,
 )
 _EMBEDDING = re.compile(r"((?:.*\.)?)embed_tokens\.(?:weight|weight_packed|qweight)")
-_FIRST_LAYER = re.compile(r"(?:layers|blocks)\.0\.")  # "blocks": as transformers 5 writes Kimi K2.5
-_MODULES = "mlp|block_sparse_moe|feed_forward"
-_ROUTERS = r"gate|router|router\.layer|router\.linear"  # "router.linear" is unsloth's gpt-oss
-_CORRECTION = r"(?:gate\.|router\.)?(?:moe_statics\.)?(?:e_score_correction_bias|expert_bias)"
+_FIRST_LAYERS = ("layers.0.", "blocks.0.")  # "blocks": transformers 5 writes Kimi K2.5 so, by a slip of its renaming
+_MODULE = re.compile(r"(model\.layers\.\d+)\.(?:mlp|block_sparse_moe|feed_forward)\.(.*)")
+_ROUTER = re.compile(r"(?:gate|router|router\.layer|router\.linear)\.([^.]+)")  # "router.linear": unsloth's gpt-oss
+_CORRECTION = re.compile(r"(?:gate\.|router\.)?(?:moe_statics\.)?(?:e_score_correction_bias|expert_bias)")
 _PACKED = (".weight_packed", ".qweight")
 
 
@@ -47,46 +48,74 @@ class ExpertLayout:
         return f"{projection.removesuffix('.weight')}.bias"
 
 
-def list_renames(checkpoint: Checkpoint, names: TensorNames) -> tuple[tuple[str, str], ...]:
-    """Pattern and replacement, to be applied in this order, that bring a checkpoint's names to those of its family.
+@dataclass(frozen=True)
+class Spelling:
+    """Brings the names of a checkpoint's tensors to those of its family."""
 
-    What decides is where the embedding of tokens is. MoedgeError if there are two of them, each with layers beside it.
+    names: TensorNames
+    prefix: str  # of the decoder, as "model." is in most
+
+    def __call__(self, name: str) -> str:
+        """The family's name for a tensor; itself if it is nothing that others spell otherwise."""
+        name = self._without_prefix(name)
+        match = _MODULE.fullmatch(name)
+        if match is None:
+            return name
+        layer, inner = match.groups()
+        moe, router, correction = self._inner_names
+        if not inner.startswith("experts."):
+            if correction and _CORRECTION.fullmatch(inner):
+                inner = correction
+            elif (part := _ROUTER.fullmatch(inner)) and not _CORRECTION.fullmatch(inner):
+                inner = f"{router}.{part[1]}"
+        return f"{layer}.{moe}.{inner}"
+
+    def _without_prefix(self, name: str) -> str:
+        outer, middle, rest = name.rpartition("lm_head.")
+        if middle and outer in self._outer:
+            return f"{self.names.lm_head}.{rest}"
+        if not name.startswith(self.prefix):
+            return name
+        rest = name.removeprefix(self.prefix)
+        if rest.startswith("blocks."):
+            rest = f"layers.{rest.removeprefix('blocks.')}"
+        return f"model.{rest}" if self.prefix or f"model.{rest}".startswith(self._top) else name
+
+    @cached_property
+    def _outer(self) -> set[str]:
+        """The modules around the decoder's layers, from the whole checkpoint to the decoder itself."""
+        parts = self.prefix.split(".")[:-1]
+        return {"".join(f"{part}." for part in parts[:count]) for count in range(len(parts) + 1)}
+
+    @cached_property
+    def _top(self) -> tuple[str, ...]:
+        """How names begin that are the decoder's for sure."""
+        return (f"{self.names.embedding}.", f"{self.names.final_norm}.", "model.layers.")
+
+    @cached_property
+    def _inner_names(self) -> tuple[str, str, str]:
+        """The module of a layer's experts; router and correction bias in it, this empty if it is elsewhere."""
+        moe, names = f"{self.names.moe}.", self.names
+        inside = names.correction_bias.startswith(moe)
+        correction = names.correction_bias.removeprefix(moe) if inside else ""
+        return names.moe.rpartition(".")[2], names.router.removeprefix(moe), correction
+
+
+def find_spelling(checkpoint: Checkpoint, names: TensorNames) -> Spelling:
+    """How a checkpoint names its tensors: where the embedding of tokens is, with layers beside it, the decoder is.
+
+    MoedgeError if there are two of them.
     """
-    moe = names.moe.rpartition(".")[2]
-    layer = rf"^(model\.layers\.\d+)\.(?:{_MODULES})\."
-    inside = rf"^(model\.layers\.\d+\.{moe})\."
-    router = names.router.removeprefix(f"{names.moe}.")
-    rules = [
-        *_list_prefix_renames(checkpoint, names),
-        *names.renamed,
-        (layer, rf"\1.{moe}."),
-        (rf"{inside}(?:{_ROUTERS})\.((?!e_score_)[^.]+)$", rf"\1.{router}.\2"),
-    ]
-    if names.correction_bias.startswith(f"{names.moe}."):
-        rules.append((rf"{inside}{_CORRECTION}$", rf"\1.{names.correction_bias.removeprefix(f'{names.moe}.')}"))
-    return tuple(rules)
-
-
-def _list_prefix_renames(checkpoint: Checkpoint, names: TensorNames) -> tuple[tuple[str, str], ...]:
-    """`model.language_model.`, `language_model.model.`, `backbone.`, or nothing: all become `model.`."""
-    tensors = checkpoint.dtypes()
+    tensors = find_unmatched(checkpoint.dtypes(), names.ignored)
     found = {match[1] for match in map(_EMBEDDING.fullmatch, tensors) if match}
-    prefixes = sorted(p for p in found if any(n.startswith(p) and _FIRST_LAYER.match(n, len(p)) for n in tensors))
+    starts = {prefix: tuple(f"{prefix}{first}" for first in _FIRST_LAYERS) for prefix in found}
+    prefixes = sorted(prefix for prefix in found if any(name.startswith(starts[prefix]) for name in tensors))
     if len(prefixes) > 1:
         raise MoedgeError(
             f"{checkpoint.folder} holds two decoders, {prefixes[0]}layers and {prefixes[1]}layers: keep the one that "
             "its config describes."
         )
-    if not prefixes:  # of what is missing, the first that is looked for will tell
-        return ()
-    [prefix] = prefixes
-    outer = prefix.split(".")[:-1]
-    heads = "|".join(re.escape("".join(f"{part}." for part in outer[:count])) for count in range(1, len(outer) + 1))
-    head = (rf"^(?:{heads})lm_head\.", f"{names.lm_head}.")
-    if prefix:
-        return head, (f"^{re.escape(prefix)}", "model.")
-    norm = re.escape(names.final_norm.removeprefix("model."))
-    return ((rf"^(embed_tokens|layers|blocks|{norm})\.", r"model.\1."),)
+    return Spelling(names, *(prefixes or ["model."]))  # of what is missing, the first that is looked for will tell
 
 
 def find_mlp(checkpoint: Checkpoint, module: str, own: Projections) -> Projections:
