@@ -61,13 +61,10 @@ class Checkpoint:
     def __contains__(self, name: str) -> bool:
         return name in self._shard_of
 
-    def rename(self, renamed: Iterable[tuple[str, str]]) -> None:
-        """Replace these regular expressions in tensor names from now on; MoedgeError if two would share a name."""
-        rules = tuple(renamed)
-        for old in [*self._shard_of] if rules else ():
-            new = old
-            for pattern, replacement in rules:
-                new = re.sub(pattern, replacement, new)
+    def rename(self, spell: Callable[[str], str]) -> None:
+        """Call tensors what `spell` makes of their names from now on; MoedgeError if two would share a name."""
+        for old in [*self._shard_of]:
+            new = spell(old)
             if new == old:
                 continue
             if new in self._shard_of:

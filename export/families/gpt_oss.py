@@ -6,7 +6,7 @@ Source: modeling_gpt_oss.py of transformers 5.23; gpt-oss model card (arXiv:2508
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import Experts, Gate, ModelConfig, Router, TensorNames
+from moedge.export.model.config import JOINT, Experts, Gate, ModelConfig, Router, TensorNames
 from moedge.export.model.parts import read_decoder, read_grouped_query, slide, sliding_layers
 
 # what a config without rotary parameters means
@@ -54,8 +54,7 @@ def read(config: Config) -> ModelConfig:
         ),
         names=TensorNames(
             router="model.layers.{layer}.mlp.router",
-            layout="interleaved",
-            experts_gate_up="model.layers.{layer}.mlp.experts.gate_up_proj",
-            experts_down="model.layers.{layer}.mlp.experts.down_proj",
+            experts=JOINT.within("experts."),
+            joint_rows="in_turn",
         ),
     )

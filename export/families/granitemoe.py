@@ -6,7 +6,7 @@ Source: modeling_granitemoe.py and modeling_granitemoeshared.py of transformers 
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import Experts, ModelConfig, Multipliers, Router, TensorNames
+from moedge.export.model.config import LINEAR, Experts, ModelConfig, Multipliers, Router, TensorNames
 from moedge.export.model.parts import read_decoder, read_grouped_query
 
 MODEL_TYPES = {
@@ -17,7 +17,6 @@ ATTENTION = "grouped-query"
 LEFT_OUT = ""
 
 MOE = "model.layers.{layer}.block_sparse_moe"
-SHARED = "model.layers.{layer}.shared_mlp"
 
 
 def read(config: Config) -> ModelConfig:
@@ -49,11 +48,10 @@ def read(config: Config) -> ModelConfig:
             logits_divisor=config.number("logits_scaling", 1.0),
         ),
         names=TensorNames(
+            moe=MOE,
             router=f"{MOE}.router.layer",
-            layout="halves",
-            experts_gate_up=f"{MOE}.input_linear.weight",
-            experts_down=f"{MOE}.output_linear.weight",
-            shared_gate_up=f"{SHARED}.input_linear",
-            shared_down=f"{SHARED}.output_linear",
+            experts=LINEAR,
+            shared_expert="model.layers.{layer}.shared_mlp",
+            parts=LINEAR,
         ),
     )

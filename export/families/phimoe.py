@@ -6,7 +6,7 @@ Source: modeling_phimoe.py of transformers 5.23; GRIN-MoE (arXiv:2409.12136), Ph
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import Experts, ModelConfig, Router, TensorNames
+from moedge.export.model.config import NUMBERED, Experts, ModelConfig, Router, TensorNames
 from moedge.export.model.parts import read_decoder, read_grouped_query, with_window
 from moedge.export.model.rope import LongRope
 
@@ -45,10 +45,8 @@ def read(config: Config) -> ModelConfig:
         norm="layer",
         lm_head_bias=config.flag("lm_head_bias", False),
         names=TensorNames(
+            moe="model.layers.{layer}.block_sparse_moe",
             router="model.layers.{layer}.block_sparse_moe.gate",
-            expert="model.layers.{layer}.block_sparse_moe.experts.{expert}",
-            gate="w1",
-            up="w3",
-            down="w2",
+            experts=NUMBERED.within("experts.{expert}."),
         ),
     )

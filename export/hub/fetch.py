@@ -25,6 +25,7 @@ from moedge.export.hub.errors import explain_failures
 from moedge.export.hub.fit import Space, estimate, memory_note, refuse_too_large
 from moedge.export.hub.name import HubName
 from moedge.export.hub.preview import ShardHeader, TensorHeader, preview
+from moedge.export.model.layouts import find_spelling
 from moedge.export.options import ExportOptions, HubCommit, refuse_target
 from moedge.export.understanding import understand
 from moedge.export.writing.publish import partial_folder
@@ -82,7 +83,7 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
     headers = _headers(api, name, revision.resolved, sizes)
     here = [folder / shard for shard in shards if shard not in headers]
     with preview(str(name), (*small, *here), headers) as checkpoint:
-        checkpoint.rename(model.names.renamed)
+        checkpoint.rename(find_spelling(checkpoint, model.names))
         refuse_unreadable(checkpoint, Config(checkpoint.config, f"{name}/config.json"), model.names.ignored)
         size = estimate(checkpoint, model, options.scheme)
     # what an interrupted export has left counts: --resume goes on with it, --force removes it

@@ -13,8 +13,9 @@ from moedge.export.model.config import Experts, GroupedQuery, Mixer, ModelConfig
 from moedge.export.model.rope import Linear, Llama3, LongRope, Rope, Yarn
 
 MOST_HEAD_DIM = 8192  # rotary tables are made before any weight's shape is compared
-# What rotary parameters may hold, by type. "finetuned" is a remark of the first YaRN models.
-_ANY_ROPE = ("rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "finetuned")
+# What rotary parameters may hold, by type. "finetuned" is a remark of the first YaRN models; "mrope_section" says which
+# of an image's three positions turns which frequency, and in text the three are one.
+_ANY_ROPE = ("rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "finetuned", "mrope_section")
 _ORIGINAL = ("original_max_position_embeddings",)
 _YARN = (
     "attention_factor", "attn_factor", "extrapolation_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim",
