@@ -6,6 +6,7 @@ several blocks, and no code changes. `blocks.py` has the layout of codes; the fo
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,7 @@ class Grid:
         return Codes(codes, scales, zeros, scheme.bits, scheme.block)
 
 
+@cache
 def native_scheme(bits: int, columns: int, groups: int, zero_point: bool) -> Scheme | None:
     """The scheme of the largest blocks that holds a grid of so many groups; None if no block divides a group."""
     if columns % groups:

@@ -133,7 +133,7 @@ def test_a_disk_too_small_for_download_and_bundle(hub, published, shards, refuse
     free(monkeypatch, size + 50_000)
     refused(
         "hf://org/tiny",
-        " MB to fetch and 0.1 MB for the bundle, but",
+        " MB to fetch and 0.2 MB for the bundle, but",
         f"has {(size + 50_000) / 1e6:.1f} MB free",
         "--scheme",
     )

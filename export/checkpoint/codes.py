@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.errors import MisshapenError
 from moedge.export.checkpoint.folder import POWERS, Checkpoint
 from moedge.export.checkpoint.matrix import Coded, Matrix
 from moedge.quant.blocks import F32, U8
@@ -32,13 +33,13 @@ def packed_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> 
             raise MoedgeError(f"{scale} is stored as {checkpoint.dtype(scale)} where MXFP4 has bytes: take another.")
         native = native_scheme(8, columns, columns // BLOCK, False)
         grid = _Mxfp4(checkpoint, packed, scale)
-        return Coded(name, shape, "compressed-tensors mxfp4", native, grid)
-    said = checkpoint.read(f"{name}.weight_shape").reshape(-1).tolist()
+        return Coded(name, shape, "compressed-tensors mxfp4", native, (packed, scale), grid)
+    stated = checkpoint.peek(f"{name}.weight_shape")
+    said = [rows, columns] if stated is None else stated.reshape(-1).tolist()
     bits = next((b for b in (4, 8) if checkpoint.shape(packed) == (rows, columns * b // 32)), None)
     if said != [rows, columns] or bits is None or columns * bits % 32:
-        raise MoedgeError(
-            f"{packed} has the shape {checkpoint.shape(packed)} and the weight_shape {said}, where the config says "
-            f"{shape}, in int4 or int8: they do not belong together."
+        raise MisshapenError(
+            packed, checkpoint.shape(packed), f"the config says {shape}, in int4 or int8, and the weight_shape {said}"
         )
     return _open_compressed(checkpoint, name, shape, bits, packed=True)
 
@@ -55,13 +56,15 @@ def _open_compressed(checkpoint: Checkpoint, name: str, shape: tuple[int, int], 
     there = checkpoint.shape(scale)
     groups = there[-1] if len(there) == 2 else 1
     if there not in ((rows, groups), (1,), (), (1, 1)) or not 1 <= groups <= columns:
-        raise MoedgeError(f"{scale} has the shape {there} where {rows} rows are wanted: they do not belong together.")
+        raise MisshapenError(scale, there, f"{rows} rows are wanted")
     if zero in checkpoint:
         checkpoint.expect(zero, -(-rows * bits // 32) if packed else rows, groups)
     group_of = _group_of(checkpoint, order, columns, groups)
     native = None if group_of is not None else native_scheme(bits, columns, groups, zero in checkpoint)
     kind = f"compressed-tensors int{bits} {_grouping(columns, groups, zero in checkpoint, group_of)}"
-    return Coded(name, shape, kind, native, _Compressed(checkpoint, name, bits, packed, group_of))
+    weight = f"{name}.weight_packed" if packed else f"{name}.weight"
+    tensors = (weight, scale, zero) if zero in checkpoint else (weight, scale)
+    return Coded(name, shape, kind, native, tensors, _Compressed(checkpoint, name, bits, packed, group_of))
 
 
 def gptq_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int], one_less: bool) -> Matrix:
@@ -70,18 +73,17 @@ def gptq_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int], one_l
     there = checkpoint.shape(f"{name}.qweight")
     bits = next((b for b in (4, 8) if there == (columns * b // 32, rows)), None)
     if bits is None or columns * bits % 32 or rows * bits % 32:
-        raise MoedgeError(
-            f"{name}.qweight has the shape {there} where the config says {shape}, in 4 or 8 bits: they do not belong "
-            "together."
-        )
+        raise MisshapenError(f"{name}.qweight", there, f"the config says {shape}, in 4 or 8 bits")
     groups = _groups(checkpoint, f"{name}.scales", rows, columns)
     checkpoint.expect(f"{name}.qzeros", groups, rows * bits // 32)
     group_of = _group_of(checkpoint, f"{name}.g_idx", columns, groups)
-    zeros = zeros_from_gptq(checkpoint.read(f"{name}.qzeros"), bits, one_less)
-    symmetric = bool((zeros == 1 << (bits - 1)).all())
+    packed = checkpoint.peek(f"{name}.qzeros")
+    zeros = None if packed is None else zeros_from_gptq(packed, bits, one_less)
+    symmetric = zeros is None or bool((zeros == 1 << (bits - 1)).all())
     native = None if group_of is not None else native_scheme(bits, columns, groups, not symmetric)
     kind = f"gptq int{bits} {_grouping(columns, groups, not symmetric, group_of)}"
-    return Coded(name, shape, kind, native, _Gptq(checkpoint, name, bits, one_less, symmetric, group_of))
+    tensors = f"{name}.qweight", f"{name}.scales"
+    return Coded(name, shape, kind, native, tensors, _Gptq(checkpoint, name, bits, one_less, symmetric, group_of))
 
 
 def awq_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
@@ -98,7 +100,8 @@ def awq_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Mat
         raise MoedgeError(f"{name}.scales has {groups} groups, which do not divide {columns}: download it again.")
     kind = f"awq int4 {_grouping(columns, groups, with_zeros, None)}"
     native = native_scheme(4, columns, groups, with_zeros)
-    return Coded(name, shape, kind, native, _Awq(checkpoint, name, with_zeros))
+    tensors = tuple(f"{name}.{part}" for part in ("qweight", "scales", "qzeros")[: 2 + with_zeros])
+    return Coded(name, shape, kind, native, tensors, _Awq(checkpoint, name, with_zeros))
 
 
 def mxfp4_plane(checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int, int]) -> Matrix:
@@ -109,12 +112,12 @@ def mxfp4_plane(checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int
     checkpoint.expect(blocks, experts, rows, columns // BLOCK, BLOCK // 2)
     checkpoint.expect(scales, experts, rows, columns // BLOCK)
     if columns % BLOCK or expert >= experts:
-        raise MoedgeError(
-            f"{blocks} holds {experts} experts in blocks of {BLOCK}, where expert {expert} of {shape} is wanted: "
-            "they do not belong together."
+        raise MisshapenError(
+            blocks, checkpoint.shape(blocks), f"expert {expert} of {shape} is wanted, in blocks of {BLOCK}"
         )
     native = native_scheme(8, columns, columns // BLOCK, False)
-    return Coded(f"{name}[{expert}]", shape, "mxfp4", native, _Mxfp4(checkpoint, blocks, scales, expert))
+    grid = _Mxfp4(checkpoint, blocks, scales, expert)
+    return Coded(f"{name}[{expert}]", shape, "mxfp4", native, (blocks, scales), grid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +208,10 @@ def _group_of(checkpoint: Checkpoint, name: str, columns: int, groups: int) -> C
     if name not in checkpoint:
         return None
     checkpoint.expect(name, columns)
-    group_of: NDArray[np.int64] = checkpoint.read(name).astype(np.int64)
+    stated = checkpoint.peek(name)
+    if stated is None:
+        return None
+    group_of: NDArray[np.int64] = stated.astype(np.int64)
     if in_order(group_of, columns, groups) or (group_of == -1).all():  # -1: compressed-tensors' for none
         return None
     if group_of.min() < 0 or group_of.max() >= groups:
@@ -217,7 +223,7 @@ def _groups(checkpoint: Checkpoint, name: str, rows: int, columns: int) -> int:
     """The number of groups of scales [G, rows]."""
     there = checkpoint.shape(name)
     if len(there) != 2 or there[1] != rows or not 1 <= there[0] <= columns:
-        raise MoedgeError(f"{name} has the shape {there} where {rows} rows are wanted: they do not belong together.")
+        raise MisshapenError(name, there, f"{rows} rows are wanted")
     return there[0]
 
 

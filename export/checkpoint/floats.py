@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.errors import MisshapenError
 from moedge.export.checkpoint.folder import FLOATS, Checkpoint
 from moedge.export.checkpoint.matrix import Matrix, Rounded
 from moedge.quant.blocks import F32
@@ -12,7 +12,7 @@ from moedge.quant.formats.fp8 import dequantize_fp8, e8m0
 def fp8_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int], block: tuple[int, int] | None) -> Matrix:
     """`<name>.weight` in E4M3 with `weight_scale_inv` or `weight_scale`: one a block, one a row, or one for all.
 
-    MoedgeError if the scales are none of these.
+    MisshapenError if the scales are none of these.
     """
     checkpoint.expect(f"{name}.weight", *shape)
     rows, columns = shape
@@ -25,11 +25,9 @@ def fp8_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int], block:
     elif there in ((), (1,), (1, 1)):
         block, label = (rows, columns), "fp8, one scale"
     else:
-        raise MoedgeError(
-            f"{scale} has the shape {there}, which is neither one a row of {shape} nor one a block of {block}: "
-            "it does not belong to this checkpoint's config."
-        )
-    return Rounded(name, shape, label, True, _Fp8Rows(checkpoint, f"{name}.weight", scale, block))
+        raise MisshapenError(scale, there, f"one a row of {shape} or one a block of {block} is wanted")
+    rows_of = _Fp8Rows(checkpoint, f"{name}.weight", scale, block)
+    return Rounded(name, shape, label, True, (f"{name}.weight", scale), rows_of)
 
 
 @dataclass(frozen=True)

@@ -84,10 +84,10 @@ def read_published(config: Config) -> Published:
     return readers[method](quantization)
 
 
-def is_zero_bias(checkpoint: Checkpoint, name: str) -> bool:
-    """Whether it is a bias of zeros, which GPTQ tools write beside quantized matrices also where a model has none."""
+def may_be_zero_bias(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether it may be a bias of zeros, which GPTQ tools write beside matrices also where a model has none."""
     module, _, last = name.rpartition(".")
-    return last == "bias" and f"{module}.qweight" in checkpoint and not checkpoint.read_float(name).any()
+    return last == "bias" and f"{module}.qweight" in checkpoint
 
 
 def _compressed_tensors(config: Config) -> Published:
