@@ -22,7 +22,7 @@ from moedge.export.graph.standard import StandardLowering
 from moedge.export.graph.tied_head import with_stored_head
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit, refuse_target
 from moedge.export.process_memory import keep_freed_memory, peak_resident_bytes
-from moedge.export.rehearsal import find_leftover, refuse_extra_biases, rehearse
+from moedge.export.rehearsal import refuse_extra_biases, rehearse
 from moedge.export.report import ExportReport, facts_of, kernel_of
 from moedge.export.understanding import understand
 from moedge.export.writing.journal import JOURNAL_NAME, Journal, Recipe
@@ -79,8 +79,8 @@ def export_bundle(
                 lower = FusedLowering if plan == "fused" else StandardLowering
                 lowering = lower(Builder(weights), options.scheme, options.rounding, notes)
                 graph = build_decoder(lowering, source, model, context, stages.begin)
-                if left := find_leftover(source, model):
-                    raise AssertionError(f"{left} should have been read, says the dry run")
+                if unread := rehearsal.consumed.difference(source.consumed()):
+                    raise AssertionError(f"{min(unread)} and more were not read, though the dry run says so")
                 stages.finish()
             progress.on_stage("graph")
             cache, groups = tuple(port.tensor for port in lowering.cache), weights.account.groups()

@@ -41,7 +41,7 @@ def rehearse(source: Checkpoint, model: ModelConfig, context: int, scheme: Schem
         model = replace(model, tie_word_embeddings=False)
     build_decoder(low, outline, model, context)
     outline.consume(low.account.tensors)
-    left = find_leftover(outline, model)
+    left = _find_leftover(outline, model)
     extra = tuple(name for name in left if may_be_zero_bias(source, name))
     _refuse(source, model, [*outline.faults.values()], sorted({*left} - {*extra}))
     if low.refusal is not None:
@@ -49,7 +49,7 @@ def rehearse(source: Checkpoint, model: ModelConfig, context: int, scheme: Schem
     return Rehearsal(frozenset(outline.consumed()), low.account.groups(), extra)
 
 
-def find_leftover(checkpoint: Checkpoint, model: ModelConfig) -> list[str]:
+def _find_leftover(checkpoint: Checkpoint, model: ModelConfig) -> list[str]:
     """The tensors that were not consumed and have no place in the model."""
     unread = checkpoint.unconsumed((*model.names.ignored, *ACTIVATION_SCALES))
     return [name for name in unread if 0 not in checkpoint.shape(name)]  # shared experts of width 0
@@ -68,7 +68,7 @@ def _refuse(source: Checkpoint, model: ModelConfig, faults: Sequence[TensorError
     if missing:
         found.append(f"{_list(missing)} {'is' if len(missing) == 1 else 'are'} missing")
     if misshapen:
-        found.append(_list(misshapen, "have another shape than the config says"))
+        found.append(_list(misshapen, " of another shape"))
     if left:
         found.append(f"{_list(left)} {'has' if len(left) == 1 else 'have'} no place in {model.model_type}")
     if found:
@@ -79,9 +79,8 @@ def _refuse(source: Checkpoint, model: ModelConfig, faults: Sequence[TensorError
 
 
 def _list(items: Sequence[str], others: str = "") -> str:
-    """The first of them, and how many more there are; `others` says of those what the items say of themselves."""
+    """The first of them, and how many more there are; `others` says what those are, where the items say it."""
     if len(items) <= _NAMED:
         *first, last = items
         return f"{', '.join(first)} and {last}" if first else last
-    more = f"and {len(items) - _NAMED} more"
-    return f"{', '.join(items[:_NAMED])}, {more} {others}" if others else f"{', '.join(items[:_NAMED])} {more}"
+    return f"{', '.join(items[:_NAMED])} and {len(items) - _NAMED} more{others}"

@@ -4,6 +4,7 @@ The layouts stand as formulas in quant/formats/.
 """
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,10 @@ def packed_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> 
         native = native_scheme(8, columns, columns // BLOCK, False)
         grid = _Mxfp4(checkpoint, packed, scale)
         return Coded(name, shape, "compressed-tensors mxfp4", native, (packed, scale), grid)
-    stated = checkpoint.peek(f"{name}.weight_shape")
+    shape_name = f"{name}.weight_shape"
+    if prod(checkpoint.shape(shape_name)) != 2:
+        raise MisshapenError(shape_name, checkpoint.shape(shape_name), "rows and columns are wanted")
+    stated = checkpoint.peek(shape_name)
     said = [rows, columns] if stated is None else stated.reshape(-1).tolist()
     bits = next((b for b in (4, 8) if checkpoint.shape(packed) == (rows, columns * b // 32)), None)
     if said != [rows, columns] or bits is None or columns * bits % 32:
