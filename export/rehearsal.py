@@ -72,7 +72,7 @@ def _refuse(source: Checkpoint, model: ModelConfig, faults: Sequence[TensorError
     if left:
         found.append(f"{_list(left)} {'has' if len(left) == 1 else 'have'} no place in {model.model_type}")
     if found:
-        mend = "take both from the same model" if faults else "correct the one, or leave these tensors out"
+        mend = "take both from the same model" if faults else "correct config.json or leave these tensors out"
         raise MoedgeError(
             f"{source.folder}: {'; '.join(found)}: config.json and the tensors do not belong together, {mend}."
         )

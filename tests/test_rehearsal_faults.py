@@ -68,7 +68,8 @@ def drop(*parts):
         (
             lambda t: t.update({"v_head.summary.weight": np.ones((1, 128), np.float32)}),
             {},
-            f"v_head.summary.weight has no place in qwen3_moe: {TOGETHER}, correct the one, or leave these tensors "
+            f"v_head.summary.weight has no place in qwen3_moe: {TOGETHER}, correct config.json or leave these "
+            "tensors "
             "out.",
         ),
         (
@@ -88,7 +89,7 @@ def drop(*parts):
             {"num_hidden_layers": 1},
             "model.layers.1.input_layernorm.weight, model.layers.1.mlp.experts.0.down_proj.weight, "
             "model.layers.1.mlp.experts.0.gate_proj.weight and 18 more have no place in qwen3_moe: "
-            f"{TOGETHER}, correct the one, or leave these tensors out.",
+            f"{TOGETHER}, correct config.json or leave these tensors out.",
         ),
         (
             drop("model.norm", "layers.0.self_attn.q_norm"),
