@@ -6,6 +6,7 @@ several blocks, and no code changes. `blocks.py` has the layout of codes; the fo
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +97,7 @@ class Grid:
         return self.group or self.shape[1] // self.scales.shape[1]
 
 
+@cache
 def native_scheme(bits: int, columns: int, groups: int, zero_point: bool, group: int | None = None) -> Scheme | None:
     """The scheme of the largest blocks that holds a grid of so many groups; None if no block divides every group.
 

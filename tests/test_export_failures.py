@@ -80,7 +80,7 @@ def test_tensor_in_two_shards(checkpoint):
 
 def test_missing_tensor(checkpoint):
     edit_tensors(checkpoint, lambda t: t.pop("model.layers.1.mlp.experts.3.up_proj.weight"))
-    refuse(checkpoint, r"no tensor model\.layers\.1\.mlp\.experts\.3\.up_proj\.weight")
+    refuse(checkpoint, r"model\.layers\.1\.mlp\.experts\.3\.up_proj\.weight is missing")
 
 
 def test_leftover_tensor(checkpoint):

@@ -155,7 +155,7 @@ def test_every_tensor_has_its_place(family, tmp_path):
     assert np.isfinite(Engine.load(tmp_path / "bundle").score([5, 6, 7])).all()
     stray = {f"{prefix}layers.1.self_attn.o_proj.stray": torch.zeros(3)}
     save_file(tensors | stray, tmp_path / "checkpoint/model.safetensors")
-    with pytest.raises(MoedgeError, match=r"stray of .* has no place in"):
+    with pytest.raises(MoedgeError, match=r"stray has no place in"):
         export_bundle(tmp_path / "checkpoint", tmp_path / "other", ExportOptions(FP32))
 
 

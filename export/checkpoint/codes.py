@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.errors import MisshapenError
 from moedge.export.checkpoint.folder import POWERS, Checkpoint
 from moedge.export.checkpoint.matrix import Coded, Matrix
 from moedge.export.checkpoint.published import WHOLE_ROW
@@ -57,13 +58,16 @@ def packed_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> 
             raise MoedgeError(f"{scale} is stored as {checkpoint.dtype(scale)} where MXFP4 has bytes: take another.")
         native = native_scheme(8, columns, columns // BLOCK, False)
         grid = _Mxfp4(checkpoint, packed, scale)
-        return Coded(name, shape, "compressed-tensors mxfp4", native, grid)
-    said = checkpoint.read(f"{name}.weight_shape").reshape(-1).tolist()
+        return Coded(name, shape, "compressed-tensors mxfp4", native, (packed, scale), grid)
+    shape_name = f"{name}.weight_shape"
+    if prod(checkpoint.shape(shape_name)) != 2:
+        raise MisshapenError(shape_name, checkpoint.shape(shape_name), "rows and columns are wanted")
+    stated = checkpoint.peek(shape_name)
+    said = [rows, columns] if stated is None else stated.reshape(-1).tolist()
     bits = next((b for b in (4, 8) if checkpoint.shape(packed) == (rows, columns * b // 32)), None)
     if said != [rows, columns] or bits is None or columns * bits % 32:
-        raise MoedgeError(
-            f"{packed} has the shape {checkpoint.shape(packed)} and the weight_shape {said}, where the config says "
-            f"{shape}, in int4 or int8: they do not belong together."
+        raise MisshapenError(
+            packed, checkpoint.shape(packed), f"the config says {shape}, in int4 or int8, and the weight_shape {said}"
         )
     return _open_compressed(checkpoint, name, shape, bits, packed=True)
 
@@ -80,13 +84,15 @@ def _open_compressed(checkpoint: Checkpoint, name: str, shape: tuple[int, int], 
     there = checkpoint.shape(scale)
     count = there[-1] if len(there) == 2 else 1
     if there not in ((rows, count), (rows,), (1,), (), (1, 1)) or not 1 <= count <= columns:
-        raise MoedgeError(f"{scale} has the shape {there} where {rows} rows are wanted: they do not belong together.")
+        raise MisshapenError(scale, there, f"{rows} rows are wanted")
     if zero in checkpoint:
         checkpoint.expect(zero, -(-rows * bits // 32) if packed else rows, count)
     groups = _find_groups(checkpoint, scale, order, columns, count)
     native = groups.native(bits, columns, zero in checkpoint)
     kind = f"compressed-tensors int{bits} {groups.describe(columns, zero in checkpoint)}"
-    return Coded(name, shape, kind, native, _Compressed(checkpoint, name, bits, packed, groups))
+    weight = f"{name}.weight_packed" if packed else f"{name}.weight"
+    tensors = (weight, scale, zero) if zero in checkpoint else (weight, scale)
+    return Coded(name, shape, kind, native, tensors, _Compressed(checkpoint, name, bits, packed, groups))
 
 
 def gptq_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int], one_less: bool) -> Matrix:
@@ -95,24 +101,24 @@ def gptq_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int], one_l
     there = checkpoint.shape(f"{name}.qweight")
     bits = next((b for b in (4, 8) if there == (columns * b // 32, rows)), None)
     if bits is None or columns * bits % 32 or rows * bits % 32:
-        raise MoedgeError(
-            f"{name}.qweight has the shape {there} where the config says {shape}, in 4 or 8 bits: they do not belong "
-            "together."
-        )
+        raise MisshapenError(f"{name}.qweight", there, f"the config says {shape}, in 4 or 8 bits")
     count = _count_groups(checkpoint, f"{name}.scales", rows, columns)
     checkpoint.expect(f"{name}.qzeros", count, rows * bits // 32)
     groups = _find_groups(checkpoint, f"{name}.scales", f"{name}.g_idx", columns, count)
-    zeros = zeros_from_gptq(checkpoint.read(f"{name}.qzeros"), bits, one_less)
+    packed = checkpoint.peek(f"{name}.qzeros")
+    zeros = None if packed is None else zeros_from_gptq(packed, bits, one_less)
     middle = 1 << (bits - 1)
-    if checkpoint.published.symmetric and (zeros == (middle + 1 if one_less else middle - 1)).all():
+    other = middle + 1 if one_less else middle - 1
+    if zeros is not None and checkpoint.published.symmetric and (zeros == other).all():
         raise MoedgeError(
             f"{name}.qzeros holds {int(zeros.flat[0]) - one_less} throughout, which in symmetric codes means "
             f"checkpoint_format {'gptq_v2' if one_less else 'gptq'}: write that into the config's quantization_config."
         )
-    symmetric = bool((zeros == middle).all())
+    symmetric = zeros is None or bool((zeros == middle).all())
     native = groups.native(bits, columns, not symmetric)
     kind = f"gptq int{bits} {groups.describe(columns, not symmetric)}"
-    return Coded(name, shape, kind, native, _Gptq(checkpoint, name, bits, one_less, symmetric, groups))
+    tensors = f"{name}.qweight", f"{name}.scales"
+    return Coded(name, shape, kind, native, tensors, _Gptq(checkpoint, name, bits, one_less, symmetric, groups))
 
 
 def awq_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
@@ -128,7 +134,8 @@ def awq_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Mat
     groups = _find_groups(checkpoint, f"{name}.scales", None, columns, count)
     kind = f"awq int4 {groups.describe(columns, with_zeros)}"
     native = groups.native(4, columns, with_zeros)
-    return Coded(name, shape, kind, native, _Awq(checkpoint, name, with_zeros, groups))
+    tensors = tuple(f"{name}.{part}" for part in ("qweight", "scales", "qzeros")[: 2 + with_zeros])
+    return Coded(name, shape, kind, native, tensors, _Awq(checkpoint, name, with_zeros, groups))
 
 
 def mxfp4_plane(checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int, int]) -> Matrix:
@@ -139,12 +146,12 @@ def mxfp4_plane(checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int
     checkpoint.expect(blocks, experts, rows, columns // BLOCK, BLOCK // 2)
     checkpoint.expect(scales, experts, rows, columns // BLOCK)
     if columns % BLOCK or expert >= experts:
-        raise MoedgeError(
-            f"{blocks} holds {experts} experts in blocks of {BLOCK}, where expert {expert} of {shape} is wanted: "
-            "they do not belong together."
+        raise MisshapenError(
+            blocks, checkpoint.shape(blocks), f"expert {expert} of {shape} is wanted, in blocks of {BLOCK}"
         )
     native = native_scheme(8, columns, columns // BLOCK, False)
-    return Coded(f"{name}[{expert}]", shape, "mxfp4", native, _Mxfp4(checkpoint, blocks, scales, expert))
+    grid = _Mxfp4(checkpoint, blocks, scales, expert)
+    return Coded(f"{name}[{expert}]", shape, "mxfp4", native, (blocks, scales), grid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +244,10 @@ def _find_groups(checkpoint: Checkpoint, scales: str, order: str | None, columns
     """
     if order is not None and order in checkpoint:
         checkpoint.expect(order, columns)
-        group_of: NDArray[np.int64] = checkpoint.read(order).astype(np.int64)
+        stated_order = checkpoint.peek(order)
+        if stated_order is None:
+            return _Groups(count)
+        group_of: NDArray[np.int64] = stated_order.astype(np.int64)
         size = find_group(group_of)
         if size is not None and -(-columns // size) == count:
             return _in_order(columns, count, size)
@@ -269,7 +279,7 @@ def _count_groups(checkpoint: Checkpoint, name: str, rows: int, columns: int) ->
     """The number of groups of scales [G, rows]."""
     there = checkpoint.shape(name)
     if len(there) != 2 or there[1] != rows or not 1 <= there[0] <= columns:
-        raise MoedgeError(f"{name} has the shape {there} where {rows} rows are wanted: they do not belong together.")
+        raise MisshapenError(name, there, f"{rows} rows are wanted")
     return there[0]
 
 

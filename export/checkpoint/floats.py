@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import prod
 
-from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.errors import MisshapenError
 from moedge.export.checkpoint.folder import FLOATS, Checkpoint
 from moedge.export.checkpoint.matrix import Matrix, Rounded
 from moedge.quant.blocks import F32
@@ -15,7 +15,7 @@ def fp8_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int], block:
 
     Those of blocks may have the shape [rows of blocks, 1, columns of blocks, 1], as ModelOpt writes them.
 
-    MoedgeError if the scales are none of these.
+    MisshapenError if the scales are none of these.
     """
     checkpoint.expect(f"{name}.weight", *shape)
     rows, columns = shape
@@ -31,11 +31,9 @@ def fp8_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int], block:
         block, label = (rows, columns), "fp8, one scale"
     else:
         of = f"of {block}, as the config states" if block else "whose size the config would have to state"
-        raise MoedgeError(
-            f"{scale} has the shape {there}, which is neither one a row of {shape} nor one a block {of}: they do not "
-            "belong together."
-        )
-    return Rounded(name, shape, label, True, _Fp8Rows(checkpoint, f"{name}.weight", scale, block))
+        raise MisshapenError(scale, there, f"one a row of {shape} or one a block {of} is wanted")
+    rows_of = _Fp8Rows(checkpoint, f"{name}.weight", scale, block)
+    return Rounded(name, shape, label, True, (f"{name}.weight", scale), rows_of)
 
 
 @dataclass(frozen=True)

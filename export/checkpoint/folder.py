@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.config_json import Config
+from moedge.export.checkpoint.errors import MisshapenError, MissingError, TensorError
 from moedge.export.checkpoint.foreign import explain_file, find_shards, find_unfinished, list_names
 from moedge.export.checkpoint.published import Published, read_published
 from moedge.export.checkpoint.shard import Header, Shard
@@ -74,12 +75,12 @@ class Checkpoint:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor; MoedgeError if the checkpoint has none of that name."""
-        self._require(name)
+        self.require(name)
         return self._headers[name].shape
 
     def dtype(self, name: str) -> str:
         """The dtype of a tensor, as safetensors spells it; MoedgeError if the checkpoint has none of that name."""
-        self._require(name)
+        self.require(name)
         return self._headers[name].dtype
 
     def dtypes(self) -> dict[str, str]:
@@ -89,9 +90,11 @@ class Checkpoint:
     def expect(self, name: str, *shape: int) -> None:
         """Raise MoedgeError if the tensor is missing or has another shape."""
         if self.shape(name) != shape:
-            raise MoedgeError(
-                f"{name} has the shape {self.shape(name)} where the config says {shape}: they do not belong together."
-            )
+            raise MisshapenError(name, self.shape(name), f"the config says {shape}")
+
+    def report(self, module: str, error: TensorError) -> None:
+        """What becomes of a matrix that could not be opened: the error is raised; a dry run goes on (outline.py)."""
+        raise error
 
     def nbytes(self) -> int:
         """Bytes of all shards."""
@@ -110,13 +113,17 @@ class Checkpoint:
         self._consumed |= dict.fromkeys(names)
         self._on_read(sum(self._headers[name].nbytes for name in self._consumed))
 
+    def peek(self, name: str) -> NDArray[Any] | None:
+        """A whole small tensor that tells how others are to be read; None where only headers are known."""
+        return self.read(name)
+
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Rows start:stop of a tensor in its own dtype, copied out of the file; marks the tensor as consumed."""
         return self.read_part(name, *([slice(start, stop)] if self.shape(name) else []))
 
     def read_part(self, name: str, *part: slice) -> NDArray[Any]:
         """The part of a tensor that slices of its leading axes cut out; see `read`."""
-        self._require(name)
+        self.require(name)
         self._consumed[name] = None
         array = self._open[self._shard_of[name]].read(self._stored_as.get(name, name), *part)
         self._on_read(array.nbytes)
@@ -128,8 +135,7 @@ class Checkpoint:
 
     def read_float_part(self, name: str, *part: slice) -> NDArray[np.float32]:
         """The part of a tensor of plain numbers that slices of its leading axes cut out, as fp32."""
-        if self.dtype(name) not in FLOATS:
-            raise MoedgeError(f"{name} is stored as {self.dtype(name)} where moedge reads {', '.join(FLOATS)}.")
+        self.require_float(name)
         return self.read_part(name, *part).astype(np.float32)
 
     def read_parameter(self, name: str, *shape: int) -> NDArray[np.float32]:
@@ -150,12 +156,15 @@ class Checkpoint:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def _require(self, name: str) -> None:
+    def require(self, name: str) -> None:
+        """Raise MissingError if there is no tensor of that name."""
         if name not in self._shard_of:
-            raise MoedgeError(
-                f"{self.folder} has no tensor {name}, which its config calls for, in files that are whole: its weights "
-                "have other names, or belong to another config.json."
-            )
+            raise MissingError(name)
+
+    def require_float(self, name: str) -> None:
+        """Raise MoedgeError if it does not hold plain numbers."""
+        if self.dtype(name) not in FLOATS:
+            raise MoedgeError(f"{name} is stored as {self.dtype(name)} where moedge reads {', '.join(FLOATS)}.")
 
     def _learn_headers(self, shard: str) -> None:
         self._open[shard] = Shard(self.folder / shard)

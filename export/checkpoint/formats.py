@@ -61,7 +61,7 @@ _MARKS = {
 }
 _SCALES = (".weight_scale", ".weight_scale_inv")
 _INTEGERS = ("I32",)
-_SUFFIXES = {
+_SUFFIXES: dict[str, tuple[str, ...]] = {
     "weight": (*FLOATS, "F8_E4M3", "I8"),
     "weight_packed": ("I32", "U8"),
     "weight_shape": ("I64", "I32"),
@@ -113,10 +113,10 @@ def _refuse_marked(names: Iterable[str]) -> None:
             raise MoedgeError(f"{name} is a part of a LoRA adapter: merge it into the model before the export.")
 
 
-def is_zero_bias(checkpoint: Checkpoint, name: str) -> bool:
-    """Whether it is a bias of zeros, which GPTQ tools write beside quantized matrices also where a model has none."""
+def may_be_zero_bias(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether it may be a bias of zeros, which GPTQ tools write beside matrices also where a model has none."""
     module, _, last = name.rpartition(".")
-    return last == "bias" and f"{module}.qweight" in checkpoint and not checkpoint.read_float(name).any()
+    return last == "bias" and f"{module}.qweight" in checkpoint
 
 
 def _list_allowed(name: str, dtypes: Mapping[str, Any]) -> tuple[str, ...]:
