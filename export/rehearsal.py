@@ -39,7 +39,11 @@ def rehearse(source: Checkpoint, model: ModelConfig, context: int, scheme: Schem
     outline, low = Outline(source), DryLowering(scheme)
     if has_own_head(source, model):  # values tell later whether it is the embedding once more
         model = replace(model, tie_word_embeddings=False)
-    build_decoder(low, outline, model, context)
+    try:
+        build_decoder(low, outline, model, context)
+    except TensorError:  # so much is wrong that the walk was given up
+        _refuse(source, model, [*outline.faults.values()], [])
+        raise
     outline.consume(low.account.tensors)
     left = _find_leftover(outline, model)
     extra = tuple(name for name in left if may_be_zero_bias(source, name))

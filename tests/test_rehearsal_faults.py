@@ -1,5 +1,7 @@
 """What a dry run refuses: all that is missing, misshapen or left over, together, before a byte of a weight is read."""
 
+import time
+
 import numpy as np
 import pytest
 import quantized_checkpoints as quantized
@@ -207,3 +209,21 @@ def test_a_bias_that_must_be_zeros_is_read_first(checkpoint, monkeypatch):
     with pytest.raises(MoedgeError, match=rf"{bias} has no place in qwen3_moe"):
         export_bundle(checkpoint, checkpoint.parent / "bundle", INT4, progress)
     assert names == [bias]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"vocab_size": 1 << 31}, "model.embed_tokens.weight has the shape"),
+        ({"hidden_size": 1 << 31}, "model.embed_tokens.weight has the shape"),
+        ({"num_attention_heads": 1 << 30}, "model.layers.0.self_attn.q_proj.weight has the shape"),
+        ({"moe_intermediate_size": 1 << 31}, "model.layers.0.mlp.experts.0.gate_proj.weight has the shape"),
+        ({"num_experts": 1 << 31}, "model.layers.0.mlp.gate.weight has the shape"),
+        ({"num_hidden_layers": 4096}, "model.layers.2.input_layernorm.weight, "),
+    ],
+)
+def test_a_config_of_nonsense_costs_neither_time_nor_memory(checkpoint, changes, said, monkeypatch):
+    edit_config(checkpoint, **changes)
+    before = time.process_time()
+    assert refusal(checkpoint, monkeypatch).startswith(said)
+    assert time.process_time() - before < 20

@@ -92,8 +92,8 @@ class Checkpoint:
         if self.shape(name) != shape:
             raise MisshapenError(name, self.shape(name), f"the config says {shape}")
 
-    def report(self, module: str, error: TensorError) -> None:
-        """What becomes of a matrix that could not be opened: the error is raised; a dry run goes on (outline.py)."""
+    def report(self, module: str, error: TensorError, shape: tuple[int, ...]) -> None:
+        """What becomes of a tensor of that wanted shape that is not: the error is raised; a dry run goes on."""
         raise error
 
     def nbytes(self) -> int:

@@ -19,7 +19,7 @@ def open_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Ma
     try:
         return _open(checkpoint, name, shape)
     except TensorError as error:
-        checkpoint.report(name, error)
+        checkpoint.report(name, error, shape)
         return _stand_in(name, shape)
 
 
@@ -58,7 +58,7 @@ def open_expert(
     try:
         return _open_plane(checkpoint, name, expert, shape, transposed)
     except TensorError as error:
-        checkpoint.report(name, error)
+        checkpoint.report(name, error, shape)
         return _stand_in(name, shape)
 
 

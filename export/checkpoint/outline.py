@@ -4,6 +4,7 @@ It keeps an account of its own: what an export would consume, and what is wrong 
 """
 
 from collections.abc import Iterable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,17 @@ class Outline(Checkpoint):
         self._consumed = {}
         self.faults: dict[str, TensorError] = {}
         self._misshapen: set[str] = set()
+        # A config that is nonsense may ask for anything: beyond these, it is not worth the time and memory to go on.
+        self._most_faults = 1000 + 2 * len(self._headers)
+        self._most_numbers = 64 * max((prod(header.shape) for header in self._headers.values()), default=0)
 
-    def report(self, module: str, error: TensorError) -> None:
-        """Note what is wrong and go on."""
+    def report(self, module: str, error: TensorError, shape: tuple[int, ...]) -> None:
+        """Note what is wrong and go on, unless the config asks for far more than there is."""
         self.faults.setdefault(error.name, error)
         if not isinstance(error, MissingError):
             self._misshapen |= {module, f"{module}_blocks", f"{module}_scales"}
+        if len(self.faults) > self._most_faults or prod(shape) > self._most_numbers:
+            raise error
 
     def unconsumed(self, ignored: Iterable[str]) -> list[str]:
         """The tensors that nobody would read, without the other tensors of a matrix that could not be opened."""
@@ -49,7 +55,7 @@ class Outline(Checkpoint):
             self.expect(name, *shape)
             self.require_float(name)
         except TensorError as error:
-            self.report(name, error)
+            self.report(name, error, shape)
         return np.broadcast_to(np.float32(0), shape)
 
     def read_part(self, name: str, *part: slice) -> NDArray[Any]:
