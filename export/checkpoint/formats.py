@@ -3,7 +3,6 @@
 Which tensors are quantized is told by their presence (modules.py reads them), never by a list in the config.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -20,21 +19,24 @@ ACTIVATION_SCALES = (
     r".*\.(q|k|v|kv)_scale",
     r".*\.kv_cache_scaling_factor",
 )
-# What a tensor is called that one tool alone writes, and in a format that is not read.
+# Parts of a tensor's name that one tool alone writes, in a format that is not read.
 _MARKS = {
-    r".*\.(nested_)?(absmax|quant_map)|.*\.quant_state\..*": "bitsandbytes, 4 bits",
-    r".*\.(SCB|weight_format)": "bitsandbytes, 8 bits",
-    r".*\.biases": "MLX",
-    r".*\.q_(weight|scale_max|groups|perm|invperm)": "ExLlamaV2 (EXL2)",
-    r".*\.(trellis|suh|svh)": "ExLlamaV3 (EXL3)",
-    r".*\.codebooks": "AQLM",
-    r".*\.W_q": "HQQ",
-    r".*\.weight_scale_2": "NVFP4",
-    r".*\.pre_quant_scale": "ModelOpt's AWQ",
-    r".*\.Qidxs.*": "QuIP#",
-    r".*\.weight\._(data|scale)": "quanto",
-    r".*[._]weight_qdata": "torchao",
+    **dict.fromkeys(
+        ("absmax", "nested_absmax", "quant_map", "nested_quant_map", "quant_state"), "bitsandbytes, 4 bits"
+    ),
+    **dict.fromkeys(("SCB", "weight_format"), "bitsandbytes, 8 bits"),
+    "biases": "MLX",
+    **dict.fromkeys(("q_weight", "q_scale_max", "q_groups", "q_perm", "q_invperm"), "ExLlamaV2 (EXL2)"),
+    **dict.fromkeys(("trellis", "suh", "svh"), "ExLlamaV3 (EXL3)"),
+    "codebooks": "AQLM",
+    "W_q": "HQQ",
+    "weight_scale_2": "NVFP4",
+    "pre_quant_scale": "ModelOpt's AWQ",
+    "Qidxs": "QuIP#",
+    "_data": "quanto",
+    **dict.fromkeys(("_weight_qdata", "weight_qdata"), "torchao"),
 }
+_ADAPTER = {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"}
 _SCALES = (".weight_scale", ".weight_scale_inv")
 _INTEGERS = ("I32",)
 _SUFFIXES = {
@@ -80,11 +82,12 @@ def refuse_unreadable(checkpoint: Checkpoint, config: Config, ignored: Iterable[
 
 
 def _refuse_marked(names: Iterable[str]) -> None:
+    """Raise MoedgeError for a tensor whose name tells a format that is not read, or an adapter."""
     for name in names:
-        for pattern, tool in _MARKS.items():
-            if re.fullmatch(pattern, name):
-                raise refuse_method(f"{tool} ({name})")
-        if re.search(r"(^|\.)lora_(A|B|embedding_A|embedding_B)(\.|$)", name):
+        parts = name.split(".")
+        if tool := next((_MARKS[part] for part in parts if part in _MARKS), None):
+            raise refuse_method(f"{tool} ({name})")
+        if not _ADAPTER.isdisjoint(parts):
             raise MoedgeError(f"{name} is a part of a LoRA adapter: merge it into the model before the export.")
 
 
