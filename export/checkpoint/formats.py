@@ -37,28 +37,6 @@ _MARKS = {
     **dict.fromkeys(("_weight_qdata", "weight_qdata"), "torchao"),
 }
 _ADAPTER = {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"}
-_SCALES = (
-    r".*\.(input|output|activation|prob_output)_scale",
-    r".*\.input_(global_scale|scale_ub)",
-    r".*\.(input|output)_zero_point",
-    r".*\.(q|k|v|kv)_scale",
-    r".*\.kv_cache_scaling_factor",
-)
-# What a tensor is called that one tool alone writes, and in a format that is not read.
-_MARKS = {
-    r".*\.(nested_)?(absmax|quant_map)|.*\.quant_state\..*": "bitsandbytes, 4 bits",
-    r".*\.(SCB|weight_format)": "bitsandbytes, 8 bits",
-    r".*\.biases": "MLX",
-    r".*\.q_(weight|scale_max|groups|perm|invperm)": "ExLlamaV2 (EXL2)",
-    r".*\.(trellis|suh|svh)": "ExLlamaV3 (EXL3)",
-    r".*\.codebooks": "AQLM",
-    r".*\.W_q": "HQQ",
-    r".*\.weight_scale_2": "NVFP4",
-    r".*\.pre_quant_scale": "ModelOpt's AWQ",
-    r".*\.Qidxs.*": "QuIP#",
-    r".*\.weight\._(data|scale)": "quanto",
-    r".*[._]weight_qdata": "torchao",
-}
 _SCALES = (".weight_scale", ".weight_scale_inv")
 _INTEGERS = ("I32",)
 _SUFFIXES: dict[str, tuple[str, ...]] = {
