@@ -5,13 +5,17 @@ from functools import partial
 
 from flask import Flask, Response, request
 
+from moedge.devices.memory import return_freed_memory
 from moedge.edge_server.chat import create_chat_completion
 from moedge.edge_server.completions import create_completion
 from moedge.edge_server.errors import error_response, unavailable
-from moedge.edge_server.guard import Guard
+from moedge.edge_server.guard import OPEN_PATHS, Guard
 from moedge.edge_server.json_body import MAX_BODY
 from moedge.edge_server.replies import ClientLeft, Json, json_response
+from moedge.edge_server.request_log import begin_record, end_record
 from moedge.edge_server.service import Service
+
+BIG_BODY = 256 << 10  # bytes; what it was turned into on the way takes a multiple
 
 
 def create_app(service: Service, guard: Guard) -> Flask:
@@ -32,8 +36,11 @@ def create_app(service: Service, guard: Guard) -> Flask:
     route("POST", "/v1/chat/completions", create_chat_completion)
     route("POST", "/v1/completions", create_completion)
 
+    app.before_request(lambda: begin_record(request, OPEN_PATHS))
     app.before_request(lambda: guard.check(request))
     app.after_request(_harden)
+    app.after_request(_forget)
+    app.after_request(end_record)
     app.register_error_handler(Exception, error_response)
     app.register_error_handler(ClientLeft, lambda _: Response(status=499))  # nobody reads it
     return app
@@ -41,6 +48,13 @@ def create_app(service: Service, guard: Guard) -> Flask:
 
 def _harden(response: Response) -> Response:
     response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _forget(response: Response) -> Response:
+    """After a big request, let memory fall back to where it was; the C library would keep it for a next one."""
+    if (request.content_length or 0) > BIG_BODY:
+        response.call_on_close(return_freed_memory)
     return response
 
 

@@ -1,12 +1,15 @@
 """POST /v1/chat/completions: messages to tokens, tokens to a message or to chunks of one."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 
 from flask import Response, request
 
 from moedge.edge_server import replies
+from moedge.edge_server.call_ids import CallIds
 from moedge.edge_server.json_body import read_json
 from moedge.edge_server.replies import Json, Reply
+from moedge.edge_server.request_log import note_ticket
 from moedge.edge_server.service import Service
 from moedge.edge_server.wire import read_chat
 from moedge.runtime.chat.answer import assistant_message
@@ -14,6 +17,7 @@ from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, 
 from moedge.runtime.chat.formats import ChatParser
 from moedge.runtime.generation import Token
 from moedge.runtime.ticket import Ticket
+from moedge.runtime.visible_stop import VisibleStop
 
 
 def create_chat_completion(service: Service) -> Response:
@@ -23,10 +27,13 @@ def create_chat_completion(service: Service) -> Response:
     chat = read_chat(read_json(request), engine.defaults, loaded.limits())
     loaded.check_model(chat.model)
     variables = loaded.template_variables(chat.wishes)
-    token_ids = engine.encode_chat(chat.messages, chat.tools or None, True, variables)
+    with loaded.prompt_in("messages"):
+        token_ids = engine.encode_chat(chat.messages, chat.tools or None, True, variables)
+        ticket = loaded.submit(token_ids, replace(chat.params, stop=()))
     parser = engine.chat_parser(token_ids, chat.tools)
-    ticket = loaded.submit(token_ids, chat.params, "messages")
-    deltas = _deltas(replies.watch(ticket, replies.client_left(request)), parser)
+    stops = VisibleStop(chat.params.stop)
+    note_ticket(ticket)
+    deltas = _deltas(replies.watch(ticket, replies.client_left(request)), parser, stops, chat.most_calls)
     kind = "chat.completion.chunk" if chat.stream else "chat.completion"
     reply = Reply(kind, engine.manifest.name, replies.new_id("chatcmpl"))
     if chat.stream:
@@ -35,23 +42,39 @@ def create_chat_completion(service: Service) -> Response:
     return replies.json_response(reply.body(**_whole(deltas), **replies.numbers(ticket)))
 
 
-def _deltas(tokens: Iterator[Token | None], parser: ChatParser) -> Iterator[Delta | str | None]:
-    """Deltas, None while nothing comes, at the end the finish reason."""
-    called = False
+def _deltas(
+    tokens: Generator[Token | None], parser: ChatParser, stops: VisibleStop, most_calls: int | None
+) -> Iterator[Delta | str | None]:
+    """Deltas, None while nothing comes, at the end the finish reason.
+
+    It ends where the model does, at a stop string, or before a call too many.
+    """
+    ids, calls = CallIds(), 0
     for token in tokens:
         if token is None:
             yield None
             continue
-        deltas = parser.push(token.text)
-        if token.finish_reason is not None:
-            deltas += parser.finish()
+        reason: str | None = token.finish_reason
+        deltas = stops.push(parser.push(token.text))
+        if reason is not None:
+            deltas += stops.push(parser.finish()) + stops.finish()
         for delta in deltas:
-            called = called or isinstance(delta, CallStart)
-            yield delta
+            if isinstance(delta, CallStart):
+                if calls == most_calls:
+                    reason = "stop"
+                    break
+                calls += 1
+                yield replace(delta, id=ids.name(delta.id))
+            else:
+                yield delta
         if not deltas:
             yield None
-        if token.finish_reason is not None:
-            yield "tool_calls" if called and token.finish_reason == "stop" else token.finish_reason
+        if stops.found:
+            reason = "stop"
+        if reason is not None:
+            tokens.close()
+            yield "tool_calls" if calls and reason == "stop" else reason
+            return
 
 
 def _whole(deltas: Iterator[Delta | str | None]) -> Json:

@@ -7,6 +7,7 @@ from flask import Response, request
 from moedge.edge_server import replies
 from moedge.edge_server.json_body import read_json
 from moedge.edge_server.replies import Json, Reply
+from moedge.edge_server.request_log import note_ticket
 from moedge.edge_server.service import Service
 from moedge.edge_server.wire import read_completion
 from moedge.runtime.generation import Token
@@ -23,8 +24,10 @@ def create_completion(service: Service) -> Response:
     completion = read_completion(read_json(request), engine.defaults, loaded.limits())
     loaded.check_model(completion.model)
     prompt = completion.prompt
-    token_ids = engine.tokenizer.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else list(prompt)
-    ticket = loaded.submit(token_ids, completion.params, "prompt")
+    with loaded.prompt_in("prompt"):
+        token_ids = engine.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        ticket = loaded.submit(token_ids, completion.params)
+    note_ticket(ticket)
     reply = Reply("text_completion", engine.manifest.name, replies.new_id("cmpl"))
     tokens = replies.watch(ticket, replies.client_left(request))
     if completion.stream:

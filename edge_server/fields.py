@@ -3,6 +3,7 @@
 null is the same as absent, as OpenAI's clients send it for what they do not set. Knows no particular request.
 """
 
+import difflib
 import json
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -24,6 +25,7 @@ class Fields:
             raise bad_field(where or "body", "it must be an object")
         self._data: Mapping[str, Any] = {key: value for key, value in data.items() if value is not None}
         self._left = set(self._data)
+        self._known: set[str] = set()
         self.where = where
 
     def path(self, name: str) -> str:
@@ -37,6 +39,7 @@ class Fields:
     def take(self, name: str) -> Any:
         """The raw value, None if absent."""
         self._left.discard(name)
+        self._known.add(name)
         return self._data.get(name)
 
     def text(self, name: str, longest: int, required: bool = False) -> str | None:
@@ -56,12 +59,12 @@ class Fields:
         assert value is not None
         return value
 
-    def flag(self, name: str) -> bool:
-        """A boolean, false if absent."""
+    def flag(self, name: str, default: bool = False) -> bool:
+        """A boolean, `default` if absent."""
         value = self.take(name)
         if value is not None and not isinstance(value, bool):
             raise self.bad(name, "it must be true or false")
-        return bool(value)
+        return default if value is None else value
 
     def integer(self, name: str, low: int, high: int) -> int | None:
         """A whole number in [low, high]."""
@@ -115,13 +118,17 @@ class Fields:
         self._left.difference_update(names)
 
     def only(self, name: str, *accepted: Any) -> None:
-        """A field whose other values would change the answer and are not supported."""
+        """A field whose other values would change the answer and are not supported; 1 is 1.0 there, but not true."""
+        if name not in self._left:  # absent, or read by the request that has such a field
+            return
         value = self.take(name)
-        if value is not None and not any(type(value) is type(a) and value == a for a in accepted):
+        if not any(isinstance(value, bool) is isinstance(a, bool) and value == a for a in accepted):
             alone = f"; only {' or '.join(map(json.dumps, accepted))} is" if accepted else ""
             raise bad_field(self.path(name), f"this value is not supported{alone}", code="unsupported_parameter")
 
     def done(self) -> None:
-        """Refuse what is left: a field misspelt is a wish ignored."""
+        """Refuse what is left, and name the field that may be meant: a field misspelt is a wish ignored."""
         for name in sorted(self._left):
-            raise bad_field(self.path(name), "there is no such field", code="unknown_parameter")
+            near = difflib.get_close_matches(name, sorted(self._known), 1, 0.7)
+            hint = f"; {near[0]} is one" if near else ""
+            raise bad_field(self.path(name), f"there is no such field{hint}", code="unknown_parameter")

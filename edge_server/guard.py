@@ -10,7 +10,9 @@ from flask import Request
 from moedge.devices.errors import MoedgeError
 from moedge.edge_server.errors import ApiError
 
-OPEN_PATHS = frozenset({"/livez", "/readyz"})  # for probes, which hold no key
+OPEN_PATHS = frozenset({"/livez", "/readyz"})  # for probes, which hold no key and name no host, or one of their own
+# This machine, as containers on it call it; nobody can own these names elsewhere.
+OWN_NAMES = frozenset({"localhost", "host.docker.internal", "host.containers.internal"})
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,12 @@ class Guard:
 
     def check(self, request: Request) -> None:
         """ApiError 403 for a foreign Host header, 401 without the key."""
+        if request.path in OPEN_PATHS:
+            return
         if not self._knows(request.environ.get("HTTP_HOST", "")):
             message = "The Host header names another machine: use the server's address, or start it with --allow-host."
             raise ApiError(403, message, "permission_error", code="host_not_allowed")
-        if self.api_key is not None and request.path not in OPEN_PATHS and not self._has_key(request):
+        if self.api_key is not None and not self._has_key(request):
             headers = {"WWW-Authenticate": "Bearer"}
             message = "The API key is missing or wrong: send Authorization: Bearer KEY."
             raise ApiError(401, message, "authentication_error", code="invalid_api_key", headers=headers)
@@ -43,7 +47,7 @@ class Guard:
         try:
             address = ipaddress.ip_address(name)
         except ValueError:
-            return name.rstrip(".") in self.names | {"localhost"}
+            return name.rstrip(".") in self.names | OWN_NAMES
         # a page can rebind its own name to this address, but not make the browser send an address as Host
         return address.is_loopback or not self.loopback
 

@@ -8,6 +8,7 @@ import json
 import re
 from typing import Any
 
+from moedge.edge_server.call_ids import decode_id
 from moedge.edge_server.fields import Fields, bad_field
 
 MAX_MESSAGES = 2048
@@ -50,7 +51,7 @@ def _message(fields: Fields) -> Message:
     elif thought:
         raise fields.bad("content", "only an assistant's message holds thinking")
     if role == "tool":
-        message["tool_call_id"] = fields.required_text("tool_call_id", 256)
+        message["tool_call_id"] = decode_id(fields.required_text("tool_call_id", 256))
     fields.ignore(NOTES)
     fields.done()
     return message
@@ -106,15 +107,15 @@ def _tool_calls(fields: Fields) -> list[dict[str, Any]]:
 
 def _tool_call(fields: Fields) -> dict[str, Any]:
     fields.only("type", "function")
-    identifier = fields.required_text("id", 256)
+    identifier = decode_id(fields.required_text("id", 256))
     fields.ignore(NOTES)
     function = Fields(fields.take("function"), fields.path("function"))
     name = function.required_text("name", 256)
     arguments = function.take("arguments")
     if isinstance(arguments, dict):  # some clients parse them and send them back so
         arguments = json.dumps(arguments, ensure_ascii=False)
-    if arguments is not None and not isinstance(arguments, str):
-        raise function.bad("arguments", "it must be a string of JSON")
+    else:
+        arguments = function.text("arguments", MAX_TEXT)
     function.ignore(NOTES)
     function.done()
     fields.done()

@@ -6,7 +6,7 @@ It knows who still reads and gives up the ticket of who does not; what stands in
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -79,8 +79,11 @@ def client_left(request: Request) -> Callable[[], bool]:
     return asked
 
 
-def watch(ticket: Ticket, left: Callable[[], bool]) -> Iterator[Token | None]:
-    """A ticket's tokens, None while there is none; raises the request's failure, or ClientLeft after cancelling it."""
+def watch(ticket: Ticket, left: Callable[[], bool]) -> Generator[Token | None]:
+    """A ticket's tokens, None while there is none; closed early, it cancels what is left.
+
+    Raises the request's failure, or ClientLeft.
+    """
     try:
         for event in ticket.events(POLL_SECONDS):
             if left():

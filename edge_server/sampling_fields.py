@@ -8,49 +8,74 @@ from moedge.runtime.manifest import SAMPLING, Bounds
 from moedge.runtime.sampling import SamplingParams
 
 MAX_STOP = 4
-MAX_STOP_BYTES = 64
+MAX_STOP_BYTES = 256
 MAX_BIAS = 300
 MAX_TOKENS = 1 << 31
 # Narrower where a request has no use for more: OpenAI's own for the temperature.
 BOUNDS = {**SAMPLING, "temperature": Bounds(0, 2), "repetition_penalty": Bounds(0.01, 10)}
 
-# Change nothing here: who asks, and what a provider should keep.
-HARMLESS = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key", "prompt_cache_retention")
+REPETITION_ALIAS = "repeat_penalty"  # llama.cpp's and Ollama's name
 
 
 def read_sampling(fields: Fields, defaults: SamplingParams, vocab_size: int) -> SamplingParams:
     """The defaults with what the request sets; ApiError 400 for a value out of bounds."""
     stated: dict[str, Any] = {
-        **{name: fields.within(name, bounds) for name, bounds in BOUNDS.items()},
-        "seed": fields.integer("seed", 0, (1 << 63) - 1),
+        **{
+            name: fields.within(name, bounds)
+            for name, bounds in BOUNDS.items()
+            if name not in ("top_k", "repetition_penalty")
+        },
+        "top_k": _top_k(fields),
+        "repetition_penalty": _repetition_penalty(fields),
+        "seed": _seed(fields),
         "presence_penalty": fields.number("presence_penalty", -2, 2),
         "frequency_penalty": fields.number("frequency_penalty", -2, 2),
         "logit_bias": _logit_bias(fields, vocab_size),
         "stop": _stop(fields),
-        "max_tokens": fields.integer("max_tokens", 1, MAX_TOKENS),
+        "max_tokens": read_longest(fields, "max_tokens"),
     }
     return replace(defaults, **{name: value for name, value in stated.items() if value is not None})
 
 
-def refuse_unsupported(fields: Fields) -> None:
-    """Fields of both endpoints that would change the answer."""
-    fields.only("n", 1)
-    fields.only("service_tier", "auto", "default")
-    fields.ignore(HARMLESS)
+def read_longest(fields: Fields, name: str) -> int | None:
+    """The most tokens of an answer; -1 is how several servers spell the context's end, which is the default."""
+    value = fields.integer(name, -1, MAX_TOKENS)
+    if value == 0:
+        raise fields.bad(name, f"it must be a whole number from 1 to {MAX_TOKENS}, or -1")
+    return None if value == -1 else value
 
 
-def read_stream_options(fields: Fields, stream: bool) -> bool:
-    """Whether a stream shall end with the usage."""
+def read_stream_options(fields: Fields) -> bool:
+    """Whether a stream shall end with the usage; an answer that is no stream has it always."""
     value = fields.take("stream_options")
     if value is None:
         return False
-    if not stream:
-        raise fields.bad("stream_options", "it needs stream to be true")
     options = Fields(value, "stream_options")
     options.ignore(("include_obfuscation",))
     include_usage = options.flag("include_usage")
     options.done()
     return include_usage
+
+
+def _top_k(fields: Fields) -> int | None:
+    """-1 is off in several libraries, 0 here."""
+    value = fields.integer("top_k", -1, int(BOUNDS["top_k"].high))
+    return 0 if value == -1 else value
+
+
+def _repetition_penalty(fields: Fields) -> float | None:
+    value, alias = (
+        fields.within(name, BOUNDS["repetition_penalty"]) for name in ("repetition_penalty", REPETITION_ALIAS)
+    )
+    if None not in (value, alias) and value != alias:
+        raise fields.bad(REPETITION_ALIAS, "repetition_penalty says something else; send one of them")
+    return alias if value is None else value
+
+
+def _seed(fields: Fields) -> int | None:
+    """Any 64 bits, read with or without a sign."""
+    value = fields.integer("seed", -(1 << 63), (1 << 64) - 1)
+    return None if value is None else value % (1 << 64)
 
 
 def _stop(fields: Fields) -> tuple[str, ...] | None:

@@ -1,9 +1,9 @@
-"""waitress with the settings of a device, JSON for the errors it answers itself, and a drain on SIGTERM.
+"""waitress with the settings of a device, room for many idle connections, and a drain on SIGTERM.
 
 One process: a loop for sockets in the main thread, worker threads for requests, the engine's own thread elsewhere.
 """
 
-import json
+import logging
 import os
 import signal
 import socket
@@ -16,51 +16,34 @@ from typing import Any
 from flask import Flask
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
-from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask
 
 from moedge.devices.errors import MoedgeError
-from moedge.edge_server.errors import INVALID
+from moedge.edge_server.connection import Connection
 from moedge.edge_server.json_body import MAX_BODY
 from moedge.edge_server.service import Service
 
+log = logging.getLogger(__name__)
+
 SPARE_THREADS = 8  # probes are answered while every place is taken by a stream
 TICK_SECONDS = 0.25
+MOST_CONNECTIONS = 2048
+SPARE_FILES = 128  # for the model, the log, and what libraries open
 FLUSH_SECONDS = 1.0  # for the error events of streams that the drain cut off
-
-
-class _JsonErrorTask(ErrorTask):  # type: ignore[misc]
-    """Requests that waitress refuses before Flask sees them: malformed, or too large."""
-
-    def execute(self) -> None:
-        """Answer in the shape of all other errors."""
-        error = self.request.error
-        kind = INVALID if error.code < 500 else "server_error"
-        body = {"message": f"{error.reason}: {error.body}", "type": kind, "param": None, "code": None}
-        content = json.dumps({"error": body}).encode()
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers.append(("Content-Type", "application/json"))
-        self.set_close_on_finish()
-        self.content_length = len(content)
-        self.write(content)
-
-
-class _Channel(HTTPChannel):  # type: ignore[misc]
-    error_task_class = _JsonErrorTask
 
 
 class EdgeServer(TcpWSGIServer):  # type: ignore[misc]
     """A bound socket that answers with `app`. `streams`: how many requests may run or wait at once."""
 
-    channel_class = _Channel
+    channel_class = Connection
 
     def __init__(self, app: Flask, bound: socket.socket, streams: int) -> None:
         settings = Adjustments(
             sockets=[bound],
             threads=streams + SPARE_THREADS,
             channel_request_lookahead=1,  # else waitress does not read, and so not notice that a client left
-            connection_limit=1000,
+            connection_limit=_most_connections(),
+            cleanup_interval=1,
             asyncore_use_poll=True,
             max_request_header_size=32 << 10,
             max_request_body_size=MAX_BODY,
@@ -71,6 +54,21 @@ class EdgeServer(TcpWSGIServer):  # type: ignore[misc]
         )
         info = (bound.family, bound.type, bound.proto, bound.getsockname())
         super().__init__(app, _sock=bound, adj=settings, sockinfo=info, bind_socket=False)
+
+    def maintenance(self, now: float) -> None:
+        """Once a second: end connections that were silent for too long, or too slow."""
+        super().maintenance(now)
+        for channel in list(self.active_channels.values()):
+            if channel.late(time.monotonic()):
+                channel.will_close = True
+
+    def handle_accept(self) -> None:
+        """Let a client in; if there is no room, in the place of the one that has been idle for longest."""
+        if len(self._map) >= self.adj.connection_limit - 1:
+            idle = [channel for channel in self.active_channels.values() if not channel.requests]
+            if idle:
+                min(idle, key=lambda channel: channel.last_activity).handle_close()
+        super().handle_accept()
 
     @property
     def busy(self) -> bool:
@@ -85,6 +83,20 @@ class EdgeServer(TcpWSGIServer):  # type: ignore[misc]
     def shut(self) -> None:
         """Close every socket."""
         wasyncore.close_all(self._map)
+
+
+def _most_connections() -> int:
+    """As many as this process may have open files, up to MOST_CONNECTIONS, a reserve apart."""
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, soft - SPARE_FILES)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -110,7 +122,9 @@ def serve_until_drained(server: EdgeServer, service: Service, drain_seconds: flo
         if not service.draining:
             continue
         now = time.monotonic()
-        deadline = deadline or now + drain_seconds
+        if deadline is None:
+            deadline = now + drain_seconds
+            log.info("draining: open answers have %g s, a second signal ends at once", drain_seconds)
         if service.idle and not server.busy:
             break
         if now > deadline:

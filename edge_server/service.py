@@ -1,7 +1,8 @@
 """What stands behind the routes: the engine and its scheduler, and whether they are loading, ready or draining."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from moedge.edge_server.wire import ModelLimits
 from moedge.runtime.chat.formats import calls_tools
 from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.engine import Engine
+from moedge.runtime.prompt_too_long import PromptTooLong
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.scheduler import Scheduler
 from moedge.runtime.ticket import Ticket
@@ -42,15 +44,27 @@ class Loaded:
             message = f"There is no model {model!r}: this server has {name!r}."
             raise ApiError(404, message, param="model", code="model_not_found")
 
-    def submit(self, token_ids: Sequence[int], params: SamplingParams, field: str) -> Ticket:
-        """Queue the prompt that `field` of the request gave.
+    @contextmanager
+    def prompt_in(self, field: str) -> Iterator[None]:
+        """While the prompt that `field` of a request gives is read: if it is too long, ApiError 400 that says so.
 
-        ApiError 400 if it exceeds the context; QueueFull; NotAccepting if the server has begun to drain meanwhile.
+        Clients know the error by its code or by its first words, which are OpenAI's.
+        """
+        try:
+            yield
+        except PromptTooLong as error:
+            limit = self.engine.manifest.model.context_length
+            message = f"This model's maximum context length is {limit} tokens, and the prompt has {error.has}."
+            raise ApiError(400, message, param=field, code="context_length_exceeded") from None
+
+    def submit(self, token_ids: Sequence[int], params: SamplingParams) -> Ticket:
+        """Queue a prompt.
+
+        PromptTooLong if it exceeds the context; QueueFull; NotAccepting if the server has begun to drain meanwhile.
         """
         limit = self.engine.manifest.model.context_length
         if len(token_ids) > limit:
-            message = f"The prompt has {len(token_ids)} tokens, the context of this model is {limit} tokens."
-            raise ApiError(400, message, param=field, code="context_length_exceeded")
+            raise PromptTooLong(f"{len(token_ids)} tokens", limit)
         return self.scheduler.submit(token_ids, params)
 
 

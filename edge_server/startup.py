@@ -1,6 +1,7 @@
 """From settings to an endpoint that answers: starting up, ending, and what is printed when it is ready."""
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -58,6 +59,7 @@ def run(bundle: Path, settings: Settings) -> None:
 
     MoedgeError if the settings are not safe, the port is taken or the bundle does not load.
     """
+    log_to_stderr()
     guard = make_guard(settings.host, settings.api_key, settings.allow_host)
     bound = bind(settings.host, settings.port)
     service = Service()
@@ -92,6 +94,11 @@ def run(bundle: Path, settings: Settings) -> None:
     # a thread that is still inside onnxruntime, loading or in an operator, would abort an ordinary end of Python
     sys.stdout.flush()
     os._exit(0)
+
+
+def log_to_stderr() -> None:
+    """Show what the server says of its requests and of itself, a line each with its time."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
 
 
 def greeting(

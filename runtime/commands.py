@@ -122,7 +122,7 @@ def run(
         chat(Conversation(engine, params, system, offered, variables), screen)
         return
     if raw:
-        ids = engine.tokenizer.encode(prompt, allow_special=True, add_special_tokens=True)
+        ids = engine.encode(prompt, allow_special=True)
         finished = print_text(Answer(engine, engine.session(), ids, params), screen)
     else:
         conversation = Conversation(engine, params, system, offered, variables)

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from moedge.runtime.chat.answer import assistant_message
@@ -17,6 +17,7 @@ from moedge.runtime.generation import FinishReason, Token
 from moedge.runtime.program import Interrupted
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session
+from moedge.runtime.visible_stop import VisibleStop
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class Answer:
     def stop(self) -> None:
         """End the answer; what came before stays in the session."""
         self._session.interrupt()
+
+    def end(self) -> None:
+        """End the answer where it is, as the model would have."""
+        self.stop()
+        self.finish_reason = "stop"
 
     @property
     def prompt_seconds(self) -> float:
@@ -128,17 +134,20 @@ class Conversation:
     def begin(self) -> Answer:
         """The next answer, to be streamed; MoedgeError if the conversation no longer fits the context."""
         prompt = self._engine.encode_chat(self.messages, self._tools, variables=self._variables)
-        return Answer(self._engine, self._session, prompt, self._params)
+        return Answer(self._engine, self._session, prompt, replace(self._params, stop=()))
 
     def stream(self, answer: Answer) -> Iterator[Delta]:
         """The answer's parts as they come; at its end, or wherever it was stopped, it joins the messages."""
         parser = self._engine.chat_parser(answer.prompt_ids, self._tools)
+        stops = VisibleStop(self._params.stop)
         parts: list[Delta] = []
         try:
             for token in answer:
-                parts += (deltas := parser.push(token.text))
+                parts += (deltas := stops.push(parser.push(token.text)))
                 yield from deltas
-            parts += (deltas := parser.finish())
+                if stops.found:
+                    answer.end()
+            parts += (deltas := stops.push(parser.finish()) + stops.finish())
             yield from deltas
         finally:
             message = assistant_message(parts)

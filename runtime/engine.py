@@ -24,6 +24,7 @@ from moedge.runtime.kernel_probe import prove_fast_kernel
 from moedge.runtime.manifest import GENERATION_NAME, TEMPLATE_NAME, TOKENIZER_NAME, Manifest, pick_sampling
 from moedge.runtime.memory_need import check_memory
 from moedge.runtime.program import Program
+from moedge.runtime.prompt_too_long import PromptTooLong
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session
 from moedge.runtime.text import Tokenizer
@@ -130,6 +131,11 @@ class Engine:
             session.run(token_ids[start:end], logits[start:end])
         return logits
 
+    def encode(self, text: str, allow_special: bool = False) -> list[int]:
+        """Token ids of a bare text, with what the model wants around it; PromptTooLong if they exceed the context."""
+        most = self.manifest.model.context_length
+        return self.tokenizer.encode(text, allow_special=allow_special, add_special_tokens=True, most=most)
+
     def encode_chat(
         self,
         messages: Sequence[Mapping[str, Any]],
@@ -140,9 +146,15 @@ class Engine:
         """Token ids of a conversation in the model's own template; special tokens come from the template only.
 
         `variables` are what the template reads beside the conversation, as `template_variables` gives them.
+        MoedgeError if there is no template or it refuses; PromptTooLong, before much work, if they exceed the context.
         """
         pieces = self._chat_template().render_pieces(messages, tools, add_generation_prompt, variables)
-        return [i for text, trusted in pieces for i in self.tokenizer.encode(text, allow_special=trusted)]
+        most, token_ids = self.manifest.model.context_length, list[int]()
+        for text, trusted in pieces:
+            token_ids += self.tokenizer.encode(text, allow_special=trusted, most=most)
+            if len(token_ids) > most:
+                raise PromptTooLong(f"at least {len(token_ids)} tokens", most)
+        return token_ids
 
     def template_variables(self, wishes: Wishes) -> dict[str, Any]:
         """The variables for `encode_chat`, see `ChatTemplate.choose`; MoedgeError for a model without a template."""

@@ -52,23 +52,21 @@ ChatFormat = Literal[
 
 @dataclass(frozen=True)
 class Bounds:
-    """The values that a number may have: from `low`, which does not count itself if `above_low`, to `high`."""
+    """The values that a number may have: from `low` to `high`."""
 
     low: float
     high: float
-    above_low: bool = False
     whole: bool = False
 
     def holds(self, value: object) -> bool:
         """Whether `value` is a number within the bounds; NaN, infinity, truth values and text are not."""
         if not isinstance(value, int if self.whole else int | float) or isinstance(value, bool):
             return False
-        return self.low <= value <= self.high and not (self.above_low and value == self.low)
+        return self.low <= value <= self.high
 
     def __str__(self) -> str:
-        start = f"above {self.low:g}" if self.above_low else f"{self.low:g} or more"
         end = "" if self.high >= 1 << 31 else f", at most {self.high:g}"
-        return f"{'a whole number, ' if self.whole else ''}{start}{end}"
+        return f"{'a whole number, ' if self.whole else ''}{self.low:g} or more{end}"
 
 
 # What generation_config.json may say of how to sample, in the names of Hugging Face; null is silence. `export` writes
@@ -76,7 +74,7 @@ class Bounds:
 SAMPLING: Mapping[str, Bounds] = {
     "temperature": Bounds(0, 1000),  # far beyond, fp32 does not hold what it is multiplied with
     "top_k": Bounds(0, 1 << 31, whole=True),
-    "top_p": Bounds(0, 1, above_low=True),
+    "top_p": Bounds(0, 1),  # 0 keeps the likeliest alone
     "min_p": Bounds(0, 1),
     "repetition_penalty": Bounds(0.01, 1000),  # far beyond, a logit that it multiplies overflows fp32
 }

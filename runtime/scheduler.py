@@ -78,7 +78,9 @@ class Scheduler:
             waiting = len(self._queue)
             if waiting + len(self._running) >= self._max_running + self._max_queued:
                 wait_s = self._mean_seconds * (waiting + 1) / self._max_running
-                raise QueueFull(waiting, min(60, max(1, math.ceil(wait_s))))
+                # what runs may well run as long again as it has; the mean knows nothing of it before it ends
+                oldest_s = max((running.ticket.seconds for running in self._running), default=0.0)
+                raise QueueFull(waiting, math.ceil(max(1, min(60, wait_s), oldest_s)))
             self._queue.append(ticket)
             self._changed.notify_all()
         return ticket

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.cache import Cache
 from moedge.runtime.program import Program
+from moedge.runtime.prompt_too_long import PromptTooLong
 from moedge.runtime.sampling import Logits
 
 
@@ -101,7 +102,7 @@ class Session:
                 raise MoedgeError(f"token id {token_id} is outside the vocabulary of {self._program.vocab_size}.")
         total = self.length + len(token_ids)
         if total > self.capacity:
-            raise MoedgeError(f"prompt has {total} tokens, the context is {self.capacity}: shorten the prompt.")
+            raise PromptTooLong(f"{total} tokens", self.capacity)
 
     def run(self, token_ids: Sequence[int], logits: NDArray[np.float32] | None = None) -> Logits:
         """Append tokens in one run; the logits [vocab] after the last, memory that the next run writes again.

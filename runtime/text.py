@@ -13,7 +13,12 @@ import tokenizers
 from tokenizers import decoders
 
 from moedge.devices.errors import MoedgeError
+from moedge.runtime.prompt_too_long import PromptTooLong
 from moedge.runtime.text_stream import ByteStream, TextStream, WindowStream
+
+PIECE = 1 << 12  # characters of a long text that are counted at once
+SEAM = 64  # tokens that a cut between two pieces costs at most: far more than a word or a run of blanks falls into
+SHORT = 4  # characters a token allowed: up to here a text is encoded whole, its tokens are not counted first
 
 
 class Tokenizer:
@@ -49,17 +54,36 @@ class Tokenizer:
         """Spellings that steer the model: the added tokens, whether flagged special or not, blanks apart."""
         return tuple(content.decode() for content in self._added.values() if content.strip())
 
-    def encode(self, text: str, allow_special: bool = False, add_special_tokens: bool = False) -> list[int]:
+    def encode(
+        self, text: str, allow_special: bool = False, add_special_tokens: bool = False, most: int | None = None
+    ) -> list[int]:
         """Token ids of a text. The spelling of a special token becomes it with `allow_special` and stays text without.
 
         `add_special_tokens` puts what the model wants around a bare text (a beginning-of-sequence token, mostly).
+        A text that has more than `most` tokens raises PromptTooLong, at the cost of `most` tokens at most.
         """
+        if most is not None and len(text) > max(PIECE, SHORT * most):
+            self._refuse_longer(text, allow_special, most)
+        token_ids = self._encode(text, allow_special, add_special_tokens)
+        if most is not None and len(token_ids) > most:
+            raise PromptTooLong(f"{len(token_ids)} tokens", most)
+        return token_ids
+
+    def _refuse_longer(self, text: str, allow_special: bool, most: int) -> None:
+        counted = 0
+        for start in range(0, len(text), PIECE):
+            counted += len(self._encode(text[start : start + PIECE], allow_special, False)) - SEAM
+            if counted > most:
+                raise PromptTooLong(f"more than {counted} tokens", most)
+
+    def _encode(self, text: str, allow_special: bool, add_special_tokens: bool) -> list[int]:
         with self._lock:
             self._tokenizer.encode_special_tokens = not allow_special
-            try:
-                return list(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+            try:  # a batch, though of one: `encode` would keep all other threads of Python waiting
+                (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
             except TypeError:
                 raise MoedgeError("the text holds half of a surrogate pair: send valid Unicode.") from None
+        return list(encoding.ids)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of some tokens; special ones appear as their spelling."""

@@ -1,14 +1,17 @@
 """Fixtures that several test files share."""
 
+import json
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from fake_engine import FakeEngine
 from hub_server import running_hub
 from hypothesis import Phase, settings
+from live_server import CHAT, Connection, Running
 from tiny_bundle import engine_that_says
 
 from moedge.edge_server.app import create_app
@@ -139,3 +142,28 @@ def start():
     for engine, scheduler in started:
         engine.gate.set()
         scheduler.close()
+
+
+@pytest.fixture
+def run():
+    running = []
+
+    def run(engine, max_running=2, max_queued=4, drain_seconds=5.0):
+        running.append(Running(engine, max_running, max_queued, drain_seconds))
+        return running[-1]
+
+    yield run
+    for each in running:
+        each.stop()
+
+
+@pytest.fixture
+def ask():
+    with ExitStack() as opened:
+
+        def ask(port, body=CHAT, path="/v1/chat/completions", **headers):
+            connection = Connection(port, opened)
+            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
+            return connection
+
+        yield ask

@@ -37,7 +37,7 @@ class FakeTokenizer:
     def __init__(self) -> None:
         self.words: list[str] = []
 
-    def encode(self, text: str, allow_special: bool = False, add_special_tokens: bool = False) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         return [ord(character) for character in text]
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -145,6 +145,9 @@ class FakeEngine:
     def generation(self, session: Session, token_ids: Sequence[int], params: SamplingParams) -> Generation:
         self.params.append(params)
         return Engine.generation(self, session, token_ids, params)
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text)
 
     def encode_chat(self, messages, tools=None, add_generation_prompt=True, variables=None) -> list[int]:
         return self.tokenizer.encode(self._template.render(messages, tools, add_generation_prompt, variables))

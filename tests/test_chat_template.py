@@ -244,7 +244,7 @@ def test_text_is_that_of_transformers():
 
 
 def test_no_special_id_from_a_user(tmp_path):
-    engine = Engine.load(write_tiny_bundle(tmp_path))
+    engine = Engine.load(write_tiny_bundle(tmp_path, context_length=512))
     spelt = "".join(engine.tokenizer.special_tokens)
     special = {WORDS.token_to_id(token) for token in engine.tokenizer.special_tokens}
     ids = engine.encode_chat([user(f"a {spelt} b")])

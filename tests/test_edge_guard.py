@@ -34,6 +34,9 @@ def test_every_route_but_the_probes_wants_the_key(serve):
         ("evil.example", 403, 403),
         ("127.0.0.1.evil.example", 403, 403),
         ("pi.lan", 200, 200),
+        ("host.docker.internal:8080", 200, 200),
+        ("host.containers.internal", 200, 200),
+        ("x.host.docker.internal", 403, 403),
         ("", 403, 403),
     ],
 )

@@ -39,7 +39,7 @@ def test_sampling_fields_lie_over_the_models_defaults(serve):
     plain, stated = engine.params
     assert plain == engine.defaults
     assert (stated.temperature, stated.top_p, stated.top_k, stated.min_p, stated.seed) == (0, 0.5, 7, 0.1, 3)
-    assert (stated.stop, stated.max_tokens, stated.logit_bias, stated.presence_penalty) == (("x",), 2, {5: -100}, 1)
+    assert (stated.max_tokens, stated.logit_bias, stated.presence_penalty) == (2, {5: -100}, 1)
 
 
 UNSUPPORTED = {
@@ -47,26 +47,26 @@ UNSUPPORTED = {
     "logprobs": True,
     "top_logprobs": 3,
     "n": 2,
-    "tool_choice": "required",
-    "parallel_tool_calls": False,
-    "functions": [],
+    "tool_choice": "required",  # and there are no tools
+    "functions": [{"name": "f"}],
     "chat_template_kwargs": {"x": 1},
     "modalities": ["audio"],
 }
 BAD = {
     "temperature": 3,
-    "top_p": 0,
+    "top_p": -0.1,
     "top_k": 1.5,
     "min_p": "x",
-    "seed": -1,
+    "seed": 1 << 64,
     "stop": ["a"] * 5,
     "max_tokens": 0,
+    "parallel_tool_calls": "no",
     "logit_bias": {"x": 1},
     "repetition_penalty": 11,
     "reasoning_effort": "lowest",
     "presence_penalty": True,
     "stream": "yes",
-    "stream_options": {"include_usage": True},
+    "stream_options": [],
     "messages": [],
     "tools": {"a": 1},
     "temprature": 1,
@@ -210,8 +210,15 @@ def test_context_limit(serve):
     error = error_of(chat(client, messages=[{"role": "user", "content": "x" * (room + 1)}]), 400)
     assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
     assert error_of(client.post("/v1/completions", json={"prompt": "x" * 31}), 400)["param"] == "prompt"
-    assert "31" in error["message"]
-    assert "30" in error["message"]
+    assert error["message"] == "This model's maximum context length is 30 tokens, and the prompt has 31 tokens."
+
+
+def test_a_text_beyond_what_a_template_may_write_is_beyond_the_context_too(serve):
+    error = error_of(chat(serve(), messages=[{"role": "user", "content": "x" * (1 << 20)}]), 400)
+    assert error["code"] == "context_length_exceeded"
+    assert error["message"].startswith("This model's maximum context length is 4096 tokens")
+    body = {"prompt": "x" * ((1 << 20) + 1)}
+    assert error_of(serve().post("/v1/completions", json=body), 400)["code"] == "context_length_exceeded"
 
 
 def test_template_refusal_is_a_400(serve, monkeypatch):

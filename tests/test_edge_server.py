@@ -43,7 +43,7 @@ def test_chat_reads_thoughts_and_tool_calls(serve):
         "role": "assistant",
         "content": "Sure.",
         "reasoning_content": "lamp",
-        "tool_calls": [{"id": "functions.set_light:0", "type": "function", "function": function}],
+        "tool_calls": [{"id": "call-functions-2eset_light-3a0", "type": "function", "function": function}],
     }
     assert choice["finish_reason"] == "tool_calls"
 

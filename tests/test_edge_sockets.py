@@ -1,119 +1,22 @@
 """The endpoint on real sockets: streams as they are made, clients that leave, waitress's own errors, SIGTERM."""
 
-import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from fake_engine import FakeEngine
+from live_server import CHAT, get, leave, send, wait_for
 from tiny_bundle import successors_of, write_tiny_bundle
 
 from moedge.devices.errors import MoedgeError
-from moedge.edge_server.app import create_app
-from moedge.edge_server.guard import Guard
-from moedge.edge_server.server import EdgeServer, bind, serve_until_drained
-from moedge.edge_server.service import Service
+from moedge.edge_server.server import bind
 
-CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 SLOW = ["x"] * 500
-
-
-class Running:
-    """A server in a thread."""
-
-    def __init__(self, engine: FakeEngine, max_running: int, max_queued: int, drain_seconds: float) -> None:
-        self.engine = engine
-        self.service = Service()
-        self.service.open(engine, max_running, max_queued)
-        self.server = EdgeServer(create_app(self.service, Guard()), bind("127.0.0.1", 0), max_running + max_queued)
-        self.port = int(self.server.effective_port)
-        arguments = (self.server, self.service, drain_seconds, lambda: False)
-        self.thread = threading.Thread(target=serve_until_drained, args=arguments, daemon=True)
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.engine.gate.set()
-        self.engine.step_seconds = 0.0
-        self.service.close()
-        self.thread.join(10)
-        assert not self.thread.is_alive()
-
-
-@pytest.fixture
-def run():
-    running = []
-
-    def run(engine, max_running=2, max_queued=4, drain_seconds=5.0):
-        running.append(Running(engine, max_running, max_queued, drain_seconds))
-        return running[-1]
-
-    yield run
-    for each in running:
-        each.stop()
-
-
-class Connection(http.client.HTTPConnection):
-    """Closed with its responses, which outlive it, when `opened` is."""
-
-    def __init__(self, port: int, opened: ExitStack) -> None:
-        super().__init__("127.0.0.1", port, timeout=20)
-        self._opened = opened
-        opened.callback(self.close)
-
-    def getresponse(self):
-        return self._opened.enter_context(super().getresponse())
-
-
-@pytest.fixture
-def ask():
-    with ExitStack() as opened:
-
-        def ask(port, body=CHAT, path="/v1/chat/completions", **headers):
-            connection = Connection(port, opened)
-            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
-            return connection
-
-        yield ask
-
-
-def get(port, path):
-    with ExitStack() as opened:
-        connection = Connection(port, opened)
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
-
-
-def send(port, data):
-    """The whole answer to raw bytes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        connection.sendall(data)
-        answer = b""
-        while part := connection.recv(65536):
-            answer += part
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return head.decode(), json.loads(body)
-
-
-def wait_for(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)
-
-
-def leave(connection):
-    if connection.sock is not None:
-        connection.sock.shutdown(socket.SHUT_RDWR)
-    connection.close()
 
 
 def test_events_arrive_while_the_answer_is_made(run, ask):

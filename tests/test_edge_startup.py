@@ -85,6 +85,14 @@ def test_a_terminal_sees_how_far_the_check_is_and_keeps_its_cursor(serve, tmp_pa
         assert told.rfind("\x1b[?25l") <= told.rfind("\x1b[?25h")
 
 
+def test_a_log_sees_how_far_the_check_is_now_and_then(capsys):
+    seconds = iter([0, 5, 10, 10, 11, 19, 25, 25])
+    show = progress.lines("check", lambda: next(seconds))
+    for done in (1, 2, 3, 4, 5):
+        show(done << 30, 8 << 30)
+    assert capsys.readouterr().err == "check: 2.0 of 8.0 GiB\ncheck: 5.0 of 8.0 GiB\n"
+
+
 @pytest.mark.parametrize(
     ("options", "status"),
     [((), 200), (("--stalled-after-s", "60"), 503), (("--stalled-after-s", "0"), 200)],
@@ -98,7 +106,7 @@ def test_livez_calls_a_step_hung_only_after_the_time_that_was_set(serve, monkeyp
     engine.shows_tools = True
     code, service = serve("bundle", *options)
     assert code == 0
-    service.ready().submit([1, 2], SamplingParams(), "prompt")
+    service.ready().submit([1, 2], SamplingParams())
     wait_for(lambda: engine.log)
     later = time.monotonic() + 100
     monkeypatch.setattr("moedge.runtime.scheduler.time", SimpleNamespace(monotonic=lambda: later))

@@ -24,7 +24,7 @@ ROOMS_MAY_IMPORT = {
     "export/graph": {"export/checkpoint", "export/model", "export/writing"},
     "export/hub": {"export/checkpoint", "export/model", "export/writing", "export/options", "export/understanding"},
     "runtime/cache": {"runtime/manifest"},
-    "runtime/chat": set(),
+    "runtime/chat": {"runtime/prompt_too_long"},
     "runtime/chat/formats": {"runtime/chat", "runtime/manifest"},
     "quant/formats": {"quant/blocks", "quant/grids", "quant/scheme"},
 }

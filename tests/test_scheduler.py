@@ -2,6 +2,7 @@
 
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from fake_engine import FakeEngine, MidwayError
@@ -53,7 +54,7 @@ def test_turns_are_one_step_each(start):
     assert all(a != b for a, b in pairwise(sessions[1:]))
 
 
-def test_queue_is_bounded_and_says_when_to_come_back(start):
+def test_queue_is_bounded_and_says_when_to_come_back(start, monkeypatch):
     engine = FakeEngine()
     engine.gate.clear()
     scheduler = start(engine, max_running=1, max_queued=2)
@@ -61,6 +62,12 @@ def test_queue_is_bounded_and_says_when_to_come_back(start):
     with pytest.raises(QueueFull) as full:
         scheduler.submit([9], PARAMS)
     assert 1 <= full.value.retry_after_s <= 60
+    wait_for(lambda: engine.log)
+    later = time.monotonic() + 300
+    monkeypatch.setattr("moedge.runtime.ticket.time", SimpleNamespace(monotonic=lambda: later))
+    with pytest.raises(QueueFull) as full:  # what has run for five minutes will hardly end in one
+        scheduler.submit([9], PARAMS)
+    assert 300 <= full.value.retry_after_s <= 310
     engine.gate.set()
     assert [text_of(ticket) for ticket in tickets] == ["Hello!"] * 3
     wait_for(lambda: scheduler.idle)

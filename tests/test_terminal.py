@@ -62,6 +62,11 @@ def test_the_prompt_may_come_from_stdin(bundle, capsys, monkeypatch, words):
     assert capsys.readouterr().out == "yés!\n"
 
 
+def test_a_stop_string_ends_an_answer(bundle, capsys):
+    assert main(["run", str(bundle), "hi", "--temperature", "0", "--stop", "s!"]) == 0
+    assert capsys.readouterr().out == "yé\n"
+
+
 def test_raw_continues_the_prompt_as_it_is(tmp_path, capsys):
     bundle = write_tiny_bundle(tmp_path, successors_of("hello wörld!"))
     assert main(["run", str(bundle), "hello", "--raw", "--temperature", "0", "--max-tokens", "4"]) == 0

@@ -1,4 +1,5 @@
 import json
+import threading
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,9 @@ from tokenizers import AddedToken, decoders, models, normalizers
 from tokenizers import Tokenizer as HubTokenizer
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.text import Tokenizer
+from moedge.runtime import text as module
+from moedge.runtime.prompt_too_long import PromptTooLong
+from moedge.runtime.text import PIECE, SEAM, SHORT, Tokenizer
 from moedge.runtime.text_stream import StopStrings
 
 BYTE_LEVEL = Tokenizer(tokenizer().to_str())
@@ -148,3 +151,57 @@ def test_what_may_become_a_stop_string_is_held_back():
     assert [stops.push(piece) for piece in ("a#", "#", "b", "#", "!", "x")] == ["a", "", "##b", "", "", ""]
     assert stops.found == "#!"
     assert stops.flush() == ""
+
+
+@pytest.mark.parametrize("unit", ["a", " ", "hello wörld! ", "12", "日本", "a b"])
+def test_what_fits_is_never_refused_and_what_does_not_always_is(unit):
+    text = (unit * 8 * PIECE)[: 3 * PIECE + 7]
+    for tok in (BYTE_LEVEL, FALLBACK):
+        ids = tok.encode(text)
+        assert tok.encode(text, most=len(ids)) == ids
+        with pytest.raises(PromptTooLong, match=f"has {len(ids)} tokens, the context is {len(ids) - 1}"):
+            tok.encode(text, most=len(ids) - 1)
+
+
+@given(st.text(max_size=40), st.integers(1, 3), st.integers(0, 40))
+def test_pieces_change_no_tokens(text, piece, most):
+    """With pieces of one to three characters, though then each costs a seam."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PIECE", piece)
+        patch.setattr(module, "SHORT", 0)
+        for tok in (BYTE_LEVEL, FALLBACK):
+            ids = tok.encode(text)
+            try:
+                assert tok.encode(text, most=most) == ids
+            except PromptTooLong:
+                assert len(ids) > most
+
+
+def test_a_text_that_is_far_too_long_is_hardly_looked_at(monkeypatch):
+    looked = []
+    encode = Tokenizer._encode
+    monkeypatch.setattr(
+        Tokenizer, "_encode", lambda self, text, *rest: looked.append(text) or encode(self, text, *rest)
+    )
+    for text in ("a" * 1_000_000, "hello " * 200_000, " " * 1_000_000):
+        looked.clear()
+        with pytest.raises(PromptTooLong):
+            BYTE_LEVEL.encode(text, most=1000)
+        assert sum(map(len, looked)) <= SHORT * 1000 + 2 * PIECE + SEAM
+
+
+def test_threads_go_on_while_a_long_text_is_encoded():
+    """The tokenizer's `encode` would hold the interpreter's lock all the while; turns are counted, not time."""
+    turns, done = [0], threading.Event()
+
+    def work():
+        BYTE_LEVEL.encode("hello wörld! " * 60_000)
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not done.is_set():
+        turns[0] += 1
+        done.wait(0.001)
+    thread.join()
+    assert turns[0] > 10

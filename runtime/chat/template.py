@@ -25,7 +25,9 @@ from moedge.runtime.chat.turns import in_dialect, plain_message, thinking_tags, 
 from moedge.runtime.chat.user_text import UserText
 from moedge.runtime.chat.variables import UnknownVariable, effort_variables, names_read, thinking_on
 from moedge.runtime.chat.wishes import Effort, Wishes
+from moedge.runtime.prompt_too_long import PromptTooLong
 
+TOO_MANY_CHARACTERS = f"more than {MAX_CHARACTERS} characters"
 _OWN = frozenset(
     {"messages", "tools", "add_generation_prompt", "continue_final_message", STEP}
 )  # no request sets these
@@ -117,7 +119,7 @@ class ChatTemplate:
             text = render(whole)
         pieces = user_text.pieces(text)
         if sum(len(text) for text, _ in pieces) > MAX_CHARACTERS:
-            raise MoedgeError(f"the prompt has more than {MAX_CHARACTERS} characters: send fewer or shorter messages.")
+            raise PromptTooLong(TOO_MANY_CHARACTERS)
         return pieces
 
     def choose(self, wishes: Wishes) -> dict[str, Any]:
@@ -174,7 +176,9 @@ class ChatTemplate:
                 parts.append(part)
                 characters += len(part)
                 if characters > 2 * MAX_CHARACTERS:  # twice: marks, which are removed, count here
-                    raise SecurityError(f"its output exceeds {MAX_CHARACTERS} characters")
+                    raise PromptTooLong(TOO_MANY_CHARACTERS)
+        except PromptTooLong:
+            raise
         except RefusedError as error:
             raise CannotRender(f"the chat template refuses these messages: {error}") from None
         except Exception as error:  # the template is data: whatever it raises is its answer to these messages

@@ -1,0 +1,67 @@
+"""Which of a request's tools the model is shown: `tool_choice`, in the spellings of OpenAI and its followers.
+
+Calls are not constrained: a call that is required is a wish, for which the model is shown no other tool than may be
+called.
+"""
+
+from typing import Any
+
+from moedge.edge_server.fields import Fields, bad_field
+from moedge.edge_server.messages import MAX_TOOLS, Tool
+
+MODES = ("auto", "none", "required", "any")  # "any" is Mistral's and LangChain's word for "required"
+
+
+def choose_tools(fields: Fields, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
+    """The tools that may be called; ApiError 400 for a choice that names none of them."""
+    choice = fields.take("tool_choice")
+    if choice is None or choice == "auto":
+        return tools
+    if choice == "none":
+        return ()
+    if isinstance(choice, dict):
+        return _named(Fields(choice, "tool_choice"), tools)
+    if choice not in MODES:
+        raise bad_field(
+            "tool_choice", f"it must be one of {', '.join(MODES)}, or name a function", "unsupported_parameter"
+        )
+    if not tools:
+        raise bad_field("tool_choice", "it requires a call, and there are no tools")
+    return tools
+
+
+def _named(choice: Fields, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
+    """Of `{"type": "function", ...}` the one tool, of `{"type": "allowed_tools", ...}` those that it lists."""
+    kind = choice.take("type")
+    if kind == "function":
+        chosen = [_one(choice, tools)]
+    elif kind == "allowed_tools":
+        allowed = Fields(choice.take("allowed_tools"), choice.path("allowed_tools"))
+        if allowed.take("mode") not in ("auto", "required"):
+            raise allowed.bad("mode", "it must be auto or required")
+        where = allowed.path("tools")
+        listed = [Fields(item, f"{where}[{i}]") for i, item in enumerate(allowed.items("tools", MAX_TOOLS) or [])]
+        allowed.done()
+        chosen = [_one(_typed(item), tools) for item in listed]
+    else:
+        raise choice.bad("type", "it must be function or allowed_tools")
+    choice.done()
+    return tuple(tool for tool in tools if tool in chosen)
+
+
+def _typed(item: Fields) -> Fields:
+    if item.take("type") != "function":
+        raise item.bad("type", 'it must be "function"')
+    return item
+
+
+def _one(choice: Fields, tools: tuple[Tool, ...]) -> Tool:
+    function = Fields(choice.take("function"), choice.path("function"))
+    name = function.required_text("name", 64)
+    function.done()
+    choice.done()
+    found: dict[str, Any] = {tool["function"]["name"]: tool for tool in tools}
+    if name not in found:
+        raise function.bad("name", f"there is no tool {name!r}")
+    tool: Tool = found[name]
+    return tool
