@@ -7,8 +7,8 @@ from moedge.edge_server.fields import Fields, bad_field
 from moedge.edge_server.foreign_fields import pass_foreign
 from moedge.edge_server.messages import MAX_TOOLS, Message, Tool, read_messages, read_tools
 from moedge.edge_server.sampling_fields import read_longest, read_sampling, read_stream_options
-from moedge.edge_server.tool_choice import choose_tools
 from moedge.edge_server.template_fields import read_template_wishes
+from moedge.edge_server.tool_choice import choose_tools
 from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.sampling import SamplingParams
 

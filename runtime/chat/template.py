@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from jinja2 import TemplateError, meta
-from jinja2.exceptions import SecurityError
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.chat.dialect import Dialect, find_dialect, thought_of
