@@ -1,4 +1,4 @@
-# make serve | test | check. A machine needs Python 3.11 or newer and make; everything else goes into .venv/.
+# make serve | test | test-clients | check. A machine needs Python 3.11 or newer and make; everything else goes into .venv/.
 # Stamp files under .venv/ and build/ remember what is done, so that a second run starts at once.
 
 .DELETE_ON_ERROR:
@@ -15,6 +15,7 @@ TORCH ?= torch==2.13.0
 MUTATOR ?= cosmic-ray==8.7.0
 
 VENV := .venv
+CLIENTS := .venv-clients
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 STAGES := devices quant export runtime edge_server
@@ -33,7 +34,7 @@ BUNDLE := build/edge-assistant
 EXPORT_INPUTS := $(shell find $(CHECKPOINT) export quant runtime/manifest.py devices/errors.py devices/structure.py \
 	-type f -not -name '*.pyc' 2>/dev/null)
 
-.PHONY: serve bundle test check lint types typecheck coverage mutants help-pages clean
+.PHONY: serve bundle test test-clients check lint types typecheck coverage mutants help-pages clean
 
 # The server itself prints the curl line, once requests are answered.
 serve: $(BUNDLE)/manifest.json
@@ -47,6 +48,16 @@ $(BUNDLE)/manifest.json: $(EXPORT_INPUTS) | $(VENV)/export.stamp
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest --durations=10
+
+# The clients that people use, against a server with the embedded model; they install half a gigabyte beside it.
+test-clients: $(BUNDLE)/manifest.json $(CLIENTS)/stamp
+	MOEDGE=$(BIN)/moedge BUNDLE=$(BUNDLE) $(CLIENTS)/bin/python -m pytest -q -c /dev/null \
+		--rootdir tests/clients --confcutdir tests/clients -p no:cacheprovider --disable-warnings tests/clients
+
+$(CLIENTS)/stamp: tests/clients/requirements.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<
+	@touch $@
 
 check: lint typecheck test
 
@@ -98,4 +109,4 @@ $(VENV)/mutants.stamp: $(VENV)/dev.stamp
 	@touch $@
 
 clean:
-	rm -rf build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build .venv .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

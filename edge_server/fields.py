@@ -119,16 +119,21 @@ class Fields:
 
     def only(self, name: str, *accepted: Any) -> None:
         """A field whose other values would change the answer and are not supported; 1 is 1.0 there, but not true."""
-        if name not in self._left:  # absent, or read by the request that has such a field
-            return
         value = self.take(name)
-        if not any(isinstance(value, bool) is isinstance(a, bool) and value == a for a in accepted):
+        if value is not None and not any(
+            isinstance(value, bool) is isinstance(a, bool) and value == a for a in accepted
+        ):
             alone = f"; only {' or '.join(map(json.dumps, accepted))} is" if accepted else ""
             raise bad_field(self.path(name), f"this value is not supported{alone}", code="unsupported_parameter")
 
+    @property
+    def left(self) -> list[str]:
+        """The names of fields that nobody has asked for yet."""
+        return sorted(self._left)
+
     def done(self) -> None:
         """Refuse what is left, and name the field that may be meant: a field misspelt is a wish ignored."""
-        for name in sorted(self._left):
+        for name in self.left:
             near = difflib.get_close_matches(name, sorted(self._known), 1, 0.7)
             hint = f"; {near[0]} is one" if near else ""
             raise bad_field(self.path(name), f"there is no such field{hint}", code="unknown_parameter")

@@ -98,5 +98,6 @@ def pass_foreign(fields: Fields) -> None:
     For the end of a request: what the endpoint reads itself must be taken before.
     """
     fields.ignore(HARMLESS)
-    for name, values in NEUTRAL.items():
-        fields.only(name, *values)
+    for name in fields.left:
+        if name in NEUTRAL:
+            fields.only(name, *NEUTRAL[name])

@@ -12,9 +12,7 @@ from pathlib import Path
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.checkpoint.formats import ACTIVATION_SCALES, is_zero_bias
 from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
 from moedge.export.graph.builder import MICROSOFT, Builder
 from moedge.export.graph.decoder import build_decoder
@@ -22,9 +20,9 @@ from moedge.export.graph.fused import FusedLowering
 from moedge.export.graph.probe import build_probe
 from moedge.export.graph.standard import StandardLowering
 from moedge.export.graph.tied_head import with_stored_head
-from moedge.export.model.config import ModelConfig
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit, refuse_target
 from moedge.export.process_memory import keep_freed_memory, peak_resident_bytes
+from moedge.export.rehearsal import refuse_extra_biases, rehearse
 from moedge.export.report import ExportReport, facts_of, kernel_of
 from moedge.export.understanding import understand
 from moedge.export.writing.journal import JOURNAL_NAME, Journal, Recipe
@@ -65,6 +63,8 @@ def export_bundle(
         progress.on_total(source.nbytes())
         understood = understand(source, options)
         model, context, talking = understood.model, understood.context, understood.talking
+        rehearsal = rehearse(source, model, context, options.scheme)
+        refuse_extra_biases(source, model, rehearsal.extra_biases)
         notes = [*talking.notes]
         model = with_stored_head(source, model, notes)
         recipe = _recipe(source, options, context)
@@ -79,7 +79,8 @@ def export_bundle(
                 lower = FusedLowering if plan == "fused" else StandardLowering
                 lowering = lower(Builder(weights), options.scheme, options.rounding, notes)
                 graph = build_decoder(lowering, source, model, context, stages.begin)
-                _refuse_leftover(source, model)
+                if unread := rehearsal.consumed.difference(source.consumed()):
+                    raise AssertionError(f"{min(unread)} and more were not read, though the dry run says so")
                 stages.finish()
             progress.on_stage("graph")
             cache, groups = tuple(port.tensor for port in lowering.cache), weights.account.groups()
@@ -132,18 +133,6 @@ def _recipe(source: Checkpoint, options: ExportOptions, context: int) -> Recipe:
         config=hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest(),
         shards=source.identity(),
     )
-
-
-def _refuse_leftover(source: Checkpoint, model: ModelConfig) -> None:
-    """Raise MoedgeError if the checkpoint holds a tensor that the graph has no place for."""
-    unread = source.unconsumed((*model.names.ignored, *ACTIVATION_SCALES))
-    unread = [name for name in unread if 0 not in source.shape(name)]  # shared experts of width 0
-    left = [name for name in unread if not is_zero_bias(source, name)]
-    if left:
-        rest = f" and {len(left) - 1} more" if len(left) > 1 else ""
-        raise MoedgeError(
-            f"{left[0]}{rest} of {source.folder} has no place in {model.model_type}: nothing was exported."
-        )
 
 
 def _save(graph: ir.Graph, path: Path) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.writing.journal import refuse_kept
+from moedge.export.writing.publish import partial_folder, refuse_impossible
 from moedge.quant.rounding import NEAREST, Rounding
 from moedge.quant.scheme import Scheme
 from moedge.runtime.manifest import MANIFEST_NAME, ExpertPlan
@@ -54,8 +56,11 @@ class ExportProgress:
 
 
 def refuse_target(target: Path, options: ExportOptions) -> None:
-    """Raise MoedgeError if something stands at `target` that may not be replaced."""
+    """Raise MoedgeError if a bundle cannot be made at `target`, or if something stands there that may not go."""
+    refuse_impossible(target)
     if target.exists() and not options.force:
         raise MoedgeError(f"{target} exists: choose another name, or replace it with --force.")
     if target.exists() and not (target / MANIFEST_NAME).is_file():
         raise MoedgeError(f"{target} is no bundle, and --force replaces nothing else: choose another name.")
+    if not (options.force or options.resume):
+        refuse_kept(partial_folder(target))

@@ -6,6 +6,7 @@ several blocks, and no code changes. `blocks.py` has the layout of codes; the fo
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,12 @@ from moedge.quant.scheme import BLOCKS, Scheme, scheme_of
 class Grid:
     """A quantized matrix [N, K] as its publisher grouped it, in G groups along K:
 
-        weight[n, k] = (code[n, k] - zeros[n, g]) * scales[n, g],    g = group_of[k], or k // (K / G) if that is None
+        weight[n, k] = (code[n, k] - zeros[n, g]) * scales[n, g],    g = group_of[k], or k // group if that is None
 
-    Codes are packed as in blocks.py [N, K * bits / 8]. Zeros are one a byte; None stands for the middle of the codes,
-    8 where they have 4 bits and 128 where they have 8. ValueError if the shapes do not belong together, if a scale is
-    not finite, or if `group_of` holds a number that is not from 0 to G - 1.
+    A group has `group` columns, the last one what is left; None stands for K / G. Codes are packed as in blocks.py
+    [N, K * bits / 8]. Zeros are one a byte; None stands for the middle of the codes, 8 where they have 4 bits and 128
+    where they have 8. ValueError if the shapes do not belong together, if a scale is not finite, or if `group_of` holds
+    a number that is not from 0 to G - 1.
     """
 
     codes: U8
@@ -30,14 +32,17 @@ class Grid:
     zeros: U8 | None  # [N, G]
     bits: int
     group_of: NDArray[np.int64] | None = None  # [K]
+    group: int | None = None
 
     def __post_init__(self) -> None:
         rows, columns, groups = *self.shape, self.scales.shape[-1]
         zeros = self.scales.shape if self.zeros is None else self.zeros.shape
         if self.scales.shape != (rows, groups) or zeros != (rows, groups):
             raise ValueError(f"scales {self.scales.shape} and zero points {zeros} are not those of {rows} rows")
-        if self.group_of is None and columns % groups:
+        if self.group_of is None and self.group is None and columns % groups:
             raise ValueError(f"{columns} columns are not {groups} groups of one size")
+        if self.group is not None and -(-columns // self.group) != groups:
+            raise ValueError(f"{columns} columns are not {groups} groups of {self.group}")
         if self.group_of is not None and not _within(self.group_of, columns, groups):
             raise ValueError(f"not every one of {columns} columns belongs to one of {groups} groups")
         if not np.isfinite(self.scales).all():
@@ -51,16 +56,23 @@ class Grid:
     def rows(self, start: int, stop: int) -> "Grid":
         """Rows start:stop of it."""
         zeros = None if self.zeros is None else self.zeros[start:stop]
-        return Grid(self.codes[start:stop], self.scales[start:stop], zeros, self.bits, self.group_of)
+        return replace(self, codes=self.codes[start:stop], scales=self.scales[start:stop], zeros=zeros)
 
     def dequantize(self) -> F32:
-        """The fp32 matrix [N, K]."""
+        """The fp32 matrix [N, K]; infinite where a scale is too large for its codes."""
+        with np.errstate(over="ignore"):
+            return self._weights()
+
+    def _weights(self) -> F32:
         rows, columns = self.shape
         middle = np.float32(1 << (self.bits - 1))
         codes = unpack(self.codes, self.bits).astype(np.float32)
-        if self.group_of is not None:
-            codes -= middle if self.zeros is None else self.zeros.astype(np.float32)[:, self.group_of]
-            codes *= self.scales[:, self.group_of]
+        group_of = self.group_of
+        if group_of is None and columns % self._columns_a_group():
+            group_of = np.arange(columns) // self._columns_a_group()
+        if group_of is not None:
+            codes -= middle if self.zeros is None else self.zeros.astype(np.float32)[:, group_of]
+            codes *= self.scales[:, group_of]
             return codes
         blocks = codes.reshape(rows, self.scales.shape[1], -1)  # [N, G, K / G]
         blocks -= middle if self.zeros is None else self.zeros.astype(np.float32)[..., None]
@@ -69,24 +81,32 @@ class Grid:
 
     def at(self, scheme: Scheme) -> Codes:
         """The same matrix in a scheme that holds its grid (`holds`), every code and scale as it is."""
-        columns = self.shape[1]
-        times = columns // scheme.block // self.scales.shape[1]
+        blocks, group = self.shape[1] // scheme.block, self._columns_a_group()
+        group_of = np.arange(blocks) * scheme.block // group  # of each block, none of which lies in two
         shift = (1 << (scheme.bits - 1)) - (1 << (self.bits - 1))
         codes = self.codes if scheme.bits == self.bits else unpack(self.codes, self.bits) + np.uint8(shift)
         zeros = None
         if scheme.zero_point:
             middle = np.full(self.scales.shape, 1 << (self.bits - 1), np.uint8)
             zeros = (middle if self.zeros is None else self.zeros) + np.uint8(shift)
-            zeros = pack(np.repeat(zeros, times, axis=1), scheme.bits)
-        scales = self.scales if times == 1 else np.repeat(self.scales, times, axis=1)
+            zeros = pack(zeros[:, group_of], scheme.bits)
+        scales = self.scales if blocks == self.scales.shape[1] else self.scales[:, group_of]
         return Codes(codes, scales, zeros, scheme.bits, scheme.block)
 
+    def _columns_a_group(self) -> int:
+        return self.group or self.shape[1] // self.scales.shape[1]
 
-def native_scheme(bits: int, columns: int, groups: int, zero_point: bool) -> Scheme | None:
-    """The scheme of the largest blocks that holds a grid of so many groups; None if no block divides a group."""
-    if columns % groups:
+
+@cache
+def native_scheme(bits: int, columns: int, groups: int, zero_point: bool, group: int | None = None) -> Scheme | None:
+    """The scheme of the largest blocks that holds a grid of so many groups; None if no block divides every group.
+
+    `group` is the columns of each but the last, where that one is shorter; None: all have as many.
+    """
+    if group is None and columns % groups:
         return None
-    for block in (b for b in BLOCKS if columns // groups % b == 0):
+    group = group or columns // groups
+    for block in (b for b in BLOCKS if group % b == 0 and columns % b == 0):
         # four-bit zero points are packed in pairs
         if not (zero_point and bits == 4 and columns // block % 2):
             return scheme_of(bits, block, zero_point)
@@ -121,11 +141,10 @@ def words_to_bytes(words: NDArray[np.int32]) -> U8:
     return np.ascontiguousarray(words).astype("<i4", copy=False).view(np.uint8)
 
 
-def in_order(group_of: NDArray[np.integer], columns: int, groups: int) -> bool:
-    """Whether a g_idx says no more than that column k belongs to group k // (columns / groups)."""
-    if columns % groups or group_of.shape != (columns,):
-        return False
-    return bool(np.array_equal(group_of, np.arange(columns) // (columns // groups)))
+def find_group(group_of: NDArray[np.integer]) -> int | None:
+    """The group for which a g_idx [K] says no more than that column k belongs to group k // group; None if it does."""
+    group = int(np.append(group_of != group_of[0], True).argmax())
+    return group if np.array_equal(group_of, np.arange(len(group_of)) // group) else None
 
 
 def rename_scheme(scheme: Scheme, suffix: str) -> Scheme:

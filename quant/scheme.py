@@ -25,6 +25,13 @@ class Scheme:
         """Whether weights become codes at all."""
         return self.bits < 32
 
+    def nbytes(self, weights: int) -> int:
+        """Bytes of so many weights in whole blocks: codes, an fp32 scale a block, a zero point if it has them."""
+        if not self.quantized:
+            return 4 * weights
+        blocks = weights // self.block
+        return weights * self.bits // 8 + 4 * blocks + (blocks * self.bits // 8 if self.zero_point else 0)
+
     def with_block(self, block: int) -> "Scheme":
         """The same scheme at another block, renamed."""
         return (

@@ -138,6 +138,36 @@ KIMI_K25 = {
     }},
     "tie_word_embeddings": False, "use_unified_vision_chunk": True, "vision_config": {"patch_size": 14},
 }  # fmt: skip
+GLM_47_FLASH = SILU | {
+    "model_type": "glm4_moe_lite", "attention_bias": False, "first_k_dense_replace": 1, "hidden_size": 2048,
+    "intermediate_size": 10240, "kv_lora_rank": 512, "max_position_embeddings": 202752, "moe_intermediate_size": 1536,
+    "n_group": 1, "n_routed_experts": 64, "n_shared_experts": 1, "norm_topk_prob": True, "num_attention_heads": 20,
+    "num_experts_per_tok": 4, "num_hidden_layers": 47, "num_key_value_heads": 20, "num_nextn_predict_layers": 1,
+    "partial_rotary_factor": 1.0, "q_lora_rank": 768, "qk_nope_head_dim": 192, "qk_rope_head_dim": 64,
+    "rms_norm_eps": 1e-05, "rope_scaling": None, "rope_theta": 1000000, "routed_scaling_factor": 1.8, "topk_group": 1,
+    "topk_method": "noaux_tc", "v_head_dim": 256, "vocab_size": 154880,
+}  # fmt: skip
+GLM_45V = {
+    "model_type": "glm4v_moe", "image_token_id": 151363, "tie_word_embeddings": False,
+    "text_config": GLM_45_AIR | {
+        "model_type": "glm4v_moe_text", "max_position_embeddings": 65536,
+        "rope_scaling": {"mrope_section": [8, 12, 12], "rope_type": "default"}, "rope_theta": 10000.0,
+    },
+    "vision_config": {"depth": 24, "model_type": "glm4v_moe"},
+}  # fmt: skip
+KIMI_VL = {
+    "model_type": "kimi_vl", "ignore_index": -100, "media_placeholder_token_id": 163605, "text_config": SILU | {
+        "model_type": "deepseek_v3", "attention_bias": False, "first_k_dense_replace": 1, "hidden_size": 2048,
+        "intermediate_size": 11264, "kv_lora_rank": 512, "max_position_embeddings": 131072,
+        "moe_intermediate_size": 1408, "moe_layer_freq": 1, "n_group": 1, "n_routed_experts": 64,
+        "n_shared_experts": 2, "norm_topk_prob": True, "num_attention_heads": 16, "num_experts_per_tok": 6,
+        "num_hidden_layers": 27, "num_key_value_heads": 16, "num_nextn_predict_layers": 0, "q_lora_rank": None,
+        "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "rms_norm_eps": 1e-05, "rope_theta": 800000.0,
+        "routed_scaling_factor": 2.446, "scoring_func": "sigmoid", "seq_aux": True, "tie_word_embeddings": False,
+        "topk_group": 1, "topk_method": "noaux_tc", "v_head_dim": 128, "vocab_size": 163840,
+    },
+    "vision_config": {"model_type": "moonvit", "patch_size": 14},
+}  # fmt: skip
 
 
 class Published(NamedTuple):
@@ -170,4 +200,7 @@ PUBLISHED = {
     "DeepSeek-V2": Published(DEEPSEEK_V2, 59, 160, 6, 16.0, 0),
     "DeepSeek-V3.1": Published(DEEPSEEK_V3, 58, 256, 8, 2.5, 0),
     "Kimi-K2.5": Published(KIMI_K25, 60, 384, 8, 2.827, 0),
+    "Kimi-VL-A3B": Published(KIMI_VL, 26, 64, 6, 2.446, 0),
+    "GLM-4.7-Flash": Published(GLM_47_FLASH, 46, 64, 4, 1.8, 0),
+    "GLM-4.5V": Published(GLM_45V, 45, 128, 8, 1.0, 0),
 }

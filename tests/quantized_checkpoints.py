@@ -42,6 +42,13 @@ def convert(folder: Path, chosen: str, encode: Encoder, config: dict[str, Any]) 
     return dense
 
 
+def edit_tensors(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Change the tensors of a saved checkpoint, of dtypes that numpy does not know too."""
+    tensors = load_file(folder / "model.safetensors")
+    edit(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def edit_config(folder: Path, **changes: Any) -> None:
     """Replace keys of the config.json."""
     path = folder / "config.json"

@@ -141,7 +141,7 @@ def test_absent_keys_mean_what_they_mean_in_transformers():
         ({"topk_group": 1, "num_experts_per_tok": 33}, "33 experts a token out of 32"),
         ({"rope_scaling": "yarn"}, "rope_scaling"),
         ({"rope_scaling": {"type": "yarn", "factor": "four"}}, "factor"),
-        ({"rope_scaling": {"type": "linear", "factor": 4}}, "linear"),
+        ({"rope_scaling": {"type": "ntk", "factor": 4}}, "ntk"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         ({"qk_rope_head_dim": 63}, "63 dimensions"),
         ({"scoring_func": "softmax"}, "scoring_func"),

@@ -140,7 +140,10 @@ EXPERT = "model.layers.2.mlp.experts.5.up_proj"
         (lambda t: t.update({f"{EXPERT}.weight_shape": torch.tensor([128, 64])}), r"weight_shape \[128, 64\]"),
         (lambda t: t.update({f"{EXPERT}.weight_packed": t[f"{EXPERT}.weight_packed"][:-1].clone()}), "weight_packed"),
         (lambda t: t.update({f"{EXPERT}.weight_packed": t[f"{EXPERT}.weight_packed"].float()}), "stored as F32"),
-        (lambda t: t.update({f"{EXPERT}.weight_scale": t[f"{EXPERT}.weight_scale"][:, :3].clone()}), "not 3 groups"),
+        (
+            lambda t: t.update({f"{EXPERT}.weight_scale": t[f"{EXPERT}.weight_scale"][:, :3].clone()}),
+            "3 groups for 128",
+        ),
         (lambda t: t[f"{EXPERT}.weight_scale"].__setitem__((3, 1), torch.nan), "NaN"),
         (lambda t: t.update({f"{EXPERT}.weight_zero_point": torch.zeros(8, 4, dtype=torch.int32)}), "symmetric"),
         (lambda t: t.update({f"{EXPERT}.weight_g_idx": torch.zeros(64, dtype=torch.int32)}), "weight_g_idx"),

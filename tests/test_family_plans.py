@@ -51,5 +51,5 @@ def test_a_token_at_a_time_equals_the_whole_prompt(bundles):
 
 def test_every_model_type_is_tested():
     tested = {config.model_type for config in tiny_families.SHAPES.values()} | {"deepseek_v3", "qwen3_moe"}
-    # Kimi K2 has no class in transformers: it is deepseek_v3 under its own name
-    assert tested | {"kimi_k2"} == {family.model_type for family in known_families()}
+    # Kimi K2 and Kimi-VL have no class in transformers: they are deepseek_v3 under their own names
+    assert tested | {"kimi_k2", "kimi_vl"} == {family.model_type for family in known_families()}

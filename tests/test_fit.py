@@ -9,6 +9,7 @@ from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.hub.fit import estimate, memory_note
 from moedge.export.hub.preview import TensorHeader, preview
 from moedge.export.options import ExportOptions
+from moedge.export.rehearsal import rehearse
 from moedge.export.understanding import understand
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime.sizes import model_memory_bytes
@@ -24,18 +25,21 @@ def checkpoint(tmp_path_factory, request):
     return folder
 
 
+def estimated(opened, options):
+    understood = understand(opened, options)
+    groups = rehearse(opened, understood.model, understood.context, options.scheme).groups
+    return estimate(groups, understood.model.tie_word_embeddings)
+
+
 @pytest.mark.parametrize("scheme", ["fp32", "int8", "int4", "int4-block32-zp"])
-def test_estimates_are_near(checkpoint, tmp_path, scheme):
-    """Within a tenth, without the rotary tables; small matrices that stay fp32 are what is missed."""
+def test_estimates_are_what_the_bundle_takes(checkpoint, tmp_path, scheme):
+    """To the byte: the dry run's graph is the bundle's."""
     options = ExportOptions(parse_scheme(scheme), context=16)
     manifest = export_bundle(checkpoint, tmp_path / "bundle", options)
     with Checkpoint(checkpoint) as opened:
-        size = estimate(opened, understand(opened, options).model, options.scheme)
-    groups = [group.bytes for group in manifest.tensors if group.name != "rotary tables"]
-    assert size.disk == pytest.approx(sum(groups), rel=0.1)
-    memory = model_memory_bytes(manifest)
-    assert memory is not None
-    assert size.memory == pytest.approx(memory, rel=0.1)
+        size = estimated(opened, options)
+    assert size.disk == sum(group.bytes for group in manifest.tensors)
+    assert size.memory == model_memory_bytes(manifest)
 
 
 def test_a_shard_of_any_size_takes_no_room_until_it_is_there(tmp_path, published):
@@ -54,6 +58,6 @@ def test_a_shard_of_any_size_takes_no_room_until_it_is_there(tmp_path, published
 def test_the_note_names_both_numbers(checkpoint):
     options = ExportOptions(parse_scheme("int4"))
     with Checkpoint(checkpoint) as opened:
-        size = estimate(opened, understand(opened, options).model, options.scheme)
+        size = estimated(opened, options)
     assert list(memory_note(size, size.memory)) == []
     assert [note.count(" MB") for note in memory_note(size, 50_000)] == [2]

@@ -15,7 +15,7 @@ from moedge.quant.formats.compressed_tensors import grid_from_int8, grid_from_pa
 from moedge.quant.formats.fp8 import dequantize_fp8, e8m0
 from moedge.quant.formats.gptq import grid_from_gptq, zeros_from_gptq
 from moedge.quant.formats.mxfp4 import grid_from_mxfp4
-from moedge.quant.grids import Grid, holds, in_order, joint_scheme, native_scheme
+from moedge.quant.grids import Grid, find_group, holds, joint_scheme, native_scheme
 from moedge.quant.scheme import FP32, scheme_of
 
 
@@ -120,7 +120,7 @@ def test_gptq_of_any_kind(bits, group, version, ordered):
         zeros = zeros_from_gptq(stored["qzeros"].numpy(), bits, version == 1)
         assert (zeros == 2 ** (bits - 1)).all() == symmetric
         g_idx = stored["g_idx"].numpy().astype(np.int64)
-        trivial = in_order(g_idx, 256, len(stored["scales"]))
+        trivial = find_group(g_idx) == (256 if group == -1 else group)
         assert trivial == (not ordered or group == -1)
         scales = stored["scales"].float().numpy()
         grid = grid_from_gptq(stored["qweight"].numpy(), scales, zeros, bits, None if trivial else g_idx)

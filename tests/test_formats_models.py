@@ -182,6 +182,7 @@ def test_groups_of_mixed_formats(tmp_path):
         tmp_path / "checkpoint", r".*layers\.0\.mlp\.experts\.\d\.(gate|up)_proj", encode, config
     )
     config["config_groups"]["group_1"] = parts["gate"][1]["config_groups"]["group_0"]
+    config["config_groups"]["group_2"] = parts["down"][1]["config_groups"]["group_0"]
     quantized.edit_config(tmp_path / "checkpoint", quantization_config=config)
     bundle = export(tmp_path, "int4-block64-zp")
     routed = [o for o in report(bundle)["origins"] if o["group"] == "routed experts"]

@@ -171,7 +171,7 @@ def test_activation_ordering_of_compressed_tensors(tmp_path):
     }  # fmt: skip
     for order, groups in ((of, of), (np.full(64, -1, np.int32), np.arange(64) // 32)):
         named = {f"m.{part}": t for part, t in (tensors | {"weight_g_idx": torch.from_numpy(order)}).items()}
-        checkpoint, _ = open_checkpoint(tmp_path, named)
+        checkpoint, _ = open_checkpoint(tmp_path, named, quantized.packed(4, 32)[1])
         with checkpoint:
             matrix = open_matrix(checkpoint, "m", (8, 64))
             assert np.array_equal(matrix.read(2, 5), (values * scale[:, groups])[2:5].astype(np.float32))

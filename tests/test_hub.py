@@ -102,7 +102,7 @@ def test_a_commit_that_changes_no_weights_fetches_none(hub, shards, published, t
 
 
 def room_for_the_bundle(monkeypatch) -> None:
-    usage = type("Usage", (), {"free": 200_000})
+    usage = type("Usage", (), {"free": 300_000})
     monkeypatch.setattr("moedge.export.hub.fit.shutil.disk_usage", lambda _: usage)
 
 

@@ -59,5 +59,15 @@ def test_weights_that_are_not_there(hub, broken, refused):
     refused("hf://org/broken", "hf://org/broken has no gone.safetensors")
     (broken / INDEX).unlink()
     hub.publish("org/broken", broken, commit="b" * 40)
-    refused("hf://org/broken", "hf://org/broken has no model.safetensors", "safetensors only")
+    shards = sorted(broken.glob("model-*.safetensors"))
+    shards.pop(1).unlink()
+    refused("hf://org/broken", "hf://org/broken holds 3 of the 4 shards model-*-of-00004.safetensors: get the others")
+    for shard in shards:
+        shard.unlink()
+    hub.publish("org/broken", broken, commit="c" * 40)
+    refused("hf://org/broken", "hf://org/broken holds a GGUF, which moedge does not read (tiny.gguf)")
+    (broken / "tiny.gguf").unlink()
+    (broken / "pytorch_model.bin").unlink()
+    hub.publish("org/broken", broken, commit="d" * 40)
+    refused("hf://org/broken", "hf://org/broken has no model.safetensors")
     assert hub.weights() == []

@@ -117,6 +117,25 @@ def test_a_number_format_that_only_the_headers_tell(hub, broken, shards, refused
     assert {request.range for request in hub.weights() if "/cdn/" in request.path} == {"bytes=0-100000"}
 
 
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda t: t.update({"v_head.summary.weight": np.ones((1, 64), np.float32)}), "v_head.summary.weight has no"),
+        (lambda t: t.pop(min(t)), "is missing"),
+        (lambda t: t.update({min(t): np.ones((3, 5), np.float32)}), "has the shape (3, 5) where the config says"),
+    ],
+)
+def test_tensors_that_do_not_belong_to_the_config(hub, broken, shards, refused, edit, said):
+    """Missing, misshapen and left-over ones; the index says nothing of what is no longer there."""
+    tensors = load_file(broken / shards[1])
+    edit(tensors)
+    save_file(tensors, broken / shards[1])
+    weight_map = {name: shard for shard in shards for name in load_file(broken / shard)}
+    (broken / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    refused("hf://org/broken", "hf://org/broken: ", said, "config.json and the tensors do not belong together")
+    assert {request.range for request in hub.weights() if "/cdn/" in request.path} == {"bytes=0-100000"}
+
+
 def free(monkeypatch, count):
     monkeypatch.setattr("moedge.export.hub.fit.shutil.disk_usage", lambda _: type("Usage", (), {"free": count}))
 
@@ -133,7 +152,7 @@ def test_a_disk_too_small_for_download_and_bundle(hub, published, shards, refuse
     free(monkeypatch, size + 50_000)
     refused(
         "hf://org/tiny",
-        " MB to fetch and 0.1 MB for the bundle, but",
+        " MB to fetch and 0.2 MB for the bundle, but",
         f"has {(size + 50_000) / 1e6:.1f} MB free",
         "--scheme",
     )

@@ -28,7 +28,8 @@ def theirs(data):
     # it has no default for null here, and no meaning beyond one group
     values = {key: 1 if key in ("n_group", "topk_group") and value is None else value for key, value in text.items()}
     config = AutoConfig.for_model(kind, **{k: v for k, v in values.items() if k != "model_type"})
-    return config, import_module(f"transformers.models.{kind}.modeling_{kind}")
+    module = kind.removesuffix("_text")
+    return config, import_module(f"transformers.models.{module}.modeling_{module}")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -70,13 +71,14 @@ def test_layers_of_each_kind():
     assert (phi.switches(4096), phi.switches(8192)) == (0, 4096)
     kimi = read(PUBLISHED["Kimi-K2.5"].config)
     assert (kimi.vocab_size, kimi.tie_word_embeddings) == (163840, False)
+    assert not read(PUBLISHED["Kimi-VL-A3B"].config).tie_word_embeddings
 
 
 @pytest.mark.parametrize(
     ("name", "changes", "match"),
     [
         ("gpt-oss-20b", {"layer_types": ["full_attention"]}, "each of the 24 layers"),
-        ("gpt-oss-20b", {"rope_scaling": {"rope_type": "llama3"}}, "llama3"),
+        ("gpt-oss-20b", {"rope_scaling": {"rope_type": "llama3"}}, "no low_freq_factor"),
         ("gpt-oss-20b", {"rope_scaling": {"rope_type": "yarn", "factor": 0}}, "factor = 0: it must be above 0"),
         ("gpt-oss-20b", {"rope_scaling": {"rope_type": "yarn", "beta_fst": 32}}, "has beta_fst"),
         ("gpt-oss-20b", {"rope_parameters": A_LAYER_TYPE, "rope_scaling": None}, "has sliding_attention"),
@@ -86,6 +88,11 @@ def test_layers_of_each_kind():
         ("dots.llm1", {"scoring_func": "softmax"}, "scoring_func"),
         ("dots.llm1", {"moe_layer_freq": 2}, "moe_layer_freq"),
         ("GLM-4.5-Air", {"topk_method": "greedy"}, "topk_method"),
+        ("GLM-4.7-Flash", {"mlp_layer_types": ["dense", "sparse"]}, "each of the 47 layers"),
+        ("GLM-4.7-Flash", {"mlp_layer_types": ["hash"] * 47}, "mlp_layer_types"),
+        ("GLM-4.5V", {"text_config": {"model_type": "glm4"}}, "text_config asks for model_type = 'glm4'"),
+        ("GLM-4.5V", {"text_config": {"use_qk_norm": True}}, "use_qk_norm"),
+        ("Kimi-VL-A3B", {"text_config": {"model_type": "qwen3_moe"}}, "text_config asks for model_type = 'qwen3_moe'"),
         ("ERNIE-4.5-21B-A3B-PT", {"moe_gate_act": "sigmoid"}, "moe_gate_act"),
         ("ERNIE-4.5-21B-A3B-PT", {"compression_ratio": 2.0}, "compression_ratio"),
         ("Phi-3.5-MoE", {"rope_scaling": {"type": "yarn", "factor": 2.0}}, "longrope"),

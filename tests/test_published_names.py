@@ -52,6 +52,8 @@ NAMES = {
     "deepseek_v3": (TOP, *DEEPSEEK),
     "kimi_k2": (TOP, *DEEPSEEK),
     "kimi_k25": (TOP, *DEEPSEEK),
+    "kimi_vl": (TOP, *DEEPSEEK),
+    "glm4_moe_lite": (TOP, *DEEPSEEK),
     "qwen2_moe": (TOP, *2 * [
         f"{GQA} {QKV_BIAS} {EXPERTS} {each('mlp.shared_expert', *PARTS)} mlp.shared_expert_gate.weight"
     ]),
@@ -73,6 +75,7 @@ NAMES = {
         f"{GQA} {DENSE}", f"{GQA} {EXPERTS} mlp.moe_statics.e_score_correction_bias {SHARED}",
     ),
     "glm4_moe": (TOP, f"{GQA} {QKV_BIAS} {DENSE}", f"{GQA} {QKV_BIAS} {EXPERTS} {BIAS} {SHARED}"),
+    "glm4v_moe": (TOP, f"{GQA} {QKV_BIAS} {DENSE}", f"{GQA} {QKV_BIAS} {EXPERTS} {BIAS} {SHARED}"),
     "dots1": (TOP, f"{GQA} {QK_NORM} {DENSE}", f"{GQA} {QK_NORM} {EXPERTS} {BIAS} {SHARED}"),
     "phimoe": (
         f"{TOP} model.norm.bias lm_head.bias",
@@ -85,6 +88,12 @@ NEXT = ("embed_tokens.weight", "enorm.weight", "hnorm.weight", "eh_proj.weight",
 BESIDE = {
     "deepseek_v3": [f"model.layers.2.{part}" for part in NEXT],
     "glm4_moe": [f"model.layers.2.{part}" for part in NEXT],
+    "glm4_moe_lite": [f"model.layers.2.{part}" for part in NEXT],
+    "glm4v_moe": ["model.visual.patch_embed.proj.weight", "model.visual.blocks.0.attn.qkv.weight",
+                  "model.visual.merger.gate_proj.weight",
+                  *(f"model.language_model.layers.2.{part}" for part in NEXT)],
+    "kimi_vl": ["vision_tower.patch_embed.pos_emb.weight", "vision_tower.encoder.blocks.0.wqkv.weight",
+                "multi_modal_projector.linear_1.weight", "multi_modal_projector.pre_norm.bias"],
     "ernie4_5_moe": [f"model.mtp_{part}.weight" for part in (
         "block.0.self_attn.q_proj", "block.0.mlp.up_proj", "emb_norm.0", "hidden_norm.0", "linear_proj.0",
     )],
@@ -92,24 +101,35 @@ BESIDE = {
                  "vision_tower.encoder.final_layernorm.bias", "mm_projector.proj.0.weight",
                  "mm_projector.pre_norm.weight"],
 }  # fmt: skip
-FIRST_DENSE = ("deepseek_v2", "deepseek_v3", "kimi_k2", "kimi_k25", "glm4_moe", "dots1")
+FIRST_DENSE = ("deepseek_v2", "deepseek_v3", "kimi_k2", "kimi_k25", "kimi_vl", "glm4_moe", "glm4v_moe", "dots1")
+NO_CLASS = ("kimi_k2", "kimi_vl")  # transformers has none: they are deepseek_v3 under other names
+PREFIX = {"kimi_k25": "language_model.model.", "kimi_vl": "language_model.model.", "glm4v_moe": "model.language_model."}
 
 
 def save(family, folder):
-    """A tiny checkpoint with the names that transformers writes; Kimi K2's and K2.5's as their makers do."""
+    """A tiny checkpoint with the names that transformers writes; Kimi's and the towers' as their makers do."""
     changes = {"num_hidden_layers": 2} | ({"first_k_dense_replace": 1} if family in FIRST_DENSE else {})
     if family == "lfm2_moe":
         changes |= {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1}
-    maker = tiny_families.MAKERS["deepseek_v3" if family == "kimi_k2" else family]
+    maker = tiny_families.MAKERS["deepseek_v3" if family in NO_CLASS else family]
     tiny.save_checkpoint(maker(**changes), folder, 0)
     tensors = load_file(folder / "model.safetensors")
-    if family == "kimi_k2":
+    if family in NO_CLASS:
         config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(config | {"model_type": "kimi_k2"}))
-    if family == "kimi_k25":
-        text = {name: t for name, t in tensors.items() if name.startswith("language_model.")}
-        tensors = {name.replace(".blocks.", ".layers."): t for name, t in text.items()}
+        config = {"kimi_k2": config | {"model_type": family}, "kimi_vl": {"model_type": family, "text_config": config}}
+        (folder / "config.json").write_text(json.dumps(config[family]))
+    if family == "kimi_vl":
+        return {f"language_model.{name}": tensor for name, tensor in tensors.items()}
+    if family in PREFIX:  # without the tower
+        head, prefix = place_head(family), PREFIX[family]
+        tensors = {name: t for name, t in tensors.items() if name == head or name.startswith(prefix)}
+        return {name.replace(".blocks.", ".layers."): t for name, t in tensors.items()}
     return tensors
+
+
+def place_head(family):
+    """Beside the text model; GLM-4.5V's stands outside."""
+    return "language_model.lm_head.weight" if family in ("kimi_k25", "kimi_vl") else "lm_head.weight"
 
 
 def published(family, experts):
@@ -117,23 +137,25 @@ def published(family, experts):
     top, *layers = NAMES[family]
     names = top.split() + [f"model.layers.{i}.{part}" for i, layer in enumerate(layers) for part in layer.split()]
     names = [name.replace("#", str(e)) for name in names for e in range(experts if "#" in name else 1)]
-    return {f"language_model.{name}" for name in names} if family == "kimi_k25" else set(names)
+    prefix = PREFIX.get(family, "model.")
+    names = [place_head(family) if name == "lm_head.weight" else name for name in names]
+    return {name.replace("model.", prefix, 1) if name.startswith("model.") else name for name in names}
 
 
 @pytest.mark.parametrize("family", NAMES)
 def test_every_tensor_has_its_place(family, tmp_path):
     tensors = save(family, tmp_path / "checkpoint")
     assert set(tensors) == published(family, 8)
-    prefix = "language_model." if family == "kimi_k25" else ""
-    beside = [*BESIDE.get(family, []), f"{prefix}model.layers.0.self_attn.rotary_emb.inv_freq"]
+    prefix = PREFIX.get(family, "model.")
+    beside = [*BESIDE.get(family, []), f"{prefix}layers.0.self_attn.rotary_emb.inv_freq"]
     save_file(
         tensors | {name: torch.full((3,), torch.nan) for name in beside}, tmp_path / "checkpoint/model.safetensors"
     )
     export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(FP32))
     assert np.isfinite(Engine.load(tmp_path / "bundle").score([5, 6, 7])).all()
-    stray = {f"{prefix}model.layers.1.self_attn.o_proj.stray": torch.zeros(3)}
+    stray = {f"{prefix}layers.1.self_attn.o_proj.stray": torch.zeros(3)}
     save_file(tensors | stray, tmp_path / "checkpoint/model.safetensors")
-    with pytest.raises(MoedgeError, match=r"stray of .* has no place in"):
+    with pytest.raises(MoedgeError, match=r"stray has no place in"):
         export_bundle(tmp_path / "checkpoint", tmp_path / "other", ExportOptions(FP32))
 
 

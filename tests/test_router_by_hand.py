@@ -32,7 +32,7 @@ def run_router(bundle, logits):
         if node.op_type == "Split" and reached & set(node.input):  # one output an expert
             break
     chosen = [node.output[1] for node in nodes if node.op_type == "TopK"][-1]
-    weights = [node.output[0] for node in nodes if node.op_type in ("GatherElements", "Mul")][-1]
+    weights = [node.output[0] for node in nodes if node.op_type in ("GatherElements", "Div", "Mul")][-1]
     outputs = (f"{LAYER}.selection_scores_in_groups", chosen, weights)
     named = {name for node in nodes for name in node.input}
     made = helper.make_graph(
@@ -88,6 +88,19 @@ def test_the_best_group_by_its_best_expert(tmp_path):
     assert chosen.tolist() == [[0, 1, 2]]
     # the softmax as it is, times routed_scaling_factor
     assert np.allclose(weights[0], [0.45, 0.045, 0.03], atol=1e-6)
+
+
+def test_deepseek_v2_divides_by_the_sum_of_the_chosen_and_does_not_scale_it(tmp_path):
+    """transformers takes the softmax as it is here, times routed_scaling_factor; the makers' code does not."""
+    groups = {"topk_method": "group_limited_greedy", "n_group": 2, "topk_group": 1, "n_routed_experts": 8}
+    groups |= {"norm_topk_prob": True, "routed_scaling_factor": 16.0, "num_hidden_layers": 2}
+    tiny.save_checkpoint(tiny_families.small("deepseek_v2", **groups), tmp_path / "checkpoint", 0)
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(FP32))
+    scores = np.array([[0.2, 0.1, 0.04, 0.06, 0.1, 0.15, 0.17, 0.18], [0.01, 0.02, 0.03, 0.04, 0.1, 0.3, 0.45, 0.05]])
+    _, chosen, weights = run_router(tmp_path / "bundle", np.log(scores))
+    assert chosen.tolist() == [[0, 1, 3], [6, 5, 4]]
+    assert np.allclose(weights[0], np.array([0.2, 0.1, 0.06]) / 0.36, atol=1e-6)
+    assert np.allclose(weights[1], np.array([0.45, 0.3, 0.1]) / 0.85, atol=1e-6)
 
 
 def test_a_routing_scale_is_on_the_biases_of_experts_too(tmp_path, monkeypatch):

@@ -9,6 +9,8 @@ from transformers import (
     Dots1Config,
     Ernie4_5_MoeConfig,
     Glm4MoeConfig,
+    Glm4MoeLiteConfig,
+    Glm4vMoeConfig,
     GptOssConfig,
     GraniteMoeConfig,
     GraniteMoeSharedConfig,
@@ -42,6 +44,12 @@ DEEPSEEK_YARN = {
     "rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 64,
     "beta_fast": 32, "beta_slow": 1, "mscale": 0.707, "mscale_all_dim": 0.707,
 }  # fmt: skip
+# of a head of 16 it slows four waves down by 8, keeps two, and blends two
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
+LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
 LATENT = {
     "kv_lora_rank": 32, "q_lora_rank": 48, "qk_rope_head_dim": 8, "v_head_dim": 16, "qk_nope_head_dim": 16,
     "num_key_value_heads": 4,
@@ -84,6 +92,10 @@ BASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
         Glm4MoeConfig,
         ROUTED | {"head_dim": 32, "attention_bias": True, "routed_scaling_factor": 1.5, "first_k_dense_replace": 1},
     ),
+    "glm4_moe_lite": (
+        Glm4MoeLiteConfig,
+        ROUTED | LATENT | {"n_shared_experts": 1, "routed_scaling_factor": 1.8},
+    ),
     "dots1": (
         Dots1Config,
         ROUTED | {"n_shared_experts": 2, "first_k_dense_replace": 1, "routed_scaling_factor": 2.5,
@@ -117,12 +129,29 @@ def kimi_k25(**changes: Any) -> PreTrainedConfig:
     )  # fmt: skip
 
 
+def glm4v_moe(**changes: Any) -> PreTrainedConfig:
+    """A small GLM-4.5V with a vision tower that nobody looks through; changes are the text model's."""
+    _, values = BASES["glm4_moe"]
+    rope = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5, "mrope_section": [2, 3, 3]}
+    text = COMMON | values | {"rope_parameters": rope} | changes
+    vision = {
+        "depth": 1, "hidden_size": 32, "num_heads": 2, "patch_size": 4, "image_size": 16, "intermediate_size": 48,
+        "out_hidden_size": text["hidden_size"],
+    }  # fmt: skip
+    return Glm4vMoeConfig(
+        text_config=text, vision_config=vision, image_token_id=2, video_token_id=3, image_start_token_id=4,
+        image_end_token_id=5, video_start_token_id=6, video_end_token_id=7, bos_token_id=0, eos_token_id=1,
+        tie_word_embeddings=text["tie_word_embeddings"],
+    )  # fmt: skip
+
+
 def _maker(family: str) -> Callable[..., PreTrainedConfig]:
     return lambda **changes: small(family, **changes)
 
 
 MAKERS: dict[str, Callable[..., PreTrainedConfig]] = {
-    "deepseek_v3": tiny.deepseek_v3, "kimi_k25": kimi_k25, "qwen3_moe": tiny.qwen3_moe,
+    "deepseek_v3": tiny.deepseek_v3, "kimi_k25": kimi_k25, "glm4v_moe": glm4v_moe,
+    "qwen3_moe": tiny.qwen3_moe,
     **{name: _maker(name) for name in BASES},
 }  # fmt: skip
 
@@ -133,7 +162,11 @@ SHAPES: dict[str, PreTrainedConfig] = {
         "mixtral", tie_word_embeddings=True, num_local_experts=5, num_experts_per_tok=1, intermediate_size=21,
         num_key_value_heads=1, rope_parameters={"rope_type": "default", "rope_theta": 5e5},
     ),
+    "mixtral-llama3": small("mixtral", rope_parameters=LLAMA3),
+    "mixtral-linear": small("mixtral", rope_parameters=LINEAR),
+    "mixtral-dynamic": small("mixtral", rope_parameters=LINEAR | {"rope_type": "dynamic"}, head_dim=16),
     "deepseek_v2": small("deepseek_v2"),
+    "deepseek_v2-llama3": small("deepseek_v2", rope_parameters=LLAMA3 | {"original_max_position_embeddings": 32}),
     "deepseek_v2-lite": small("deepseek_v2", q_lora_rank=None, first_k_dense_replace=0, rope_parameters=DEEPSEEK_YARN),
     "deepseek_v2-groups": small(
         "deepseek_v2", topk_method="group_limited_greedy", n_group=4, topk_group=2, n_routed_experts=12,
@@ -171,16 +204,25 @@ SHAPES: dict[str, PreTrainedConfig] = {
         rope_parameters={"rope_type": "default", "rope_theta": 1e4},
     ),
     "ernie4_5_moe": small("ernie4_5_moe"),
+    "ernie4_5_moe-linear": small("ernie4_5_moe", rope_parameters=LINEAR),
     "ernie4_5_moe-bias": small(
         "ernie4_5_moe", use_bias=True, num_hidden_layers=5, moe_layer_start_index=1, moe_layer_end_index=3,
         moe_layer_interval=2, moe_num_shared_experts=0, tie_word_embeddings=False,
     ),
     "ernie4_5_moe-least-sum": small("ernie4_5_moe", moe_norm_min=0.7, moe_num_shared_experts=1),
     "glm4_moe": small("glm4_moe"),
+    "glm4_moe-llama3": small("glm4_moe", rope_parameters=LLAMA3 | {"partial_rotary_factor": 0.5}),
     "glm4_moe-norm": small(
         "glm4_moe", use_qk_norm=True, attention_bias=False, n_group=2, topk_group=1, first_k_dense_replace=2,
         partial_rotary_factor=0.25, tie_word_embeddings=True,
     ),
+    "glm4_moe_lite": small("glm4_moe_lite"),
+    "glm4_moe_lite-groups": small(
+        "glm4_moe_lite", q_lora_rank=None, n_group=2, topk_group=1, norm_topk_prob=False, attention_bias=True,
+        mlp_layer_types=["dense", "sparse", "dense"], rope_interleave=False,
+    ),
+    "glm4v_moe": glm4v_moe(),
+    "glm4v_moe-plain": glm4v_moe(attention_bias=False, tie_word_embeddings=True, first_k_dense_replace=0),
     "dots1": small("dots1"),
     "dots1-window": small(
         "dots1", sliding_window=8, max_window_layers=1, norm_topk_prob=False, attention_bias=True,
@@ -204,6 +246,8 @@ WIDE: dict[str, dict[str, Any]] = {
     "lfm2_moe": {"moe_intermediate_size": 64},
     "ernie4_5_moe": {"moe_intermediate_size": 64},
     "glm4_moe": {"moe_intermediate_size": 64},
+    "glm4_moe_lite": {"moe_intermediate_size": 64, "q_lora_rank": 64},
+    "glm4v_moe": {"moe_intermediate_size": 64},
     "dots1": {"moe_intermediate_size": 64},
     "phimoe": {"head_dim": 16, "router_jitter_noise": 0.01},  # closer to none, fewer weights jump with a rounding
 }

@@ -21,6 +21,11 @@ class Config:
         """The same configuration with `value` where the key is null or absent."""
         return self if self.has(key) else Config(self._data | {key: value}, self.source)
 
+    def spelled(self, key: str, *others: str) -> "Config":
+        """The same configuration where a key that is null or absent has the value of the first other spelling."""
+        found = [self._data[other] for other in others if self.has(other)]
+        return self.otherwise(key, found[0]) if found else self
+
     def mentions(self, key: str) -> bool:
         """Whether the key is there at all, null included."""
         return key in self._data
@@ -50,9 +55,20 @@ class Config:
     def integers(self, key: str) -> list[int]:
         """A list of whole numbers; empty where it is null or absent."""
         value = self._data.get(key) or []
-        if not isinstance(value, list) or not all(type(item) is int for item in value):
+        whole = [_whole(item) for item in value] if isinstance(value, list) else [None]
+        if None in whole:
             raise self._wrong(key, value, "a list of whole numbers")
-        return value
+        return [item for item in whole if item is not None]
+
+    def sizes(self, key: str) -> list[int]:
+        """Whole numbers as a list, or as text with an x between them."""
+        value = self._data.get(key)
+        if not isinstance(value, str):
+            return self.integers(key)
+        parts = [part.strip() for part in value.lower().split("x")]
+        if not all(part.isdecimal() and len(part) < 10 for part in parts):
+            raise self._wrong(key, value, "sizes such as 128x128")
+        return [int(part) for part in parts]
 
     def numbers(self, key: str) -> tuple[float, ...]:
         """A list of numbers, with at least one."""
@@ -69,11 +85,19 @@ class Config:
         return value
 
     def integer(self, key: str, default: int | None = None, least: int = 1, most: int = 1 << 31) -> int:
-        """A whole number within `least` and `most`; the usual bound only keeps nonsense from filling the memory."""
+        """A whole number within `least` and `most`; the usual bound only keeps nonsense from filling the memory.
+
+        8.0 is 8, as some JSON writers spell it.
+        """
         value = self._get(key, default)
-        if type(value) is not int or not least <= value <= most:
+        whole = _whole(value)
+        if whole is None or not least <= whole <= most:
             raise self._wrong(key, value, f"a whole number from {least} to {most}")
-        return value
+        return whole
+
+    def count(self, key: str, default: int | None = None) -> int:
+        """How many there are of what a model may lack: 0 and null are none, absent is the default."""
+        return self.integer(key, 0 if self.mentions(key) else default, least=0)
 
     def number(self, key: str, default: float | None = None) -> float:
         """A number."""
@@ -135,6 +159,13 @@ def _is_number(value: object) -> bool:
     if isinstance(value, int):
         return not isinstance(value, bool) and abs(value) < 1 << 63
     return isinstance(value, float) and math.isfinite(value)
+
+
+def _whole(value: object) -> int | None:
+    """The whole number that a JSON number is, if it is one."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
 
 
 def _short(value: object) -> str:

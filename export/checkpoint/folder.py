@@ -3,9 +3,9 @@
 It keeps the account of which tensors were consumed; it does not know what any of them means.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.config_json import Config
+from moedge.export.checkpoint.errors import MisshapenError, MissingError, TensorError
+from moedge.export.checkpoint.foreign import explain_file, find_shards, find_unfinished, list_names
+from moedge.export.checkpoint.published import Published, read_published
 from moedge.export.checkpoint.shard import Header, Shard
+from moedge.export.checkpoint.side_config import read_config, read_object
 
 INDEX_NAME = "model.safetensors.index.json"
-SINGLE_NAME = "model.safetensors"
 FLOATS = ("F32", "F16", "BF16")
 POWERS = ("U8", "F8_E8M0")  # bytes that are exponents of two, where they are scales
 
@@ -25,16 +29,19 @@ class Checkpoint:
     """A folder with config.json, tokenizer files and safetensors shards; open it in a `with` statement."""
 
     def __init__(self, folder: Path, on_read: Callable[[int], None] = lambda _: None) -> None:
+        if folder.is_file():
+            raise explain_file(folder)
         if not folder.is_dir():
             raise MoedgeError(f"{folder} is not a folder: give the folder of a checkpoint.")
         self.folder = folder
         self._on_read = on_read
-        self.config = self.read_json("config.json")
+        self.config = read_config(folder)
         self._shard_of = read_index(folder)
         self._consumed: dict[str, None] = {}  # a set in the order of reading
         self._stored_as: dict[str, str] = {}  # of renamed tensors
         self._headers: dict[str, Header] = {}
-        self.shards = sorted(set(self._shard_of.values())) or [SINGLE_NAME]
+        self.shards = sorted(set(self._shard_of.values())) or find_shards(folder, list_names(folder))
+        refuse_missing_shards(folder, self.shards)
         self._open: dict[str, Shard] = {}
         try:
             for shard in self.shards:
@@ -45,27 +52,20 @@ class Checkpoint:
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON object of the checkpoint; MoedgeError if it is missing or broken."""
-        path = self.folder / name
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise MoedgeError(f"{self.folder} has no {name}: it is not a complete checkpoint.") from None
-        except (ValueError, RecursionError) as error:
-            raise MoedgeError(f"{path} is not valid JSON ({error}): download it again.") from None
-        if not isinstance(data, dict):
-            raise MoedgeError(f"{path} does not hold a JSON object: download it again.")
-        return data
+        return read_object(self.folder, name)
+
+    @cached_property
+    def published(self) -> Published:
+        """What the config states of quantized tensors; MoedgeError if it is a format that is not read."""
+        return read_published(Config(self.config, str(self.folder / "config.json")))
 
     def __contains__(self, name: str) -> bool:
         return name in self._shard_of
 
-    def rename(self, renamed: Iterable[tuple[str, str]]) -> None:
-        """Replace these regular expressions in tensor names from now on; MoedgeError if two would share a name."""
-        rules = tuple(renamed)
-        for old in [*self._shard_of] if rules else ():
-            new = old
-            for pattern, replacement in rules:
-                new = re.sub(pattern, replacement, new)
+    def rename(self, spell: Callable[[str], str]) -> None:
+        """Call tensors what `spell` makes of their names from now on; MoedgeError if two would share a name."""
+        for old in [*self._shard_of]:
+            new = spell(old)
             if new == old:
                 continue
             if new in self._shard_of:
@@ -75,12 +75,12 @@ class Checkpoint:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor; MoedgeError if the checkpoint has none of that name."""
-        self._require(name)
+        self.require(name)
         return self._headers[name].shape
 
     def dtype(self, name: str) -> str:
         """The dtype of a tensor, as safetensors spells it; MoedgeError if the checkpoint has none of that name."""
-        self._require(name)
+        self.require(name)
         return self._headers[name].dtype
 
     def dtypes(self) -> dict[str, str]:
@@ -90,9 +90,11 @@ class Checkpoint:
     def expect(self, name: str, *shape: int) -> None:
         """Raise MoedgeError if the tensor is missing or has another shape."""
         if self.shape(name) != shape:
-            raise MoedgeError(
-                f"{name} has the shape {self.shape(name)} where the config says {shape}: they do not belong together."
-            )
+            raise MisshapenError(name, self.shape(name), f"the config says {shape}")
+
+    def report(self, module: str, error: TensorError, shape: tuple[int, ...]) -> None:
+        """What becomes of a tensor of that wanted shape that is not: the error is raised; a dry run goes on."""
+        raise error
 
     def nbytes(self) -> int:
         """Bytes of all shards."""
@@ -111,13 +113,17 @@ class Checkpoint:
         self._consumed |= dict.fromkeys(names)
         self._on_read(sum(self._headers[name].nbytes for name in self._consumed))
 
+    def peek(self, name: str) -> NDArray[Any] | None:
+        """A whole small tensor that tells how others are to be read; None where only headers are known."""
+        return self.read(name)
+
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Rows start:stop of a tensor in its own dtype, copied out of the file; marks the tensor as consumed."""
         return self.read_part(name, *([slice(start, stop)] if self.shape(name) else []))
 
     def read_part(self, name: str, *part: slice) -> NDArray[Any]:
         """The part of a tensor that slices of its leading axes cut out; see `read`."""
-        self._require(name)
+        self.require(name)
         self._consumed[name] = None
         array = self._open[self._shard_of[name]].read(self._stored_as.get(name, name), *part)
         self._on_read(array.nbytes)
@@ -129,8 +135,7 @@ class Checkpoint:
 
     def read_float_part(self, name: str, *part: slice) -> NDArray[np.float32]:
         """The part of a tensor of plain numbers that slices of its leading axes cut out, as fp32."""
-        if self.dtype(name) not in FLOATS:
-            raise MoedgeError(f"{name} is stored as {self.dtype(name)} where moedge reads {', '.join(FLOATS)}.")
+        self.require_float(name)
         return self.read_part(name, *part).astype(np.float32)
 
     def read_parameter(self, name: str, *shape: int) -> NDArray[np.float32]:
@@ -138,7 +143,7 @@ class Checkpoint:
         self.expect(name, *shape)
         values = self.read_float(name)
         if not np.isfinite(values).all():
-            raise MoedgeError(f"{name} holds NaN or infinity: download it again.")
+            raise MoedgeError(f"{name} holds NaN or infinity: take another checkpoint.")
         return values
 
     def unconsumed(self, ignored: Iterable[str]) -> list[str]:
@@ -151,17 +156,21 @@ class Checkpoint:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def _require(self, name: str) -> None:
+    def require(self, name: str) -> None:
+        """Raise MissingError if there is no tensor of that name."""
         if name not in self._shard_of:
-            raise MoedgeError(f"{self.folder} has no tensor {name}, which its config calls for: it is incomplete.")
+            raise MissingError(name)
+
+    def require_float(self, name: str) -> None:
+        """Raise MoedgeError if it does not hold plain numbers."""
+        if self.dtype(name) not in FLOATS:
+            raise MoedgeError(f"{name} is stored as {self.dtype(name)} where moedge reads {', '.join(FLOATS)}.")
 
     def _learn_headers(self, shard: str) -> None:
         self._open[shard] = Shard(self.folder / shard)
         for name, header in self._open[shard].headers.items():
             if self._shard_of.setdefault(name, shard) != shard:
-                raise MoedgeError(
-                    f"{name} is in {shard} and in {self._shard_of[name]}: keep one, or download it again."
-                )
+                raise MoedgeError(f"{name} is in {shard} and in {self._shard_of[name]}: keep one.")
             self._headers[name] = header
         missing = sorted(n for n, s in self._shard_of.items() if s == shard and n not in self._headers)
         if missing:
@@ -179,18 +188,26 @@ def find_unmatched(names: Iterable[str], ignored: Iterable[str]) -> list[str]:
 
 
 def read_index(folder: Path) -> dict[str, str]:
-    """Tensor name to shard, from the index if there is one; empty for a single file, learnt when it is opened."""
-    index = folder / INDEX_NAME
-    if index.exists():
-        try:
-            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            shards = {str(name): str(shard) for name, shard in weight_map.items()}
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise MoedgeError(f"{index} is not a safetensors index: download it again.") from None
-        outside = sorted(s for s in set(shards.values()) if Path(s).name != s)
-        if outside:
-            raise MoedgeError(f"{index} names a shard outside the folder ({outside[0]}): do not use this checkpoint.")
-        return shards
-    if not (folder / SINGLE_NAME).exists():
-        raise MoedgeError(f"{folder} has neither {SINGLE_NAME} nor {INDEX_NAME}: it is not a complete checkpoint.")
-    return {}
+    """Tensor name to shard, from the index; empty where there is none, and shards are learnt when they are opened."""
+    path = folder / INDEX_NAME
+    if not path.exists():
+        return {}
+    weight_map = read_object(folder, INDEX_NAME).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise MoedgeError(f"{path} is not a safetensors index: download it again.")
+    shards = {str(name): str(shard) for name, shard in weight_map.items()}
+    outside = sorted(s for s in set(shards.values()) if Path(s).name != s)
+    if outside:
+        raise MoedgeError(f"{path} names a shard outside the folder ({outside[0]}): do not use this checkpoint.")
+    return shards
+
+
+def refuse_missing_shards(folder: Path, shards: list[str]) -> None:
+    """Raise MoedgeError if not every shard is there, with what the folder tells of the download."""
+    missing = [shard for shard in shards if not (folder / shard).is_file()]
+    if missing:
+        begun = find_unfinished(list_names(folder))
+        raise MoedgeError(
+            f"{folder / missing[0]} is missing ({len(missing)} of {len(shards)} shards are): "
+            + (f"the download is not finished ({begun}), run it until it ends." if begun else "download the rest.")
+        )

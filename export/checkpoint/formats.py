@@ -4,23 +4,64 @@ Which tensors are quantized is told by their presence (modules.py reads them), n
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.config_json import Config
 from moedge.export.checkpoint.folder import FLOATS, POWERS, Checkpoint, find_unmatched
+from moedge.export.checkpoint.published import READ, Published, read_published, refuse_method
 
 # Scales of activations and of a quantized cache: moedge computes both more finely than they ask, without these.
 ACTIVATION_SCALES = (
-    r".*\.(input|output|activation)_scale",
-    r".*\.input_global_scale",
+    r".*\.(input|output|activation|prob_output)_scale",
+    r".*\.input_(global_scale|scale_ub)",
     r".*\.(input|output)_zero_point",
-    r".*\.(q|k|v)_scale",
-    r".*\.[kv]_proj\.output_scale",
+    r".*\.(q|k|v|kv)_scale",
+    r".*\.kv_cache_scaling_factor",
 )
+# Parts of a tensor's name that one tool alone writes, in a format that is not read.
+_MARKS = {
+    **dict.fromkeys(
+        ("absmax", "nested_absmax", "quant_map", "nested_quant_map", "quant_state"), "bitsandbytes, 4 bits"
+    ),
+    **dict.fromkeys(("SCB", "weight_format"), "bitsandbytes, 8 bits"),
+    "biases": "MLX",
+    **dict.fromkeys(("q_weight", "q_scale_max", "q_groups", "q_perm", "q_invperm"), "ExLlamaV2 (EXL2)"),
+    **dict.fromkeys(("trellis", "suh", "svh"), "ExLlamaV3 (EXL3)"),
+    "codebooks": "AQLM",
+    "W_q": "HQQ",
+    "weight_scale_2": "NVFP4",
+    "pre_quant_scale": "ModelOpt's AWQ",
+    "Qidxs": "QuIP#",
+    "_data": "quanto",
+    **dict.fromkeys(("_weight_qdata", "weight_qdata"), "torchao"),
+}
+_ADAPTER = {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"}
+_SCALES = (
+    r".*\.(input|output|activation|prob_output)_scale",
+    r".*\.input_(global_scale|scale_ub)",
+    r".*\.(input|output)_zero_point",
+    r".*\.(q|k|v|kv)_scale",
+    r".*\.kv_cache_scaling_factor",
+)
+# What a tensor is called that one tool alone writes, and in a format that is not read.
+_MARKS = {
+    r".*\.(nested_)?(absmax|quant_map)|.*\.quant_state\..*": "bitsandbytes, 4 bits",
+    r".*\.(SCB|weight_format)": "bitsandbytes, 8 bits",
+    r".*\.biases": "MLX",
+    r".*\.q_(weight|scale_max|groups|perm|invperm)": "ExLlamaV2 (EXL2)",
+    r".*\.(trellis|suh|svh)": "ExLlamaV3 (EXL3)",
+    r".*\.codebooks": "AQLM",
+    r".*\.W_q": "HQQ",
+    r".*\.weight_scale_2": "NVFP4",
+    r".*\.pre_quant_scale": "ModelOpt's AWQ",
+    r".*\.Qidxs.*": "QuIP#",
+    r".*\.weight\._(data|scale)": "quanto",
+    r".*[._]weight_qdata": "torchao",
+}
+_SCALES = (".weight_scale", ".weight_scale_inv")
 _INTEGERS = ("I32",)
-_SUFFIXES = {
+_SUFFIXES: dict[str, tuple[str, ...]] = {
     "weight": (*FLOATS, "F8_E4M3", "I8"),
     "weight_packed": ("I32", "U8"),
     "weight_shape": ("I64", "I32"),
@@ -32,33 +73,29 @@ _SUFFIXES = {
     "qzeros": _INTEGERS,
     "g_idx": ("I32", "I64"),
 }
-_READ = "compressed-tensors (int4, int8, fp8, mxfp4), fp8, mxfp4, gptq and awq"
-
-
-@dataclass(frozen=True)
-class Published:
-    """What a checkpoint's quantization_config says of the tensors' meaning; None where it says nothing for all."""
-
-    method: str = ""  # "": not quantized
-    fp8_block: tuple[int, int] | None = None  # rows and columns that share a scale
-    zero_points: bool | None = None
-    act_order: bool | None = None
-    gptq_one_less: bool = False  # zero points are stored less one
 
 
 def refuse_unreadable(checkpoint: Checkpoint, config: Config, ignored: Iterable[str]) -> None:
     """Raise MoedgeError for a checkpoint whose weights are stored in a way that moedge does not read."""
     published = read_published(config)
     dtypes = checkpoint.dtypes()
-    for name in find_unmatched(dtypes, ignored):
+    unmatched = find_unmatched(dtypes, ignored)
+    _refuse_marked(unmatched)
+    scaled = any(name.endswith(_SCALES) for name in dtypes)
+    for name in unmatched:
         if dtypes[name] not in _list_allowed(name, dtypes):
             raise MoedgeError(
                 f"{name} is stored as {dtypes[name]}, which moedge does not read there: take a checkpoint in bf16, or "
-                f"in {_READ}."
+                f"in {READ}."
             )
         if name.endswith(".weight_zero_point") and published.zero_points is False:
             raise MoedgeError(f"{name} is there, but the config says symmetric: correct config.json.")
         for companion in _companions(name, dtypes, published):
+            if companion not in dtypes and dtypes[name] == "F8_E4M3" and not scaled:
+                raise MoedgeError(
+                    f"{name} is stored as F8_E4M3, and no matrix has scales: the weights were only cast to eight bits, "
+                    "which loses the small ones: take the checkpoint in bf16, or one in fp8 with scales."
+                )
             if companion not in dtypes:
                 raise MoedgeError(
                     f"{name} has no {companion.removeprefix(name.rpartition('.')[0] + '.')} beside it, without which "
@@ -66,104 +103,20 @@ def refuse_unreadable(checkpoint: Checkpoint, config: Config, ignored: Iterable[
                 )
 
 
-def read_published(config: Config) -> Published:
-    """The quantization_config of a config.json or of its text_config; MoedgeError for one that moedge does not read."""
-    place = config if config.has("quantization_config") else config.section("text_config")
-    if not place.has("quantization_config"):
-        return Published()
-    quantization = place.section("quantization_config")
-    method = quantization.text("quant_method")
-    readers = {
-        "compressed-tensors": _compressed_tensors, "fp8": _fp8, "mxfp4": _mxfp4, "gptq": _gptq, "awq": _awq,
-    }  # fmt: skip
-    if method not in readers:
-        raise MoedgeError(
-            f"this checkpoint is quantized with {method}, which moedge does not read: take the one in bf16, or in "
-            f"{_READ}."
-        )
-    return readers[method](quantization)
+def _refuse_marked(names: Iterable[str]) -> None:
+    """Raise MoedgeError for a tensor whose name tells a format that is not read, or an adapter."""
+    for name in names:
+        parts = name.split(".")
+        if tool := next((_MARKS[part] for part in parts if part in _MARKS), None):
+            raise refuse_method(f"{tool} ({name})")
+        if not _ADAPTER.isdisjoint(parts):
+            raise MoedgeError(f"{name} is a part of a LoRA adapter: merge it into the model before the export.")
 
 
-def is_zero_bias(checkpoint: Checkpoint, name: str) -> bool:
-    """Whether it is a bias of zeros, which GPTQ tools write beside quantized matrices also where a model has none."""
+def may_be_zero_bias(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether it may be a bias of zeros, which GPTQ tools write beside matrices also where a model has none."""
     module, _, last = name.rpartition(".")
-    return last == "bias" and f"{module}.qweight" in checkpoint and not checkpoint.read_float(name).any()
-
-
-def _compressed_tensors(config: Config) -> Published:
-    formats = (
-        "pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mxfp4-pack-quantized",
-        "mixed-precision",
-    )  # fmt: skip
-    config.require("format", *formats)
-    config.section("sparsity_config").require("format", "dense")
-    if config.section("transform_config").sections("config_groups"):
-        raise config.refuse("transform_config", "moedge does not rotate activations")
-    zeros, orders, blocks = set(), set(), set()
-    for group in config.sections("config_groups"):
-        group.require("format", *formats)
-        weights = group.section("weights")
-        if weights.text("type", "int") == "int":
-            weights.require("num_bits", 4, 8)
-            weights.require("strategy", "group", "channel", "tensor")
-        elif weights.integer("num_bits") == 4:
-            weights.require("type", "float")
-            weights.require("strategy", "group")  # MXFP4: tensor_group is NVFP4
-            weights.require("group_size", 32)
-        else:
-            weights.require("type", "float")
-            weights.require("num_bits", 8)
-            weights.require("strategy", "tensor", "channel", "block")
-        if weights.text("strategy", "tensor") == "block":
-            blocks.add(_block(weights, "block_structure"))
-        zeros.add(not weights.flag("symmetric", True))
-        weights.require("actorder", None, False, True, "group", "static", "weight", "dynamic")
-        # the others order columns while quantizing and leave them in place
-        orders.add(weights.says("actorder", True, "group"))
-    if len(blocks) > 1:
-        sizes = " and of ".join(map(str, sorted(blocks)))
-        raise MoedgeError(f"this checkpoint has blocks of {sizes}, of which moedge reads one size: take another.")
-    return Published("compressed-tensors", next(iter(blocks), None), _same(zeros), _same(orders))
-
-
-def _fp8(config: Config) -> Published:
-    config.require("fmt", "e4m3", "float8_e4m3fn")
-    config.require("expert_dtype", "fp8")
-    return Published("fp8", _block(config, "weight_block_size") if config.has("weight_block_size") else None)
-
-
-def _mxfp4(config: Config) -> Published:
-    return Published("mxfp4")
-
-
-def _gptq(config: Config) -> Published:
-    config.require("bits", 4, 8)
-    config.require("is_marlin_format", False)
-    config.require("pack_dtype", "int32", "torch.int32")
-    key = "checkpoint_format" if config.has("checkpoint_format") else "format"
-    config.require(key, "gptq", "gptq_v2")
-    return Published(
-        "gptq", zero_points=True, act_order=config.flag("desc_act", False),
-        gptq_one_less=config.text(key, "gptq") == "gptq",
-    )  # fmt: skip
-
-
-def _awq(config: Config) -> Published:
-    config.require("bits", 4)
-    config.require("version" if config.has("version") else "format", "gemm", "GEMM")
-    config.require("desc_act", False)
-    return Published("awq", zero_points=config.flag("zero_point", True))
-
-
-def _block(config: Config, key: str) -> tuple[int, int]:
-    sizes = config.integers(key)
-    if len(sizes) != 2 or min(sizes) < 1:
-        raise config.refuse(key, "a block has rows and columns")
-    return sizes[0], sizes[1]
-
-
-def _same(values: set[bool]) -> bool | None:
-    return values.pop() if len(values) == 1 else None
+    return last == "bias" and f"{module}.qweight" in checkpoint
 
 
 def _list_allowed(name: str, dtypes: Mapping[str, Any]) -> tuple[str, ...]:

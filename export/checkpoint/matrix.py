@@ -26,6 +26,7 @@ class Source:
     parameters: int
     columns: int
     native: Scheme | None = None
+    tensors: tuple[str, ...] = ()  # that its rows are read from
 
 
 class Matrix(Protocol):
@@ -63,11 +64,13 @@ class Rounded:
     shape: tuple[int, int]
     format: str
     quantized: bool
+    tensors: tuple[str, ...]  # that `rows` reads
     rows: Callable[[int, int], F32]  # ValueError if they cannot be read
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        return (Source(self.format, self.quantized, self.shape[0] * self.shape[1], self.shape[1]),)
+        rows, columns = self.shape
+        return (Source(self.format, self.quantized, rows * columns, columns, None, self.tensors),)
 
     def read(self, start: int, stop: int) -> F32:
         try:
@@ -87,11 +90,13 @@ class Coded:
     shape: tuple[int, int]
     format: str
     native: Scheme | None  # None: no scheme of ours holds its grid
+    tensors: tuple[str, ...]  # that `grid` reads
     grid: Callable[[int, int], Grid]  # of some rows; ValueError if they cannot be read
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        return (Source(self.format, True, self.shape[0] * self.shape[1], self.shape[1], self.native),)
+        rows, columns = self.shape
+        return (Source(self.format, True, rows * columns, columns, self.native, self.tensors),)
 
     def read(self, start: int, stop: int) -> F32:
         return self._grid(start, stop).dequantize()
@@ -114,7 +119,7 @@ def round_rows(matrix: Matrix, scheme: Scheme, rounding: Rounding, start: int, s
     try:
         return rounding(matrix.name, matrix.read(start, stop), scheme)
     except ValueError as error:
-        raise MoedgeError(f"{matrix.name} cannot be quantized ({error}): download it again.") from None
+        raise MoedgeError(f"{matrix.name} cannot be quantized ({error}): take another checkpoint.") from None
 
 
 def row_chunks(matrix: Matrix, together: int = 1) -> Iterator[tuple[int, int]]:
@@ -126,4 +131,4 @@ def row_chunks(matrix: Matrix, together: int = 1) -> Iterator[tuple[int, int]]:
 
 
 def _unreadable(name: str, error: ValueError) -> MoedgeError:
-    return MoedgeError(f"{name} cannot be read ({error}): download it again.")
+    return MoedgeError(f"{name} cannot be read ({error}): take another checkpoint.")

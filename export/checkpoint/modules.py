@@ -7,20 +7,27 @@ from dataclasses import dataclass
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.codes import awq_matrix, gptq_matrix, int8_matrix, mxfp4_plane, packed_matrix
-from moedge.export.checkpoint.config_json import Config
+from moedge.export.checkpoint.errors import MisshapenError, TensorError
 from moedge.export.checkpoint.floats import fp8_matrix
 from moedge.export.checkpoint.folder import FLOATS, Checkpoint
-from moedge.export.checkpoint.formats import read_published
 from moedge.export.checkpoint.matrix import Matrix, Rounded
 from moedge.quant.blocks import F32
 
 
 def open_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
     """The matrix of module `name`; MoedgeError if what is there is not of the shape [rows, columns] that is wanted."""
+    try:
+        return _open(checkpoint, name, shape)
+    except TensorError as error:
+        checkpoint.report(name, error, shape)
+        return _stand_in(name, shape)
+
+
+def _open(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
     if f"{name}.weight_packed" in checkpoint:
         return packed_matrix(checkpoint, name, shape)
     if f"{name}.qweight" in checkpoint:
-        published = read_published(Config(checkpoint.config))
+        published = checkpoint.published
         if published.method == "gptq":
             return gptq_matrix(checkpoint, name, shape, published.gptq_one_less)
         if published.method == "awq":
@@ -30,10 +37,10 @@ def open_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Ma
     if checkpoint.dtype(weight) == "I8":
         return int8_matrix(checkpoint, name, shape)
     if checkpoint.dtype(weight) == "F8_E4M3":
-        return fp8_matrix(checkpoint, name, shape, read_published(Config(checkpoint.config)).fp8_block)
+        return fp8_matrix(checkpoint, name, shape, checkpoint.published.fp8_block)
     checkpoint.expect(weight, *shape)
     rows = _Rows(checkpoint, weight)
-    return Rounded(name, shape, checkpoint.dtype(weight).lower(), False, rows)
+    return Rounded(name, shape, checkpoint.dtype(weight).lower(), False, (weight,), rows)
 
 
 def is_stored(checkpoint: Checkpoint, name: str) -> bool:
@@ -48,16 +55,33 @@ def open_expert(
 
     In MXFP4 two tensors stand for it, never transposed: `name`_blocks [E, rows, columns / 32, 16] and `name`_scales.
     """
+    try:
+        return _open_plane(checkpoint, name, expert, shape, transposed)
+    except TensorError as error:
+        checkpoint.report(name, error, shape)
+        return _stand_in(name, shape)
+
+
+def _open_plane(checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int, int], transposed: bool) -> Matrix:
     if f"{name}_blocks" in checkpoint:
         return mxfp4_plane(checkpoint, name, expert, shape)
     whole = checkpoint.shape(name)
     if len(whole) != 3 or expert >= whole[0]:
-        raise MoedgeError(f"{name} has the shape {whole}, in which there is no expert {expert}: correct config.json.")
+        raise MisshapenError(name, whole, f"expert {expert} is wanted, of {shape}")
     checkpoint.expect(name, whole[0], *(reversed(shape) if transposed else shape))
     if checkpoint.dtype(name) not in FLOATS:
         raise MoedgeError(f"{name} is stored as {checkpoint.dtype(name)}, which moedge does not read there: take bf16.")
     rows = _PlaneRows(checkpoint, name, expert, transposed)
-    return Rounded(f"{name}[{expert}]", shape, checkpoint.dtype(name).lower(), False, rows)
+    return Rounded(f"{name}[{expert}]", shape, checkpoint.dtype(name).lower(), False, (name,), rows)
+
+
+def _stand_in(name: str, shape: tuple[int, int]) -> Matrix:
+    """In the place of a matrix, where a dry run goes on without it."""
+
+    def read(_: int, __: int) -> F32:
+        raise AssertionError(f"{name} was never opened")
+
+    return Rounded(name, shape, "", False, (), read)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.foreign import refuse_stand_in
 
 # How a header spells dtypes, and what numpy reads them as: 8-bit floats as their bytes.
 _DTYPES: dict[str, Any] = {
@@ -54,6 +55,7 @@ class Shard:
         except (SafetensorError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the system's: no permission, too many open files
+            refuse_stand_in(path)
             size = path.stat().st_size
             raise MoedgeError(f"{path} ({size} bytes) is truncated or broken ({error}): download it again.") from None
         try:

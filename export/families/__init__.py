@@ -15,6 +15,13 @@ from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.config import GroupedQuery, ModelConfig
 
 MOST_LAYERS = 4096
+# Mixture-of-Experts models that people try, and what of their layers moedge has no mathematics for.
+REASONS = {
+    **dict.fromkeys(("granitemoehybrid", "jamba", "nemotron_h"), "Mamba layers"),
+    **dict.fromkeys(("bailing_hybrid", "kimi_linear", "qwen3_5_moe", "qwen3_next"), "layers of delta attention"),
+    **dict.fromkeys(("bailing_moe_linear", "minimax", "minimax_m1", "minimax_text_01"), "layers of linear attention"),
+    "deepseek_v32": "sparse attention",
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,11 @@ def read_model_config(config: Config) -> ModelConfig:
     """The model that a config.json describes; MoedgeError for an unknown family, with the nearest known names."""
     model_type = config.text("model_type")
     known = {family.model_type: family.module for family in known_families()}
+    if model_type in REASONS:
+        raise MoedgeError(
+            f"{model_type} models have {REASONS[model_type]}, which moedge does not compute: take one of the types "
+            "that `moedge families` lists."
+        )
     if model_type not in known:
         near = difflib.get_close_matches(model_type, known, 3, 0.5)
         hint = f"the nearest it knows are {', '.join(near)}" if near else "`moedge families` lists those it knows"

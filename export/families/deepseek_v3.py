@@ -20,6 +20,7 @@ def read(config: Config) -> ModelConfig:
     config.require("scoring_func", "sigmoid")
     config.require("topk_method", "noaux_tc")
     config.require("moe_layer_freq", 1)
+    config = config.spelled("n_routed_experts", "num_local_experts", "num_experts")
     layers = config.integer("num_hidden_layers")
     width = config.integer("moe_intermediate_size")
     rope = read_rope(config, config.integer("qk_rope_head_dim"), interleaved=config.flag("rope_interleave", True))
@@ -31,13 +32,13 @@ def read(config: Config) -> ModelConfig:
                 num_experts=config.integer("n_routed_experts"),
                 num_experts_per_tok=config.integer("num_experts_per_tok"),
                 intermediate_size=width,
-                shared_intermediate_size=width * config.integer("n_shared_experts", 1, least=0),
+                shared_intermediate_size=width * config.count("n_shared_experts", 1),
                 router=Router(
                     scoring="sigmoid",
                     normalize=config.flag("norm_topk_prob", True),
                     correction_bias=True,
-                    n_group=config.integer("n_group", 8),
-                    topk_group=config.integer("topk_group", 4),
+                    n_group=_groups(config, "n_group", 8),
+                    topk_group=_groups(config, "topk_group", 4),
                     scale=config.number("routed_scaling_factor", 2.5),
                 ),
             ),
@@ -45,3 +46,8 @@ def read(config: Config) -> ModelConfig:
         ),
         names=TensorNames().ignoring(*patterns_after_last(config, layers)),
     )
+
+
+def _groups(config: Config, key: str, absent: int) -> int:
+    """A number of groups; null is the one that all experts are in."""
+    return config.integer(key, 1 if config.mentions(key) else absent)

@@ -20,6 +20,7 @@ def read(config: Config) -> ModelConfig:
     config.require("scoring_func", "sigmoid", "noaux_tc")  # dots.llm1 calls it by the method
     config.require("topk_method", "noaux_tc")
     config.require("moe_layer_freq", 1)
+    config = config.spelled("n_routed_experts", "num_local_experts", "num_experts")
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", False)
     attention = replace(read_grouped_query(config, 32), qk_norm="head", bias=bias, output_bias=bias)
@@ -38,7 +39,7 @@ def read(config: Config) -> ModelConfig:
             num_experts=config.integer("n_routed_experts"),
             num_experts_per_tok=config.integer("num_experts_per_tok"),
             intermediate_size=width,
-            shared_intermediate_size=width * config.integer("n_shared_experts", least=0),
+            shared_intermediate_size=width * config.count("n_shared_experts", 0),
             router=Router(
                 scoring="sigmoid",
                 normalize=config.flag("norm_topk_prob", False),

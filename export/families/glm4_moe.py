@@ -20,6 +20,7 @@ def read(config: Config) -> ModelConfig:
     config.require("scoring_func", "sigmoid")
     config.require("topk_method", "noaux_tc")
     config.require("moe_layer_freq", 1)
+    config = config.spelled("n_routed_experts", "num_local_experts", "num_experts")
     layers = config.integer("num_hidden_layers")
     attention = replace(
         read_grouped_query(config, 8, partial=0.5),
@@ -35,7 +36,7 @@ def read(config: Config) -> ModelConfig:
                 num_experts=config.integer("n_routed_experts", 128),
                 num_experts_per_tok=config.integer("num_experts_per_tok", 8),
                 intermediate_size=width,
-                shared_intermediate_size=width * config.integer("n_shared_experts", 1, least=0),
+                shared_intermediate_size=width * config.count("n_shared_experts", 1),
                 router=Router(
                     scoring="sigmoid",
                     normalize=config.flag("norm_topk_prob", True),

@@ -6,7 +6,7 @@ Source: modeling_gpt_oss.py of transformers 5.23; gpt-oss model card (arXiv:2508
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import Experts, Gate, ModelConfig, Router, TensorNames
+from moedge.export.model.config import JOINT, Experts, Gate, ModelConfig, Router, TensorNames
 from moedge.export.model.parts import read_decoder, read_grouped_query, slide, sliding_layers
 
 # what a config without rotary parameters means
@@ -23,6 +23,7 @@ LEFT_OUT = ""
 def read(config: Config) -> ModelConfig:
     """The model that a gpt_oss config.json describes."""
     config.require("hidden_act", "silu")
+    config = config.spelled("num_local_experts", "num_experts").spelled("num_experts_per_tok", "experts_per_token")
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", True)
     attention = replace(
@@ -53,8 +54,7 @@ def read(config: Config) -> ModelConfig:
         ),
         names=TensorNames(
             router="model.layers.{layer}.mlp.router",
-            layout="interleaved",
-            experts_gate_up="model.layers.{layer}.mlp.experts.gate_up_proj",
-            experts_down="model.layers.{layer}.mlp.experts.down_proj",
+            experts=JOINT.within("experts."),
+            joint_rows="in_turn",
         ),
     )

@@ -6,7 +6,7 @@ Source: modeling_granitemoe.py and modeling_granitemoeshared.py of transformers 
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import Experts, ModelConfig, Multipliers, Router, TensorNames
+from moedge.export.model.config import LINEAR, Experts, ModelConfig, Multipliers, Router, TensorNames
 from moedge.export.model.parts import read_decoder, read_grouped_query
 
 MODEL_TYPES = {
@@ -17,12 +17,12 @@ ATTENTION = "grouped-query"
 LEFT_OUT = ""
 
 MOE = "model.layers.{layer}.block_sparse_moe"
-SHARED = "model.layers.{layer}.shared_mlp"
 
 
 def read(config: Config) -> ModelConfig:
     """The model that a granitemoe or granitemoeshared config.json describes."""
     config.require("hidden_act", "silu")
+    config = config.spelled("num_local_experts", "num_experts")
     config.require("position_embedding_type", "rope")
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", False)
@@ -38,7 +38,7 @@ def read(config: Config) -> ModelConfig:
                 num_experts_per_tok=config.integer("num_experts_per_tok", 2),
                 intermediate_size=config.integer("intermediate_size"),
                 router=Router(scoring="softmax", normalize=True),
-                shared_intermediate_size=config.integer("shared_intermediate_size", 0, least=0),
+                shared_intermediate_size=config.count("shared_intermediate_size", 0),
             ),
             moe_layers=tuple(range(layers)),
         ),
@@ -48,11 +48,10 @@ def read(config: Config) -> ModelConfig:
             logits_divisor=config.number("logits_scaling", 1.0),
         ),
         names=TensorNames(
+            moe=MOE,
             router=f"{MOE}.router.layer",
-            layout="halves",
-            experts_gate_up=f"{MOE}.input_linear.weight",
-            experts_down=f"{MOE}.output_linear.weight",
-            shared_gate_up=f"{SHARED}.input_linear",
-            shared_down=f"{SHARED}.output_linear",
+            experts=LINEAR,
+            shared_expert="model.layers.{layer}.shared_mlp",
+            parts=LINEAR,
         ),
     )

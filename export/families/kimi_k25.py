@@ -13,12 +13,6 @@ MODEL_TYPES = {"kimi_k25": "Kimi K2.5 and K2.6, text only"}
 ATTENTION = "latent"
 LEFT_OUT = "images"
 
-RENAMED = (
-    # transformers 5 writes the text model's layers so: its renaming of the vision tower's blocks catches them too
-    (r"^language_model\.model\.blocks\.", "model.layers."),
-    (r"^language_model\.", ""),
-)
-
 
 def read(config: Config) -> ModelConfig:
     """The text model that a kimi_k25 config.json describes."""
@@ -29,8 +23,5 @@ def read(config: Config) -> ModelConfig:
         model,
         model_type=config.text("model_type"),
         tie_word_embeddings=config.flag("tie_word_embeddings", True),
-        names=replace(
-            model.names.ignoring(r"(model\.)?(vision_tower|mm_projector)\..*"),
-            renamed=RENAMED,
-        ),
+        names=model.names.ignoring(r"(model\.)?(vision_tower|mm_projector)\..*"),
     )

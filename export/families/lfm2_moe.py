@@ -6,7 +6,7 @@ Source: modeling_lfm2_moe.py of transformers 5.23; LFM2 (arXiv:2511.23404).
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import Experts, ModelConfig, Router, ShortConvolution, TensorNames
+from moedge.export.model.config import NUMBERED, Experts, ModelConfig, Router, ShortConvolution, TensorNames
 from moedge.export.model.parts import read_decoder, read_grouped_query
 
 MODEL_TYPES = {"lfm2_moe": "LFM2-8B-A1B, LFM2.5-8B-A1B"}
@@ -16,6 +16,7 @@ LEFT_OUT = ""
 
 def read(config: Config) -> ModelConfig:
     """The model that an lfm2_moe config.json describes."""
+    config.require("use_pos_enc", True)  # a key of the makers' that transformers does not know
     config.require_each("layer_types", "conv", "full_attention")
     layers = config.integer("num_hidden_layers")
     types = config.texts("layer_types")
@@ -52,11 +53,10 @@ def read(config: Config) -> ModelConfig:
             k_norm="k_layernorm",
             output="out_proj",
             mlp="model.layers.{layer}.feed_forward",
+            moe="model.layers.{layer}.feed_forward",
             router="model.layers.{layer}.feed_forward.gate",
             correction_bias="model.layers.{layer}.feed_forward.expert_bias",
-            expert="model.layers.{layer}.feed_forward.experts.{expert}",
-            gate="w1",
-            up="w3",
-            down="w2",
+            experts=NUMBERED.within("experts.{expert}."),
+            parts=NUMBERED,
         ),
     )

@@ -6,7 +6,7 @@ Source: modeling_mixtral.py of transformers 5.23; Mixtral of Experts (arXiv:2401
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import Experts, ModelConfig, Router, TensorNames
+from moedge.export.model.config import NUMBERED, Experts, ModelConfig, Router, TensorNames
 from moedge.export.model.parts import read_decoder, read_grouped_query, with_window
 
 MODEL_TYPES = {"mixtral": "Mixtral 8x7B and 8x22B"}
@@ -17,6 +17,7 @@ LEFT_OUT = ""
 def read(config: Config) -> ModelConfig:
     """The model that a mixtral config.json describes."""
     config.require("hidden_act", "silu")
+    config = config.spelled("num_local_experts", "num_experts")
     layers = config.integer("num_hidden_layers")
     attention = with_window(config, read_grouped_query(config, theta=1e6))
     return replace(
@@ -33,10 +34,8 @@ def read(config: Config) -> ModelConfig:
             norm_eps=1e-5,
         ),
         names=TensorNames(
+            moe="model.layers.{layer}.block_sparse_moe",
             router="model.layers.{layer}.block_sparse_moe.gate",
-            expert="model.layers.{layer}.block_sparse_moe.experts.{expert}",
-            gate="w1",
-            up="w3",
-            down="w2",
+            experts=NUMBERED.within("experts.{expert}."),
         ),
     )

@@ -17,6 +17,7 @@ LEFT_OUT = ""
 def read(config: Config) -> ModelConfig:
     """The model that an olmoe config.json describes."""
     config.require("hidden_act", "silu")
+    config = config.spelled("num_experts", "num_local_experts")
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", False)
     attention = replace(

@@ -6,8 +6,9 @@ Source: modeling_phimoe.py of transformers 5.23; GRIN-MoE (arXiv:2409.12136), Ph
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import Experts, ModelConfig, Router, TensorNames
+from moedge.export.model.config import NUMBERED, Experts, ModelConfig, Router, TensorNames
 from moedge.export.model.parts import read_decoder, read_grouped_query, with_window
+from moedge.export.model.rope import LongRope
 
 MODEL_TYPES = {"phimoe": "Phi-3.5-MoE-instruct, Phi-mini-MoE, GRIN-MoE"}
 ATTENTION = "grouped-query"
@@ -17,13 +18,14 @@ LEFT_OUT = ""
 def read(config: Config) -> ModelConfig:
     """The model that a phimoe config.json describes."""
     config.require("hidden_act", "silu")
+    config = config.spelled("num_local_experts", "num_experts")
     config.require("num_experts_per_tok", 2)  # sparsemixer is defined for two
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", False)
     attention = replace(read_grouped_query(config, 8, theta=1e6), bias=bias, output_bias=bias)
     attention = with_window(config, attention)
-    if attention.rope.yarn is not None:
-        key = "rope_scaling" if config.has("rope_scaling") else "rope_parameters"
+    if not isinstance(attention.rope.scaling, LongRope | None):
+        key = "rope_scaling" if config.says_anything("rope_scaling") else "rope_parameters"
         raise config.refuse(key, "moedge supports only longrope here, which this family's magnitudes are made for")
     return replace(
         read_decoder(
@@ -43,10 +45,8 @@ def read(config: Config) -> ModelConfig:
         norm="layer",
         lm_head_bias=config.flag("lm_head_bias", False),
         names=TensorNames(
+            moe="model.layers.{layer}.block_sparse_moe",
             router="model.layers.{layer}.block_sparse_moe.gate",
-            expert="model.layers.{layer}.block_sparse_moe.experts.{expert}",
-            gate="w1",
-            up="w3",
-            down="w2",
+            experts=NUMBERED.within("experts.{expert}."),
         ),
     )

@@ -17,6 +17,9 @@ LEFT_OUT = ""
 def read(config: Config) -> ModelConfig:
     """The model that a qwen2_moe config.json describes."""
     config.require("hidden_act", "silu")
+    config = config.spelled("num_experts", "num_local_experts")
+    shared = config.count("shared_expert_intermediate_size", 5632)
+    names = TensorNames(shared_expert="model.layers.{layer}.mlp.shared_expert")
     layers = config.integer("num_hidden_layers")
     attention = replace(read_grouped_query(config, 16), bias=config.flag("qkv_bias", True))
     mixers = (attention,) * layers
@@ -36,10 +39,11 @@ def read(config: Config) -> ModelConfig:
                 num_experts_per_tok=config.integer("num_experts_per_tok", 4),
                 intermediate_size=config.integer("moe_intermediate_size", 1408),
                 router=Router(scoring="softmax", normalize=config.flag("norm_topk_prob", False)),
-                shared_intermediate_size=config.integer("shared_expert_intermediate_size", 5632),
-                shared_gate=True,
+                shared_intermediate_size=shared,
+                shared_gate=shared > 0,
             ),
             moe_layers=tuple(i for i in range(layers) if i not in dense and (i + 1) % step == 0),
         ),
-        names=TensorNames(shared_expert="model.layers.{layer}.mlp.shared_expert"),
+        # a gate is stored also where it opens to nothing
+        names=names if shared else names.ignoring(r"model\.layers\.\d+\.mlp\.shared_expert_gate\.weight"),
     )

@@ -17,6 +17,7 @@ LEFT_OUT = ""
 def read(config: Config) -> ModelConfig:
     """The model that a qwen3_moe config.json describes."""
     config.require("hidden_act", "silu")
+    config = config.spelled("num_experts", "num_local_experts")
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias", False)
     attention = replace(read_grouped_query(config, 4), qk_norm="head", bias=bias, output_bias=bias)
@@ -27,7 +28,7 @@ def read(config: Config) -> ModelConfig:
         config,
         mixers=[attention] * layers,
         experts=Experts(
-            num_experts=config.integer("num_experts", config.integer("num_local_experts", 128)),
+            num_experts=config.integer("num_experts", 128),
             num_experts_per_tok=config.integer("num_experts_per_tok"),
             intermediate_size=config.integer("moe_intermediate_size"),
             router=Router(scoring="softmax", normalize=config.flag("norm_topk_prob", False)),

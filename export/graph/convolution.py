@@ -7,6 +7,7 @@ from moedge.export.graph.arithmetic import give_present, rows_port
 from moedge.export.graph.block import Block
 from moedge.export.graph.lowering import Positions
 from moedge.export.model.config import ShortConvolution
+from moedge.export.model.layouts import find_taps
 from moedge.runtime.manifest import CONVOLUTION
 
 
@@ -35,8 +36,9 @@ def short_convolution(block: Block, config: ShortConvolution, x: ir.Value, _: Po
 def _convolve(block: Block, config: ShortConvolution, name: str, rows: ir.Value) -> ir.Value:
     """y_t = sum_j w_j · rows[t + j], for rows [kernel - 1 + s, hidden] that begin kernel - 1 tokens early."""
     b, kernel, hidden = block.builder, config.kernel, block.model.hidden_size
-    weight = block.parameter(f"{name}.weight", hidden, 1, kernel)
-    taps = b.matrix(f"{name}.weight", np.ascontiguousarray(weight[:, 0].T), CONVOLUTION)  # [kernel, hidden]
+    weight = block.parameter(f"{name}.weight", *find_taps(block.checkpoint, f"{name}.weight", hidden, kernel))
+    by_tap = np.ascontiguousarray(weight.reshape(hidden, kernel).T)  # [kernel, hidden]
+    taps = b.matrix(f"{name}.weight", by_tap, CONVOLUTION)
     split = b.ops("Split", taps, attributes={"axis": 0, "num_outputs": kernel}, outputs=kernel)
     terms = []
     for j, tap in enumerate(split):

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from moedge.export.checkpoint.matrix import Matrix
+from moedge.export.checkpoint.modules import open_expert
 from moedge.export.checkpoint.views import Reordered, halves_order, stack
 from moedge.export.graph.arithmetic import attend, give_present, rows_port
 from moedge.export.graph.attention import project_out
@@ -19,6 +20,7 @@ from moedge.export.graph.block import Block
 from moedge.export.graph.lowering import Positions
 from moedge.export.graph.storing import read_finite
 from moedge.export.model.config import MultiHeadLatent
+from moedge.export.model.layouts import find_absorbed
 from moedge.runtime.manifest import ATTENTION
 
 
@@ -69,6 +71,8 @@ def _absorb(block: Block, config: MultiHeadLatent, name: str) -> tuple[ir.Value,
     nope, rank = config.qk_nope_head_dim, config.kv_lora_rank
     heads, wide = config.num_heads, config.v_head_dim
     full = f"{name}.kv_b_proj"
+    if apart := find_absorbed(block.checkpoint, name):
+        return _absorb_apart(block, config, full, *apart)
     matrix = block.matrix(full, heads * (nope + wide), rank)
 
     @cache
@@ -80,6 +84,30 @@ def _absorb(block: Block, config: MultiHeadLatent, name: str) -> tuple[ir.Value,
     return (
         read(f"{full}.keys", (heads, nope, rank), lambda: parts()[0], ATTENTION, (matrix,)),
         read(f"{full}.values", (heads, rank, wide), lambda: parts()[1], ATTENTION),
+    )
+
+
+def _absorb_apart(
+    block: Block, config: MultiHeadLatent, full: str, keys: str, values: str
+) -> tuple[ir.Value, ir.Value]:
+    """The same out of tensors [heads, rank, nope] and [heads, v, rank], under the same names in the bundle."""
+    nope, rank = config.qk_nope_head_dim, config.kv_lora_rank
+    heads, wide, checkpoint = config.num_heads, config.v_head_dim, block.checkpoint
+    checkpoint.expect(keys, heads, rank, nope)
+    checkpoint.expect(values, heads, wide, rank)
+    up_keys = stack([open_expert(checkpoint, keys, head, (nope, rank), True) for head in range(heads)])
+    up_values = stack([open_expert(checkpoint, values, head, (wide, rank)) for head in range(heads)])
+
+    def read_values() -> NDArray[np.float32]:
+        return read_finite(up_values, 0, heads * wide).reshape(heads, wide, rank).transpose(0, 2, 1)
+
+    def read_keys() -> NDArray[np.float32]:
+        return read_finite(up_keys, 0, heads * nope).reshape(heads, nope, rank)
+
+    read = block.builder.read_matrix
+    return (
+        read(f"{full}.keys", (heads, nope, rank), read_keys, ATTENTION, (up_keys,)),
+        read(f"{full}.values", (heads, rank, wide), read_values, ATTENTION, (up_values,)),
     )
 
 

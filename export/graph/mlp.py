@@ -3,12 +3,11 @@
 import numpy as np
 import onnx_ir as ir
 
-from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.checkpoint.views import stack
 from moedge.export.graph.arithmetic import apply_gate
 from moedge.export.graph.block import Block
 from moedge.export.model.config import SILU
-from moedge.quant.blocks import F32
+from moedge.export.model.layouts import find_mlp
 from moedge.runtime.manifest import DENSE_MLP, GroupName
 
 
@@ -19,26 +18,15 @@ def dense_mlp(block: Block, x: ir.Value) -> ir.Value:
 
 def mlp(block: Block, name: str, width: int, x: ir.Value, group: GroupName) -> ir.Value:
     """down(silu(gate x) * up x) of module `name`, gate and up as one product."""
-    names, hidden = block.model.names, block.model.hidden_size
-    parts = [f"{name}.{part}" for part in (names.gate, names.up)]
-    first = stack([block.matrix(part, width, hidden) for part in parts])
-    second = block.matrix(f"{name}.{names.down}", hidden, width)
-    if not block.model.mlp_bias:
-        return gated_mlp(block, x, first, second, group)
-    biases = [block.parameter(f"{part}.bias", width) for part in parts]
-    last = block.parameter(f"{name}.{names.down}.bias", hidden)
-    return gated_mlp(block, x, first, second, group, (np.concatenate(biases), last))
-
-
-def gated_mlp(
-    block: Block,
-    x: ir.Value,
-    gate_up: Matrix,
-    down: Matrix,
-    group: GroupName,
-    biases: tuple[F32, F32] | None = None,
-) -> ir.Value:
-    """The same of given matrices: gate rows before up rows [2 * width, hidden], and [hidden, width]."""
+    hidden = block.model.hidden_size
+    parts = find_mlp(block.checkpoint, name, block.model.names.parts)
+    rows = 2 * width // len(parts.gate_up)  # both in one are gate rows before up rows
+    gate_up = stack([block.matrix(part, rows, hidden) for part in parts.gate_up])
+    down = block.matrix(parts.down, hidden, width)
+    biases = None
+    if block.model.mlp_bias:
+        first = np.concatenate([block.parameter(f"{part}.bias", rows) for part in parts.gate_up])
+        biases = first, block.parameter(f"{parts.down}.bias", hidden)
     b, low = block.builder, block.low
     joined = low.linear("gate_up_proj", x, gate_up, group)
     if biases is not None:

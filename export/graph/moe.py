@@ -1,7 +1,6 @@
 """A Mixture-of-Experts layer: the router, the routed experts wherever the checkpoint keeps them, the shared ones."""
 
-from collections.abc import Iterator
-
+import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.matrix import Matrix
@@ -9,9 +8,11 @@ from moedge.export.checkpoint.modules import open_expert
 from moedge.export.checkpoint.views import Interleaved, pick_rows
 from moedge.export.graph.block import Block
 from moedge.export.graph.lowering import ExpertWeights
-from moedge.export.graph.mlp import gated_mlp, mlp
+from moedge.export.graph.mlp import mlp
 from moedge.export.graph.routing import route
 from moedge.export.graph.storing import store_whole
+from moedge.export.model.layouts import ExpertLayout, expect_stacked, find_experts
+from moedge.quant.blocks import F32
 from moedge.runtime.manifest import ROUTER, SHARED_EXPERTS
 
 
@@ -19,11 +20,12 @@ def moe_layer(block: Block, x: ir.Value) -> ir.Value:
     """The routed experts' weighted sum and, where there are any, the shared experts, of hidden states x."""
     config, b = block.model.experts, block.builder
     routing = route(block, x)
-    out = block.low.experts(x, routing, _open_experts(block), config)
+    out = block.low.experts(x, routing, open_experts(block), config)
     if not config.shared_intermediate_size:
         return out
     with b.scope("shared_experts"):
-        always = _build_shared(block, x)
+        name, width = block.place(block.model.names.shared_expert), config.shared_intermediate_size
+        always = mlp(block, name, width, x, SHARED_EXPERTS)
         if config.shared_gate:
             name = block.place(block.model.names.shared_gate)
             published = block.matrix(name, 1, block.model.hidden_size)
@@ -33,33 +35,42 @@ def moe_layer(block: Block, x: ir.Value) -> ir.Value:
     return b.op("Add", out, always)
 
 
-def _build_shared(block: Block, x: ir.Value) -> ir.Value:
-    names, width, hidden = block.model.names, block.model.experts.shared_intermediate_size, block.model.hidden_size
-    if not names.shared_gate_up:
-        return mlp(block, block.place(names.shared_expert), width, x, SHARED_EXPERTS)
-    gate_up = block.matrix(block.place(names.shared_gate_up), 2 * width, hidden)
-    down = block.matrix(block.place(names.shared_down), hidden, width)
-    return gated_mlp(block, x, gate_up, down, SHARED_EXPERTS)
-
-
-def _open_experts(block: Block) -> ExpertWeights:
-    names, config = block.model.names, block.model.experts
-    inner, outer, count = config.intermediate_size, block.model.hidden_size, config.num_experts
-    if names.layout == "separate":
-
-        def each(part: str, rows: int, columns: int) -> Iterator[Matrix]:
-            experts = (names.expert.format(layer=block.layer, expert=e) for e in range(count))
-            return (block.matrix(f"{expert}.{part}", rows, columns) for expert in experts)
-
-        pairs = zip(each(names.gate, inner, outer), each(names.up, inner, outer), strict=True)
-        return ExpertWeights([Interleaved(*pair) for pair in pairs], [*each(names.down, outer, inner)])
-    first, second = block.place(names.experts_gate_up), block.place(names.experts_down)
-    turned = names.layout == "interleaved"
-    gate_up = [open_expert(block.checkpoint, first, e, (2 * inner, outer), turned) for e in range(count)]
-    down = [open_expert(block.checkpoint, second, e, (outer, inner), turned) for e in range(count)]
-    if not turned:
-        gate_up = [Interleaved(pick_rows(m, 0, inner), pick_rows(m, inner, 2 * inner)) for m in gate_up]
+def open_experts(block: Block) -> ExpertWeights:
+    """The routed experts of a layer, however the checkpoint lays them out."""
+    config, hidden = block.model.experts, block.model.hidden_size
+    layout = find_experts(block.checkpoint, block.model.names, block.layer)
+    names, width = layout.projections, config.intermediate_size
+    joint = len(names.gate_up) == 1
+    rows = 2 * width if joint else width
+    opened = [_open_each(block, layout, name, rows, hidden) for name in names.gate_up]
+    if not joint:
+        gate_up: list[Matrix] = [Interleaved(gate, up) for gate, up in zip(*opened, strict=True)]
+    elif layout.in_turn:
+        gate_up = opened[0]
+    else:
+        gate_up = [Interleaved(pick_rows(m, 0, width), pick_rows(m, width, rows)) for m in opened[0]]
+    down = _open_each(block, layout, names.down, hidden, width)
     if not config.bias:
         return ExpertWeights(gate_up, down)
-    biases = block.parameter(f"{first}_bias", count, 2 * inner), block.parameter(f"{second}_bias", count, outer)
-    return ExpertWeights(gate_up, down, *biases)
+    biases = [_read_biases(block, layout, name, rows) for name in names.gate_up]
+    if not layout.in_turn:
+        gate, up = biases if not joint else np.split(biases[0], 2, axis=1)
+        biases = [np.stack([gate, up], axis=2).reshape(config.num_experts, 2 * width)]
+    return ExpertWeights(gate_up, down, biases[0], _read_biases(block, layout, names.down, hidden))
+
+
+def _open_each(block: Block, layout: ExpertLayout, name: str, rows: int, columns: int) -> list[Matrix]:
+    """A projection of each expert."""
+    experts, checkpoint = range(block.model.experts.num_experts), block.checkpoint
+    if not layout.stacked:
+        return [block.matrix(name.format(expert=e), rows, columns) for e in experts]
+    expect_stacked(checkpoint, layout, name, (len(experts), rows, columns))
+    return [open_expert(checkpoint, name, e, (rows, columns), layout.turned) for e in experts]
+
+
+def _read_biases(block: Block, layout: ExpertLayout, name: str, rows: int) -> F32:
+    """A projection's biases of all experts [E, rows]."""
+    experts, bias = block.model.experts.num_experts, layout.bias(name)
+    if layout.stacked:
+        return block.parameter(bias, experts, rows)
+    return np.stack([block.parameter(bias.format(expert=e), rows) for e in range(experts)])

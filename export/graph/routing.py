@@ -65,8 +65,8 @@ def _normalize(b: Builder, select: ir.Value, scores: ir.Value, router: Router, t
 
 def _correction_bias(checkpoint: Checkpoint, name: str, experts: int) -> F32:
     """[experts], which ERNIE keeps as one row [1, experts]."""
-    shape = checkpoint.shape(name)
-    return checkpoint.read_parameter(name, *((1, experts) if len(shape) == 2 else (experts,))).reshape(-1)
+    one_row = name in checkpoint and len(checkpoint.shape(name)) == 2
+    return checkpoint.read_parameter(name, *((1, experts) if one_row else (experts,))).reshape(-1)
 
 
 def _best_groups(b: Builder, select: ir.Value, router: Router, experts: int) -> ir.Value:

@@ -101,7 +101,7 @@ def read_finite(matrix: Matrix, start: int, stop: int) -> F32:
     """Rows as fp32, for what no scheme rounds; MoedgeError if they hold NaN or infinity."""
     values = matrix.read(start, stop)
     if not np.isfinite(values).all():
-        raise MoedgeError(f"{matrix.name} holds NaN or infinity: download it again.")
+        raise MoedgeError(f"{matrix.name} holds NaN or infinity: take another checkpoint.")
     return values
 
 

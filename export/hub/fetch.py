@@ -16,14 +16,15 @@ from huggingface_hub.hf_api import RepoFile
 
 from moedge.devices.detect import detect
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint.config_json import Config
-from moedge.export.checkpoint.folder import INDEX_NAME, SINGLE_NAME, read_index
-from moedge.export.checkpoint.formats import refuse_unreadable
+from moedge.export.checkpoint.folder import INDEX_NAME, read_index
+from moedge.export.checkpoint.foreign import SINGLE_NAME, explain_missing, find_shards, list_names
+from moedge.export.checkpoint.side_config import SIDE_NAMES
 from moedge.export.hub.errors import explain_failures
 from moedge.export.hub.fit import Space, estimate, memory_note, refuse_too_large
 from moedge.export.hub.name import HubName
 from moedge.export.hub.preview import ShardHeader, TensorHeader, preview
 from moedge.export.options import ExportOptions, HubCommit, refuse_target
+from moedge.export.rehearsal import rehearse
 from moedge.export.understanding import understand
 from moedge.export.writing.publish import partial_folder
 
@@ -37,7 +38,11 @@ SMALL_FILES = (
     "added_tokens.json",
     "tiktoken.model",
     "tokenizer.model",
+    "tekken.json",
+    "vocab.json",
+    "merges.txt",
     "chat_template.jinja",
+    *SIDE_NAMES,
     INDEX_NAME,
 )
 _SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
@@ -49,8 +54,8 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
     """The folder of the checkpoint with all that an export to `target` reads, and where it came from.
 
     MoedgeError before any weight is fetched if the export could not succeed, as far as that can be told: an unknown
-    family or number format, no tokenizer, too little disk, or a target that may not be replaced. `say` gets what is
-    worth knowing before the weights are fetched.
+    family or number format, no tokenizer, tensors that are missing, misshapen or left over, too little disk, or a
+    target that cannot be written. `say` gets what is worth knowing before the weights are fetched.
     """
     plan = options.plan
     refuse_target(target, options)
@@ -61,11 +66,14 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
             _refuse_huge(api, name, revision.resolved)
         folder = Path(snapshot_download(name.repo, revision=revision, allow_patterns=list(SMALL_FILES)))
     small = [folder / file for file in SMALL_FILES if (folder / file).is_file()]
+    names = _list_names(api, name, folder)
+    if "config.json" not in names:
+        raise explain_missing(name, names, "config.json")
     # No tensor at all: what family, quantization and tokenizer are is decided without a look at the weights.
     with preview(str(name), (file for file in small if file.name != INDEX_NAME), {SINGLE_NAME: {}}) as checkpoint:
-        model = understand(checkpoint, options).model
+        understand(checkpoint, options)
 
-    shards = _shards(name, folder)
+    shards = _shards(name, folder, names)
     missing = [shard for shard in shards if not (folder / shard).is_file()]
     sizes, to_fetch = _bytes_to_fetch(api, name, folder, missing)
     download = Space(Path(constants.HF_HUB_CACHE), to_fetch, "to fetch")
@@ -73,9 +81,9 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
     headers = _headers(api, name, revision.resolved, sizes)
     here = [folder / shard for shard in shards if shard not in headers]
     with preview(str(name), (*small, *here), headers) as checkpoint:
-        checkpoint.rename(model.names.renamed)
-        refuse_unreadable(checkpoint, Config(checkpoint.config, f"{name}/config.json"), model.names.ignored)
-        size = estimate(checkpoint, model, options.scheme)
+        understood = understand(checkpoint, options)
+        rehearsal = rehearse(checkpoint, understood.model, understood.context, options.scheme)
+        size = estimate(rehearsal.groups, understood.model.tie_word_embeddings)
     # what an interrupted export has left counts: --resume goes on with it, --force removes it
     left = sum(path.stat().st_size for path in partial_folder(target).glob("*"))
     refuse_too_large(str(name), download, Space(target.resolve().parent, max(size.disk - left, 0), "for the bundle"))
@@ -89,8 +97,23 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
     return folder, HubCommit(name.repo, revision.resolved)
 
 
-def _shards(name: HubName, folder: Path) -> list[str]:
-    shards = sorted(set(read_index(folder).values())) if (folder / INDEX_NAME).is_file() else [SINGLE_NAME]
+def _list_names(api: HfApi, name: HubName, folder: Path) -> list[str]:
+    """The names of what lies at the top of a commit; those in the cache where they tell all that is to be fetched."""
+    names = list_names(folder)
+    if {"config.json", INDEX_NAME} <= set(names) or {"config.json", SINGLE_NAME} <= set(names):
+        return names
+    if constants.HF_HUB_OFFLINE:
+        return names if any(map(_SHARD.fullmatch, names)) else [*names, SINGLE_NAME]
+    with explain_failures(str(name)):
+        names = [entry.path for entry in api.list_repo_tree(name.repo, revision=folder.name)]
+        if not any(map(_SHARD.fullmatch, names)):  # GGUFs often lie in folders of their own
+            tree = api.list_repo_tree(name.repo, revision=folder.name, recursive=True)
+            names += [entry.path.rpartition("/")[2] for entry in tree if entry.path.endswith(".gguf")]
+        return names
+
+
+def _shards(name: HubName, folder: Path, names: list[str]) -> list[str]:
+    shards = sorted(set(read_index(folder).values())) or find_shards(name, names)
     for shard in shards:
         if not _SHARD.fullmatch(shard):
             raise MoedgeError(f"the index of {name} names {shard!r}, no safetensors file: do not use this checkpoint.")

@@ -1,24 +1,16 @@
 """Whether an export fits before anything large is fetched: what the bundle will take, and where there is room for it.
 
-Sizes are estimated from names, shapes and dtypes alone; disks are asked. What a finished bundle really takes is in its
-manifest.
+Sizes are those of a dry run, which knows names, shapes and dtypes; disks are asked. What a finished bundle really takes
+is in its manifest.
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint.folder import Checkpoint, find_unmatched
-from moedge.export.model.config import ModelConfig
-from moedge.quant.scheme import Scheme
-
-_FLOATS = ("F64", "F32", "F16", "BF16")
-_SCALES = ("scale", "scales", "scale_inv")
-# Weights in one element of a published format that is not floating point: eight or two codes packed, or one.
-_PACKED = {"I32": 8, "U8": 2}
+from moedge.runtime.manifest import EMBEDDING, TensorGroup
 
 
 @dataclass(frozen=True)
@@ -38,34 +30,17 @@ class Space:
     purpose: str
 
 
-def estimate(checkpoint: Checkpoint, model: ModelConfig, scheme: Scheme) -> Estimate:
-    """What the tensors come to in this scheme; published codes keep their bits, vectors become fp32."""
-    dtypes = checkpoint.dtypes()
-    disk = memory = 0.0
-    for name in find_unmatched(dtypes, model.names.ignored):
-        on_disk, packed = _tensor_bytes(name, dtypes[name], checkpoint.shape(name), scheme)
-        disk += on_disk
-        memory += packed
-    if model.tie_word_embeddings and scheme.quantized:  # multiplied as a matrix too, hence held twice
-        memory += model.vocab_size * model.hidden_size * (scheme.bits / 8 + 8 / scheme.block)
-    return Estimate(round(disk), round(memory))
+def estimate(groups: Sequence[TensorGroup], tied: bool) -> Estimate:
+    """What these groups of tensors come to; a `tied` embedding is multiplied as a matrix too, and so held twice.
 
-
-def _tensor_bytes(name: str, dtype: str, shape: tuple[int, ...], scheme: Scheme) -> tuple[float, float]:
-    """Bytes on disk and in memory of one tensor: ONNX Runtime keeps a second fp32 number for each scale."""
-    count = prod(shape)
-    if name.endswith(_SCALES):
-        return (4 * count, 8 * count) if scheme.quantized else (0, 0)
-    if dtype not in _FLOATS and not dtype.startswith("F8"):
-        if not scheme.quantized:
-            return 4 * count * _PACKED.get(dtype, 1), 4 * count * _PACKED.get(dtype, 1)
-        width = {"I64": 8, "I32": 4, "I8": 1}.get(dtype, 2)  # of U8 mxfp4's pairs of codes, which become int8
-        return width * count, width * count
-    if len(shape) < 2 or not scheme.quantized:
-        return 4 * count, 4 * count
-    zero_points = count / scheme.block * scheme.bits / 8 if scheme.zero_point else 0
-    codes = count * scheme.bits / 8
-    return codes + count / scheme.block * 4 + zero_points, codes + count / scheme.block * 8
+    For each block of codes ONNX Runtime keeps a second fp32 number, and none for its zero point.
+    """
+    disk = memory = 0
+    for group in groups:
+        packed = group.parameters * (group.bits + 64 // group.block) // 8 if group.block else group.bytes
+        disk += group.bytes
+        memory += packed if group.name != EMBEDDING else group.bytes + (packed if tied and group.block else 0)
+    return Estimate(disk, memory)
 
 
 def refuse_too_large(name: str, *spaces: Space) -> None:

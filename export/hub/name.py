@@ -22,8 +22,8 @@ class HubName:
 
 
 def parse_name(text: str) -> HubName | None:
-    """The model on the hub that is meant, or None for a folder; MoedgeError for what is neither."""
-    if Path(text).is_dir():
+    """The model on the hub that is meant, or None for what is on this disk; MoedgeError for what is neither."""
+    if Path(text).exists():
         return None
     match = _NAME.fullmatch(text)
     if match and ".." not in (match["revision"] or ""):

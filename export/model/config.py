@@ -142,19 +142,36 @@ class Multipliers:
     logits_divisor: float = 1.0
 
 
-# How the experts of a layer lie on disk:
-# separate:    a matrix an expert and projection
-# halves:      gate_up [E, 2I, H], gate rows before up rows, and down [E, H, I]
-# interleaved: gate_up [E, H, 2I], to be multiplied from the right, columns gate0, up0, gate1, …, and down [E, I, H];
-#              as MXFP4 both are stored the other way round, [E, 2I, H] and [E, H, I], rows alternating alike
-ExpertLayout = Literal["separate", "halves", "interleaved"]
+@dataclass(frozen=True)
+class Projections:
+    """The projections of a gated MLP by name: gate and up, or both as one matrix; and down."""
+
+    gate_up: tuple[str, ...]
+    down: str
+
+    def within(self, place: str) -> "Projections":
+        """The same names with something before each."""
+        return Projections(tuple(f"{place}{part}" for part in self.gate_up), f"{place}{self.down}")
+
+
+SPLIT = Projections(("gate_proj", "up_proj"), "down_proj")
+NUMBERED = Projections(("w1", "w3"), "w2")
+JOINT = Projections(("gate_up_proj",), "down_proj")
+LINEAR = Projections(("input_linear",), "output_linear")  # Granite's joint ones
+SPLIT_EXPERTS = SPLIT.within("experts.{expert}.")
+
+# How gate and up rows stand in a joint matrix of an expert, [2I, H] or [E, 2I, H]:
+# halves:  gate rows before up rows
+# in_turn: gate0, up0, gate1, …; a plain 3-D tensor of them is stored the other way round, [E, H, 2I] and down [E, I, H]
+RowOrder = Literal["halves", "in_turn"]
 
 
 @dataclass(frozen=True)
 class TensorNames:
-    """Modules by name; `{layer}` and `{expert}` are filled in. Weights end in `.weight`.
+    """Modules by name, as the family's makers publish them; `{layer}` and `{expert}` are filled in.
 
-    Names with a dot in their default are whole ones; the others are parts of the module they belong to.
+    Weights end in `.weight`. Names with a dot in their default are whole ones; the others are parts of the module they
+    belong to. Other spellings and layouts of the same are recognized by layouts.py.
     """
 
     embedding: str = "model.embed_tokens"
@@ -170,19 +187,13 @@ class TensorNames:
     mlp: str = "model.layers.{layer}.mlp"
     router: str = "model.layers.{layer}.mlp.gate"
     correction_bias: str = "model.layers.{layer}.mlp.gate.e_score_correction_bias"
-    expert: str = "model.layers.{layer}.mlp.experts.{expert}"
-    layout: ExpertLayout = "separate"
-    experts_gate_up: str = ""  # of the joint layouts
-    experts_down: str = ""
+    moe: str = "model.layers.{layer}.mlp"  # where a layer's router and routed experts are
+    experts: Projections = SPLIT_EXPERTS  # within it; without `{expert}` they are one tensor each, [E, ., .]
+    joint_rows: RowOrder = "halves"
     shared_expert: str = "model.layers.{layer}.mlp.shared_experts"
     shared_gate: str = "model.layers.{layer}.mlp.shared_expert_gate"
-    shared_gate_up: str = ""  # set where the shared MLP's gate and up projections are one matrix, in halves
-    shared_down: str = ""
-    gate: str = "gate_proj"
-    up: str = "up_proj"
-    down: str = "down_proj"
+    parts: Projections = SPLIT  # of a dense layer's MLP and of the shared experts
     ignored: tuple[str, ...] = (r".*\.rotary_emb\.inv_freq",)  # patterns of tensors that are rightly left out
-    renamed: tuple[tuple[str, str], ...] = ()  # pattern and replacement: other spellings of the names above
 
     def ignoring(self, *patterns: str) -> "TensorNames":
         """The same names with further tensors to leave out."""

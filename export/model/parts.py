@@ -10,18 +10,26 @@ from dataclasses import replace
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.config import Experts, GroupedQuery, Mixer, ModelConfig, MultiHeadLatent
-from moedge.export.model.rope import LongRope, Rope, Yarn
+from moedge.export.model.rope import Linear, Llama3, LongRope, Rope, Yarn
 
 MOST_HEAD_DIM = 8192  # rotary tables are made before any weight's shape is compared
-# What rotary parameters may hold, by type. "finetuned" is a remark of the first YaRN models.
-_ANY_ROPE = ("rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "finetuned")
-_SCALED = ("original_max_position_embeddings", "attention_factor")
-_YARN = ("beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate")
-_LONG = ("short_factor", "long_factor", "short_mscale", "long_mscale")
+# What rotary parameters may hold, by type. "finetuned" is a remark of the first YaRN models; "mrope_section" says which
+# of an image's three positions turns which frequency, and in text the three are one.
+_ANY_ROPE = ("rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "finetuned", "mrope_section")
+_ORIGINAL = ("original_max_position_embeddings",)
+_YARN = (
+    "attention_factor", "attn_factor", "extrapolation_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim",
+    "truncate",
+)  # fmt: skip
+_LONG = ("attention_factor", "short_factor", "long_factor", "short_mscale", "long_mscale")
+_LLAMA3 = ("low_freq_factor", "high_freq_factor")
 ROPE_KEYS = {
-    "default": (*_ANY_ROPE, *_SCALED, *_YARN, *_LONG),
-    "yarn": (*_ANY_ROPE, *_SCALED, *_YARN, "short_mscale", "long_mscale"),
-    "longrope": (*_ANY_ROPE, *_SCALED, *_LONG),
+    "default": (*_ANY_ROPE, *_ORIGINAL, *_YARN, *_LONG, *_LLAMA3),
+    "yarn": (*_ANY_ROPE, *_ORIGINAL, *_YARN, "short_mscale", "long_mscale"),
+    "longrope": (*_ANY_ROPE, *_ORIGINAL, *_LONG),
+    "llama3": (*_ANY_ROPE, *_ORIGINAL, *_LLAMA3),
+    "linear": _ANY_ROPE,
+    "dynamic": (*_ANY_ROPE, *_ORIGINAL),
 }
 
 
@@ -47,13 +55,32 @@ def read_rope(
             f"{config.source} rotates {dim} of {head_dim} dimensions by powers of {theta}, which cannot be: correct it."
         )
     key = "rope_type" if parameters.has("rope_type") else "type"
-    parameters.require(key, "default", "yarn", "longrope")
+    parameters.require(key, *ROPE_KEYS)
     kind = parameters.text(key, "default")
     parameters.require_known(*ROPE_KEYS[kind])
-    rope = Rope(theta, dim, interleaved)
-    if kind == "yarn":
-        return replace(rope, yarn=_yarn(config, parameters))
-    return replace(rope, long=_longrope(config, parameters, dim // 2)) if kind == "longrope" else rope
+    return Rope(theta, dim, interleaved, _scaling(kind, config, parameters, dim // 2))
+
+
+def _scaling(
+    kind: str, config: Config, parameters: Config, frequencies: int
+) -> Linear | Llama3 | Yarn | LongRope | None:
+    match kind:
+        case "yarn":
+            return _yarn(config, parameters)
+        case "longrope":
+            return _longrope(config, parameters, frequencies)
+        case "llama3":
+            return _llama3(config, parameters)
+        case "linear":
+            return Linear(_positive(parameters, "factor"))
+        case "dynamic":  # it begins beyond the positions that the model was made for, where no context of ours reaches
+            _positive(parameters, "factor")
+            longest = config.integer("max_position_embeddings")
+            if _original(config, parameters) < longest:
+                raise parameters.refuse(
+                    "original_max_position_embeddings", f"it must not be below max_position_embeddings ({longest}) here"
+                )
+    return None
 
 
 def _original(config: Config, parameters: Config) -> int:
@@ -62,21 +89,32 @@ def _original(config: Config, parameters: Config) -> int:
     return config.integer("original_max_position_embeddings", inner)
 
 
+def _llama3(config: Config, parameters: Config) -> Llama3:
+    low, high = _positive(parameters, "low_freq_factor"), _positive(parameters, "high_freq_factor")
+    if low >= high:
+        raise parameters.refuse("low_freq_factor", f"it must be below high_freq_factor ({high:g})")
+    return Llama3(_positive(parameters, "factor"), low, high, _original(config, parameters))
+
+
 def _yarn(config: Config, parameters: Config) -> Yarn:
     original = _original(config, parameters)
+    if parameters.has("attention_factor") and parameters.has("attn_factor"):
+        raise parameters.refuse("attn_factor", "attention_factor says the whole of what it is a part of: keep one")
     return Yarn(
         factor=_positive(parameters, "factor", config.integer("max_position_embeddings") / original),
         original_max_position_embeddings=original,
         beta_fast=_positive(parameters, "beta_fast", 32.0),
         beta_slow=_positive(parameters, "beta_slow", 1.0),
-        mscale=parameters.number("mscale", 0.0),
+        mscale=parameters.number("mscale", 1.0),
         mscale_all_dim=parameters.number("mscale_all_dim", 0.0),
-        attention_factor=parameters.number("attention_factor") if parameters.has("attention_factor") else None,
+        attention_factor=_positive(parameters, "attention_factor") if parameters.has("attention_factor") else None,
+        attn_factor=_positive(parameters, "attn_factor", 1.0),
+        extrapolation_factor=parameters.number("extrapolation_factor", 1.0),
         truncate=parameters.flag("truncate", True),
     )
 
 
-def _positive(parameters: Config, key: str, default: float) -> float:
+def _positive(parameters: Config, key: str, default: float | None = None) -> float:
     value = parameters.number(key, default)
     if value <= 0:
         raise parameters.refuse(key, "it must be above 0")
@@ -136,12 +174,13 @@ def read_grouped_query(
 ) -> GroupedQuery:
     """Heads, head size, rotary embedding and the usual scale of grouped-query attention, without biases and norms.
 
-    `kv_heads` and `head_dim` are the family's own defaults; usual are as many as heads, and hidden_size / heads. The
-    others are `read_rope`'s.
+    `kv_heads` and `head_dim` are what absent keys mean to the family; usual are as many as heads, and
+    hidden_size / heads. The others are `read_rope`'s.
     """
     heads = config.integer("num_attention_heads")
     head_dim = config.integer("head_dim", head_dim or config.integer("hidden_size") // heads, most=MOST_HEAD_DIM)
-    kv_heads = config.integer("num_key_value_heads", kv_heads or heads)
+    alike = kv_heads is None or config.mentions("num_key_value_heads")  # null: as many as heads
+    kv_heads = config.integer("num_key_value_heads", heads if alike else kv_heads)
     rope = read_rope(config, head_dim, interleaved, theta, partial)
     return GroupedQuery(heads, kv_heads, head_dim, scale=head_dim**-0.5, rope=rope)
 
@@ -149,7 +188,8 @@ def read_grouped_query(
 def read_latent(config: Config, rope: Rope) -> MultiHeadLatent:
     """DeepSeek's latent attention; `mscale_all_dim` sharpens the softmax itself, whatever the tables carry."""
     nope, rotary = config.integer("qk_nope_head_dim"), config.integer("qk_rope_head_dim", most=MOST_HEAD_DIM)
-    sharpen = rope.yarn.magnitude(rope.yarn.mscale_all_dim) if rope.yarn and rope.yarn.mscale_all_dim else 1.0
+    yarn = rope.scaling if isinstance(rope.scaling, Yarn) else None
+    sharpen = yarn.magnitude(yarn.mscale_all_dim) if yarn else 1.0
     return MultiHeadLatent(
         num_heads=config.integer("num_attention_heads"),
         q_lora_rank=config.integer("q_lora_rank") if config.has("q_lora_rank") else None,
@@ -189,5 +229,5 @@ def patterns_after_last(
     config: Config, layers: int, key: str = "num_nextn_predict_layers", default: int = 1
 ) -> tuple[str, ...]:
     """Patterns of the multi-token-prediction layers, which stand after the last one and are no part of decoding."""
-    count = config.integer(key, default, least=0, most=64)
+    count = config.spelled(key, "num_mtp_layers").integer(key, default, least=0, most=64)
     return tuple(rf"model\.layers\.{i}\..*" for i in range(layers, layers + count))

@@ -1,27 +1,31 @@
-"""The tokenizer.json of a bundle, from whichever tokenizer file a checkpoint has. No code of the checkpoint is run.
+"""The tokenizer.json of a bundle, from whichever tokenizer files a checkpoint has. No code of the checkpoint is run.
 
 Here are the order of the files and the added tokens that lie beside them; each foreign format is read next door.
 """
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, processors
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.foreign import refuse_stand_in
+from moedge.export.tokenizer.byte_level import END_OF_TEXT, MERGES_NAME, VOCAB_NAME, convert_byte_level
 from moedge.runtime.manifest import TOKENIZER_NAME
 
 TIKTOKEN_NAME = "tiktoken.model"
 SENTENCEPIECE_NAME = "tokenizer.model"
+TEKKEN_NAME = "tekken.json"
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 _ADDED_NAME = "added_tokens.json"
 _SPECIAL_NAME = "special_tokens_map.json"
 
 
 def read_tokenizer(folder: Path) -> str:
-    """The text of a tokenizer.json: the checkpoint's own, or converted from tiktoken.model or tokenizer.model.
+    """The text of a tokenizer.json: the checkpoint's own, or converted from the files of another format.
 
     Tokens that only tokenizer_config.json or added_tokens.json names are added. MoedgeError if there is no tokenizer,
     if it is broken or cannot be converted exactly, and if these files contradict each other.
@@ -37,10 +41,17 @@ def read_tokenizer(folder: Path) -> str:
         tokenizer = convert_tiktoken(folder / TIKTOKEN_NAME, config, named)
     elif (folder / SENTENCEPIECE_NAME).exists():
         tokenizer = _sentencepiece(folder, config, named)
+    elif (folder / TEKKEN_NAME).exists():
+        from moedge.export.tokenizer.tekken import convert_tekken
+
+        tokenizer = convert_tekken(folder / TEKKEN_NAME)
+        tokenizer = _finish(tokenizer, folder, config, named, _Ends("<s>", "</s>", begins=True))
+    elif (folder / VOCAB_NAME).exists():
+        tokenizer = _byte_level(folder, config, named)
     else:
         raise MoedgeError(
-            f"{folder} has no {TOKENIZER_NAME}, {TIKTOKEN_NAME} or {SENTENCEPIECE_NAME}: "
-            f"add the model's tokenizer to the checkpoint."
+            f"{folder} has no {TOKENIZER_NAME}, {TIKTOKEN_NAME}, {SENTENCEPIECE_NAME}, {TEKKEN_NAME} or "
+            f"{VOCAB_NAME} with {MERGES_NAME}: add the model's tokenizer to the checkpoint."
         )
     return str(tokenizer.to_str())
 
@@ -57,9 +68,10 @@ def find_named_token(folder: Path, name: str) -> str | None:
 def _own(path: Path, named: Mapping[int, AddedToken]) -> str:
     """The checkpoint's tokenizer.json, as it is unless a token is missing."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # the library raises plain Exception
+        refuse_stand_in(path)
         raise MoedgeError(f"{path} is not a tokenizer that can be read ({error}): download it again.") from None
     there = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     missing = [token for _, token in sorted(named.items()) if token.content not in there]
@@ -70,28 +82,53 @@ def _own(path: Path, named: Mapping[int, AddedToken]) -> str:
     return text
 
 
+@dataclass(frozen=True)
+class _Ends:
+    """How a class spells both ends of a text where the config does not, and whether it begins one unasked."""
+
+    bos: str
+    eos: str
+    begins: bool
+
+
 def _sentencepiece(folder: Path, config: Mapping[str, Any], named: Mapping[int, AddedToken]) -> Tokenizer:
-    """A converted tokenizer.model, with the beginning and end of text that the config asks for."""
+    """A converted tokenizer.model."""
     from moedge.export.tokenizer.sentencepiece import convert_sentencepiece
 
     tokenizer = convert_sentencepiece(folder / SENTENCEPIECE_NAME, config, named)
+    # Llama's class, which its relatives name too, begins a text unless told otherwise
+    begins = str(config.get("tokenizer_class")).startswith("LlamaTokenizer")
+    return _finish(tokenizer, folder, config, named, _Ends("<s>", "</s>", begins))
+
+
+def _byte_level(folder: Path, config: Mapping[str, Any], named: Mapping[int, AddedToken]) -> Tokenizer:
+    """Converted vocab.json and merges.txt."""
+    tokenizer = convert_byte_level(folder, config, named)
+    return _finish(tokenizer, folder, config, named, _Ends(END_OF_TEXT, END_OF_TEXT, False))
+
+
+def _finish(
+    tokenizer: Tokenizer, folder: Path, config: Mapping[str, Any], named: Mapping[int, AddedToken], ends: _Ends
+) -> Tokenizer:
+    """The same tokenizer with every role's token special, and with the ends of text that the config asks for."""
     _check_ids(tokenizer, named, folder)
     done = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
     # A role may be given to a spelling that has no id, which the model then never sees: that one is left out.
     more = [t for t in sorted(_special_spellings(folder, config) - done) if tokenizer.token_to_id(t) is not None]
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in more])
     begins = config.get("add_bos_token")
-    if begins is None:  # Llama's class, which its relatives name too, adds one unless told otherwise
-        begins = str(config.get("tokenizer_class")).startswith("LlamaTokenizer")
     single, around = ["$A"], []
-    for wanted, role, default in ((begins, "bos_token", "<s>"), (config.get("add_eos_token"), "eos_token", "</s>")):
+    for wanted, role, default in (
+        (ends.begins if begins is None else begins, "bos_token", ends.bos),
+        (config.get("add_eos_token"), "eos_token", ends.eos),
+    ):
         if not wanted:
             continue
         spelled = find_named_token(folder, role) or default
         token_id = tokenizer.token_to_id(spelled)
         if token_id is None:
             raise MoedgeError(
-                f"{TOKENIZER_CONFIG_NAME} adds the {role} {spelled!r}, which {SENTENCEPIECE_NAME} lacks: correct it."
+                f"{TOKENIZER_CONFIG_NAME} adds the {role} {spelled!r}, which the tokenizer lacks: correct it."
             )
         around.append((spelled, token_id))
         single = [spelled, *single] if role == "bos_token" else [*single, spelled]
@@ -161,10 +198,11 @@ def _content(value: Any) -> str | None:
 def _read_object(path: Path) -> dict[str, Any]:
     """A JSON object; empty where the file is missing."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError) as error:
+        refuse_stand_in(path)
         raise MoedgeError(f"{path} is not valid JSON ({error}): download it again.") from None
     if not isinstance(data, dict):
         raise MoedgeError(f"{path} does not hold a JSON object: download it again.")

@@ -13,6 +13,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.tokenizer.equals import AmbiguityError
 from moedge.export.tokenizer.merges import rebuild_merges
 
 _BLANK = "▁"
@@ -124,15 +125,17 @@ def _spellings(path: Path, proto: Any, named: Mapping[int, AddedToken]) -> list[
 
 
 def _merges(path: Path, proto: Any) -> list[tuple[str, str]]:
-    """The merges by falling score; a score that two pieces share leaves their order open, so it is refused."""
+    """The merges by falling score; of pieces that share one SentencePiece joins the leftmost."""
     normal = {piece.piece: piece.score for piece in proto.pieces if piece.type == _NORMAL}
-    joined = sorted((piece for piece in normal if len(piece) > 1), key=normal.__getitem__, reverse=True)
-    if len({normal[piece] for piece in joined}) != len(joined):
+    joined = {piece: -score for piece, score in normal.items() if len(piece) > 1}
+    ranks = {score: rank for rank, score in enumerate(sorted(set(joined.values())))}
+    try:
+        merges = rebuild_merges({piece: ranks[score] for piece, score in joined.items()})
+    except AmbiguityError as tokens:
         raise MoedgeError(
-            f"{path} gives several pieces the same score, which cannot be converted exactly: "
-            f"add a tokenizer.json to the checkpoint."
-        )
-    merges = rebuild_merges({piece: rank for rank, piece in enumerate(joined)})
+            f"{path} gives pieces the same score that compete for text, such as {tokens.one!r} and {tokens.other!r}, "
+            "which cannot be converted exactly: add a tokenizer.json to the checkpoint."
+        ) from None
     missing = [part for pair in merges for part in pair if part not in normal]
     if missing:
         raise MoedgeError(

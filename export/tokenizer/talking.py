@@ -110,7 +110,7 @@ def _template(checkpoint: Checkpoint) -> str | None:
     template: Any = None
     if path.exists():
         try:
-            template = path.read_text(encoding="utf-8")
+            template = path.read_text(encoding="utf-8-sig")
         except ValueError as error:
             raise MoedgeError(f"{path} is not text in UTF-8 ({error}): download it again.") from None
     else:

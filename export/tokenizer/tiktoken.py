@@ -6,7 +6,7 @@ part of the model's Python file; that of Kimi and Moonlight is known here as a f
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +48,7 @@ def convert_tiktoken(path: Path, config: Mapping[str, Any], named: Mapping[int, 
             f"moedge does not know: add a tokenizer.json to the checkpoint."
         )
     tokens = _read_tokens(path)
-    alphabet = _byte_spellings()
-    ranks = {"".join(alphabet[byte] for byte in token): rank for rank, token in enumerate(tokens)}
-    # ignore_merges: tiktoken takes a piece that is a token whole, also where joins would not lead there.
-    tokenizer = Tokenizer(models.BPE(vocab=ranks, merges=rebuild_merges(ranks), ignore_merges=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(KIMI_PATTERN), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = build_byte_pairs(path, tokens, KIMI_PATTERN)
     added = _special_tokens(path, len(tokens), named)
     tokenizer.add_tokens(added)
     for token_id, token in enumerate(added, len(tokens)):
@@ -67,6 +57,32 @@ def convert_tiktoken(path: Path, config: Mapping[str, Any], named: Mapping[int, 
                 f"tokenizer_config.json gives {token.content!r} the id {token_id}, but another id has this spelling "
                 f"already: it does not belong to {path}."
             )
+    return tokenizer
+
+
+def build_byte_pairs(path: Path, tokens: list[bytes], pattern: str, first: Sequence[AddedToken] = ()) -> Tokenizer:
+    """The tokenizer of byte-pair tokens by rank, whose ids stand behind those of special tokens that come first."""
+    alphabet = _byte_spellings()
+    ranks = {"".join(alphabet[byte] for byte in token): rank for rank, token in enumerate(tokens, len(first))}
+    vocab = {token.content: token_id for token_id, token in enumerate(first)}
+    splitter = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    for content in vocab:
+        # such a spelling in a user's text would become the special token
+        if content in ranks or len(vocab) != len(first) or len(splitter.pre_tokenize_str(content)) < 2:
+            raise MoedgeError(
+                f"{path} spells its special token {content!r} like another or like a word: add a tokenizer.json to the "
+                "checkpoint."
+            )
+    # ignore_merges: tiktoken takes a piece that is a token whole, also where joins would not lead there.
+    tokenizer = Tokenizer(models.BPE(vocab=vocab | ranks, merges=rebuild_merges(ranks), ignore_merges=True))
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_tokens(list(first))
     return tokenizer
 
 

@@ -34,6 +34,7 @@ class Account:
     def __init__(self) -> None:
         self._costs: dict[tuple[GroupName, Scheme], list[int]] = {}
         self._counts: dict[tuple[GroupName, str, Outcome, str], list[int]] = {}
+        self.tensors: set[str] = set()  # of the checkpoint, that the matrices are read from
 
     def add(
         self, group: GroupName, scheme: Scheme, parameters: int, nbytes: int, matrices: Sequence[Matrix] = ()
@@ -46,6 +47,7 @@ class Account:
             count = self._counts.setdefault((group, source.format, _outcome(source, scheme), scheme.name), [0, 0])
             count[0] += 1
             count[1] += source.parameters
+            self.tensors.update(source.tensors)
 
     def groups(self) -> tuple[TensorGroup, ...]:
         """The manifest's table of tensors."""

@@ -78,7 +78,7 @@ class Journal:
         if begun is None or not self.marks:
             self.marks, length = [], 0
         elif not resume:
-            raise UnfinishedError(f"{describe_kept(folder)}, or with --force to begin anew.")
+            refuse_kept(folder)
         elif difference := begun.difference(recipe):
             raise UnfinishedError(f"the interrupted export in {folder} cannot go on: {difference}; {ANEW}.")
         for left in folder.iterdir():
@@ -111,6 +111,12 @@ class Journal:
         while data:
             data = data[os.write(self._descriptor, data) :]
         os.fsync(self._descriptor)
+
+
+def refuse_kept(folder: Path) -> None:
+    """Raise UnfinishedError if an interrupted export is there, for whoever has not said what is to become of it."""
+    if said := describe_kept(folder):
+        raise UnfinishedError(f"{said}, or with --force to begin anew.")
 
 
 def describe_kept(folder: Path) -> str | None:

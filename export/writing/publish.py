@@ -24,14 +24,13 @@ def publish(target: Path, replace: bool = True) -> Iterator[Path]:
     unless the export can be resumed: an UnfinishedError keeps it always, a mistake of the user (MoedgeError) never,
     anything else (a full disk, Ctrl-C) if a stage was finished. MoedgeError if another process is filling it.
     """
+    refuse_impossible(target)
     target = target.resolve()  # what a link stands for is replaced, not the link
-    if target.is_mount():
-        raise MoedgeError(f"{target} is a mount point, which nothing can replace: choose a folder inside of it.")
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = partial_folder(target)
     lock = _lock(folder)
     if lock is None:
-        raise MoedgeError(f"another export is writing {target}: wait for it, or choose another name.")
+        raise _taken(target)
     keep = False
     try:
         yield folder
@@ -60,10 +59,53 @@ def publish(target: Path, replace: bool = True) -> Iterator[Path]:
         os.close(lock)
 
 
+def refuse_impossible(target: Path) -> None:
+    """Raise MoedgeError if `publish` could not make the target, as far as that can be told without writing anything."""
+    try:
+        target, folder = target.resolve(), partial_folder(target)
+        folder.lstat()  # too long a name, a file where a folder should be, folders that nobody may look into
+        place = folder
+    except FileNotFoundError:
+        place = next(path for path in folder.parents if path.exists())
+    except (OSError, RuntimeError) as error:  # the latter of links in a circle
+        reason = error.strerror if isinstance(error, OSError) else "its links lead in a circle"
+        raise MoedgeError(f"{target} cannot be made ({reason}): choose another name.") from None
+    if target.is_mount():
+        raise MoedgeError(f"{target} is a mount point, which nothing can replace: choose a folder inside of it.")
+    if not place.is_dir():
+        raise MoedgeError(f"{place} is in the way, where {target} is made: move it away, or choose another name.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise MoedgeError(f"{target} cannot be made, as {place} may not be written to: choose another folder.")
+    if not os.access(place, os.R_OK):
+        return  # whether it can be locked is seen once there is a folder in it
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if place == folder:
+            raise _taken(target) from None
+    except OSError as error:
+        raise _without_locks(folder, error) from error
+    finally:
+        os.close(descriptor)
+
+
+def _taken(target: Path) -> MoedgeError:
+    return MoedgeError(f"another export is writing {target}: wait for it, or choose another name.")
+
+
+def _without_locks(folder: Path, error: OSError) -> MoedgeError:
+    """As on some network file systems."""
+    return MoedgeError(
+        f"{folder.parent} cannot be locked against a second export ({error.strerror or error}): choose a folder on "
+        "a local disk."
+    )
+
+
 def _lock(folder: Path) -> int | None:
     """A descriptor that holds the folder's lock; None if another process does, or has just published the folder.
 
-    MoedgeError if there are no locks where the folder is, as on some network file systems.
+    MoedgeError if there are no locks where the folder is.
     """
     folder.mkdir(exist_ok=True)
     lock, held = -1, False
@@ -76,10 +118,7 @@ def _lock(folder: Path) -> int | None:
     except OSError as error:
         with contextlib.suppress(OSError):  # not empty: an interrupted export, which stays
             folder.rmdir()
-        raise MoedgeError(
-            f"{folder.parent} cannot be locked against a second export ({error.strerror or error}): choose a folder on "
-            "a local disk."
-        ) from error
+        raise _without_locks(folder, error) from error
     finally:
         if not held and lock >= 0:
             os.close(lock)

@@ -16,7 +16,8 @@ def _e4m3() -> F32:
     byte = np.arange(256)
     exponent, mantissa = byte >> 3 & 15, byte & 7
     normal = np.ldexp(1 + mantissa / 8, exponent - 7)
-    values = np.where(exponent > 0, normal, np.ldexp(mantissa / 8, -6)) * np.where(byte & 128, -1, 1)
+    values: NDArray[np.float64] = np.where(exponent > 0, normal, np.ldexp(mantissa / 8, -6))
+    values *= np.where(byte & 128, -1, 1)
     values[byte & 127 == 127] = np.nan
     return values.astype(np.float32)
 
@@ -44,5 +45,6 @@ def dequantize_fp8(weight: U8, scales: F32, start: int, block: tuple[int, int]) 
     first = start // rows
     for i, scale in enumerate(scales):
         a, b = ((first + i) * rows - start, (first + i + 1) * rows - start)
-        values[max(a, 0) : b] *= np.repeat(scale, columns)[: weight.shape[1]]
+        with np.errstate(over="ignore"):  # whoever cannot hold infinity looks for it
+            values[max(a, 0) : b] *= np.repeat(scale, columns)[: weight.shape[1]]
     return values

@@ -5,7 +5,8 @@ A weight [N, K] of b bits in G groups along K, W words of 32 bits:
     qweight i32 [K b / 32, N]: codes packed along K, the first in the lowest bits
     qzeros  i32 [G, N b / 32]: zero points packed along N; version 1 holds each word less 0x11111111 (8 bits:
             0x01010101), that is one less a zero point, with a borrow where one is 0; version 2 holds them as they are
-    scales  [G, N];  g_idx i32 [K]: k // (K / G), unless columns were ordered by activation (desc_act)
+    scales  [G, N];  g_idx i32 [K]: k // group_size, unless columns were ordered by activation (desc_act); may be absent
+The last of the groups may be shorter.
 Source: GPTQModel 7.7 (nn_modules/qlinear: pack_original; utils/model: convert_gptq_v1_to_v2_format_module).
 """
 
@@ -27,7 +28,12 @@ def zeros_from_gptq(qzeros: NDArray[np.int32], bits: int, one_less: bool) -> U8:
 
 
 def grid_from_gptq(
-    qweight: NDArray[np.int32], scales: F32, zeros: U8 | None, bits: int, group_of: NDArray[np.int64] | None = None
+    qweight: NDArray[np.int32],
+    scales: F32,
+    zeros: U8 | None,
+    bits: int,
+    group_of: NDArray[np.int64] | None = None,
+    group: int | None = None,
 ) -> Grid:
     """`qweight` [K b / 32, n] with scales [G, n] and zero points [n, G]; the transposed words are blocks.py's bytes."""
-    return Grid(words_to_bytes(qweight.T), np.ascontiguousarray(scales.T), zeros, bits, group_of)
+    return Grid(words_to_bytes(qweight.T), np.ascontiguousarray(scales.T), zeros, bits, group_of, group)

@@ -11,6 +11,7 @@ from typing import Any
 
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, Reasoning, find_first, split_safe
 from moedge.runtime.chat.grammar import At, Grammar, WrittenCall
+from moedge.runtime.chat.strict_strings import StrictStrings
 from moedge.runtime.chat.tagged import argument_types, as_json
 
 _BLANK_SO_FAR = {At.START: At.CONTENT, At.AFTER: At.CONTENT, At.THOUGHT: At.THINKING, At.REPLY: At.RESPONSE}
@@ -48,6 +49,7 @@ class GrammarParser:
         self._last = ""  # received; the answer may end in it
         self._held = ""  # received, not yet certain
         self._calls = 0
+        self._strings = StrictStrings()  # of the arguments of the last call
         self._spoken: set[type[Delta]] = set()
         self._joint = ""  # due before the next text
 
@@ -95,7 +97,7 @@ class GrammarParser:
             if self._at is not At.START:
                 held = _without_layout(held) if held.strip() else ""
             self._at = _BLANK_SO_FAR[self._at]
-        return self._text(held)
+        return self._text(held) + (self._argue(self._strings.end()) if self._at is At.ARGUMENTS else [])
 
     def _leave_blanks(self) -> None:
         written = self._held.lstrip()
@@ -119,11 +121,14 @@ class GrammarParser:
         if not text or (self._at in _WHOLE and not text.strip()):
             return []
         if self._at is At.ARGUMENTS:
-            return [CallArguments(self._calls - 1, text)]
+            return self._argue(self._strings.push(text))
         kind = Reasoning if self._at in (At.THINKING, At.THOUGHT) else Content
         self._spoken.add(kind)
         joint, self._joint = self._joint, ""
         return [kind(joint + text)]
+
+    def _argue(self, text: str) -> list[Delta]:
+        return [CallArguments(self._calls - 1, text)] if text else []
 
     def _cross(self, before: str, marker: str) -> list[Delta]:
         """Read the text before a marker and step over it."""
@@ -136,6 +141,8 @@ class GrammarParser:
             deltas = []  # blanks
         else:
             deltas = self._text(before)
+            if self._at is At.ARGUMENTS:
+                deltas += self._argue(self._strings.end())
         self._enter(target, marker)
         return deltas
 
@@ -149,9 +156,10 @@ class GrammarParser:
         """Leave a body at a marker, or at the answer's end: its calls, or its text as it was written."""
         target = self._grammar.steps[self._at].get(marker, At.AFTER)
         closer = marker if target is At.AFTER else ""
-        read = self._grammar.body(text)
+        # a last value without an end counts if the marker stands behind it, and is cut off if nothing does
+        read = self._grammar.body(text) or (self._grammar.body(text + marker) if marker else None)
         if read is not None:
-            calls, rest = read
+            calls, rest = read[0], read[1].removesuffix(marker)
             self._at = At.AFTER
             deltas = [delta for call in calls for delta in self._start(call)]
             deltas += self._text(_without_layout(rest)) if rest.strip() else []
@@ -184,7 +192,10 @@ class GrammarParser:
         self._around = At.CONTENT  # a call ends open thinking
         start = CallStart(index, call.id or _new_id(), call.name)
         arguments = call.arguments
-        if not isinstance(arguments, str):
+        self._strings = StrictStrings()
+        if isinstance(arguments, str):
+            arguments = self._strings.push(arguments)
+        else:
             arguments = as_json(arguments, self._types.get(call.name, {}), self._grammar.words)
         return [start, CallArguments(index, arguments)] if arguments else [start]
 

@@ -1,0 +1,85 @@
+"""The dry run's lowering: it takes every matrix that a decoder hands over, chooses its scheme, and writes nothing.
+
+A lowering sees nothing of a checkpoint but these matrices, so what it takes is what any plan stores.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.matrix import Matrix
+from moedge.export.graph.builder import Builder
+from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing
+from moedge.export.graph.positions import build_positions
+from moedge.export.graph.storing import scheme_for
+from moedge.export.model.config import Experts, GroupedQuery, Mixer
+from moedge.export.model.rope import Rope
+from moedge.export.writing.account import Account
+from moedge.export.writing.unwritten import UnwrittenFile
+from moedge.quant.scheme import FP32, Scheme
+from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, GroupName
+
+
+@dataclass
+class DryLowering:
+    """Lowers a decoder to nothing; `refusal` is about the first matrices that the scheme does not fit."""
+
+    scheme: Scheme
+    builder: Builder = field(default_factory=lambda: Builder(UnwrittenFile()))
+    cache: list[CachePort] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    expert_scheme: Scheme | None = None
+    refusal: MoedgeError | None = None
+
+    @property
+    def account(self) -> Account:
+        """What the bundle would hold, and which tensors it would come from."""
+        return self.builder.weights.account
+
+    def positions(self, attention_mask: ir.Value, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
+        where, _ = build_positions(self.builder, attention_mask, tokens, mixers, context)
+        return where
+
+    def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
+        self._take("model.embed_tokens", (table,), EMBEDDING)
+        return input_ids
+
+    def head(self, hidden: ir.Value, matrix: Matrix | None) -> ir.Value:
+        return hidden if matrix is None else self.linear("lm_head", hidden, matrix, LM_HEAD)
+
+    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
+        self._take(self.builder.full_name(name), (matrix,), group)
+        return x
+
+    def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
+        return x, x
+
+    def rope(self, x: ir.Value, heads: int, rope: Rope, where: Positions) -> ir.Value:
+        return x
+
+    def grouped_query(
+        self,
+        layer: int,
+        heads: tuple[ir.Value, ir.Value, ir.Value],
+        config: GroupedQuery,
+        sinks: ir.Value | None,
+        where: Positions,
+    ) -> ir.Value:
+        return heads[0]
+
+    def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
+        self._take(ROUTED_EXPERTS, weights.matrices, ROUTED_EXPERTS)
+        for bias in (weights.gate_up_bias, weights.down_bias):
+            if bias is not None:
+                self.account.add(ROUTED_EXPERTS, FP32, bias.size, bias.nbytes)
+        return x
+
+    def _take(self, what: str, matrices: Sequence[Matrix], group: GroupName) -> None:
+        try:
+            scheme = scheme_for(matrices, self.scheme, what, self.notes)
+        except MoedgeError as error:
+            self.refusal, scheme = self.refusal or error, FP32
+        weights = sum(rows * columns for rows, columns in (matrix.shape for matrix in matrices))
+        self.account.add(group, scheme, weights, scheme.nbytes(weights), matrices)

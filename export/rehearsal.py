@@ -1,0 +1,90 @@
+"""The dry run of an export: its whole graph walked over names and shapes, before a byte of any weight is read.
+
+The graph modules are the export's own; only the checkpoint (outline.py) and the lowering (dry.py) are stand-ins. So
+what an export would miss, find misshapen or leave over is told here, all together and in one sentence.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.errors import MissingError, TensorError
+from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.checkpoint.formats import ACTIVATION_SCALES, may_be_zero_bias
+from moedge.export.checkpoint.outline import Outline
+from moedge.export.graph.decoder import build_decoder
+from moedge.export.graph.dry import DryLowering
+from moedge.export.graph.tied_head import has_own_head
+from moedge.export.model.config import ModelConfig
+from moedge.quant.scheme import Scheme
+from moedge.runtime.manifest import TensorGroup
+
+_NAMED = 3  # of each kind of fault; the rest is counted
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What an export would do: the tensors that it would read, and what each group of the bundle would cost.
+
+    `extra_biases` have a place only if all of their values are zero.
+    """
+
+    consumed: frozenset[str]
+    groups: tuple[TensorGroup, ...]
+    extra_biases: tuple[str, ...]
+
+
+def rehearse(source: Checkpoint, model: ModelConfig, context: int, scheme: Scheme) -> Rehearsal:
+    """Walk the export; MoedgeError if tensors are missing, misshapen or left over, or if the scheme does not fit."""
+    outline, low = Outline(source), DryLowering(scheme)
+    if has_own_head(source, model):  # values tell later whether it is the embedding once more
+        model = replace(model, tie_word_embeddings=False)
+    try:
+        build_decoder(low, outline, model, context)
+    except TensorError:  # so much is wrong that the walk was given up
+        _refuse(source, model, [*outline.faults.values()], [])
+        raise
+    outline.consume(low.account.tensors)
+    left = _find_leftover(outline, model)
+    extra = tuple(name for name in left if may_be_zero_bias(source, name))
+    _refuse(source, model, [*outline.faults.values()], sorted({*left} - {*extra}))
+    if low.refusal is not None:
+        raise low.refusal
+    return Rehearsal(frozenset(outline.consumed()), low.account.groups(), extra)
+
+
+def _find_leftover(checkpoint: Checkpoint, model: ModelConfig) -> list[str]:
+    """The tensors that were not consumed and have no place in the model."""
+    unread = checkpoint.unconsumed((*model.names.ignored, *ACTIVATION_SCALES))
+    return [name for name in unread if 0 not in checkpoint.shape(name)]  # shared experts of width 0
+
+
+def refuse_extra_biases(source: Checkpoint, model: ModelConfig, names: Sequence[str]) -> None:
+    """Read the biases that a rehearsal could not judge; MoedgeError if any is more than zeros."""
+    _refuse(source, model, [], [name for name in names if source.read_float(name).any()])
+
+
+def _refuse(source: Checkpoint, model: ModelConfig, faults: Sequence[TensorError], left: Sequence[str]) -> None:
+    """Raise MoedgeError if anything is wrong; it names some of each kind, and counts them."""
+    missing = [fault.name for fault in faults if isinstance(fault, MissingError)]
+    misshapen = [f"{fault.name} {fault.fault}" for fault in faults if not isinstance(fault, MissingError)]
+    found = []
+    if missing:
+        found.append(f"{_list(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+    if misshapen:
+        found.append(_list(misshapen, " of another shape"))
+    if left:
+        found.append(f"{_list(left)} {'has' if len(left) == 1 else 'have'} no place in {model.model_type}")
+    if found:
+        mend = "take both from the same model" if faults else "correct config.json or leave these tensors out"
+        raise MoedgeError(
+            f"{source.folder}: {'; '.join(found)}: config.json and the tensors do not belong together, {mend}."
+        )
+
+
+def _list(items: Sequence[str], others: str = "") -> str:
+    """The first of them, and how many more there are; `others` says what those are, where the items say it."""
+    if len(items) <= _NAMED:
+        *first, last = items
+        return f"{', '.join(first)} and {last}" if first else last
+    return f"{', '.join(items[:_NAMED])} and {len(items) - _NAMED} more{others}"
