@@ -83,19 +83,19 @@ def _content(fields: Fields, optional: bool) -> tuple[str, str]:
 
 def _part(fields: Fields) -> tuple[str, str]:
     fields.ignore(NOTES)
-    if fields.take("type") == "thinking":  # of Mistral and Anthropic
+    thinking = fields.take("thinking")
+    if thinking is None:
+        fields.only("type", "text")
+        part = fields.required_text("text", MAX_TEXT), ""
+    else:  # of Mistral and Anthropic
+        fields.only("type", "thinking")
         fields.ignore(("signature", "closed"))
-        thinking = fields.take("thinking")
         if isinstance(thinking, list):
-            thinking = "".join(
-                _part(Fields(part, f"{fields.path('thinking')}[{i}]"))[0] for i, part in enumerate(thinking)
-            )
+            where = fields.path("thinking")
+            thinking = "".join(_part(Fields(part, f"{where}[{i}]"))[0] for i, part in enumerate(thinking))
         if not isinstance(thinking, str):
             raise fields.bad("thinking", "it must be a string or a list of text parts")
         part = "", thinking
-    else:
-        fields.only("type", "text")
-        part = fields.required_text("text", MAX_TEXT), ""
     fields.done()
     return part
 
@@ -114,8 +114,8 @@ def _tool_call(fields: Fields) -> dict[str, Any]:
     arguments = function.take("arguments")
     if isinstance(arguments, dict):  # some clients parse them and send them back so
         arguments = json.dumps(arguments, ensure_ascii=False)
-    if arguments is not None and not isinstance(arguments, str):
-        raise function.bad("arguments", "it must be a string of JSON")
+    else:
+        arguments = function.text("arguments", MAX_TEXT)
     function.ignore(NOTES)
     function.done()
     fields.done()

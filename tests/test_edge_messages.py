@@ -92,7 +92,8 @@ def test_tools_are_shown_without_what_says_nothing(shown, function, seen):
 
 BAD = {
     "messages[1].reasoning": {"role": "assistant", "content": "x", "reasoning": 1},
-    "messages[1].content[0].thinking": {"role": "assistant", "content": [{"type": "thinking"}]},
+    "messages[1].content[0].thinking": {"role": "assistant", "content": [{"type": "thinking", "thinking": 1}]},
+    "messages[1].content[0].type": {"role": "assistant", "content": [{"type": "thinking"}]},
     "messages[1].content": {"role": "user", "content": [{"type": "thinking", "thinking": "y"}]},
     "messages[1].content[0].colour": {"role": "user", "content": [{"type": "text", "text": "x", "colour": 1}]},
     "messages[1].reasoning_content": {"role": "user", "content": "x", "reasoning_content": "y"},

@@ -27,10 +27,8 @@ from moedge.runtime.chat.wishes import Effort, Wishes
 from moedge.runtime.prompt_too_long import PromptTooLong
 
 TOO_MANY_CHARACTERS = f"more than {MAX_CHARACTERS} characters"
-
-_OWN = frozenset(
-    {"messages", "tools", "add_generation_prompt", "continue_final_message", STEP}
-)  # no request sets these
+# what no wish sets
+_OWN = frozenset({"messages", "tools", "add_generation_prompt", "continue_final_message", STEP})
 _TOKENS = frozenset({"bos_token", "eos_token", "pad_token", "unk_token"})
 _PROBE = {"role": "user", "content": "moedge"}
 _TOOL = whole_tool({"type": "function", "function": {"name": "moedge_tool"}})
