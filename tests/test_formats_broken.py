@@ -116,7 +116,7 @@ CASES = [
     ("mxfp4", fused("_scales", lambda t: t.float()), "stored as F32"),
     ("mxfp4", fused("_blocks", lambda t: t[:, :, :1]), "gate_up_proj_blocks has the shape"),
     ("mxfp4", fused("_blocks", lambda t: t.to(torch.int32)), "stored as I32"),
-    ("mxfp4", fused("_blocks", lambda t: t[:1]), "gate_up_proj_scales has the shape"),
+    ("mxfp4", fused("_blocks", lambda t: t[:1]), "gate_up_proj_blocks has the shape"),
     ("fp8", norm_in_fp8, "model.norm.weight is stored as F8_E4M3 where"),
 ]
 
