@@ -8,8 +8,10 @@ import keyword
 import re
 from typing import Any
 
-from moedge.runtime.chat.grammar import THINK, At, Body, Grammar, WrittenCall, thinking_steps
+from moedge.runtime.chat.grammar import THINK, At, Body, BodyForm, Grammar, WrittenCall, behind_calls, thinking_steps
 from moedge.runtime.chat.json_calls import dump, read_calls
+from moedge.runtime.chat.markers import Markers
+from moedge.runtime.chat.scans import PythonScan
 
 CALL, END_CALL = "<|tool_call_start|>", "<|tool_call_end|>"
 _JSON_NAMES = {"true": True, "false": False, "null": None}
@@ -81,10 +83,11 @@ def _value(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
+_ENDS = Markers((CALL, END_CALL))
+_CALLS = {CALL: (BodyForm(lambda: PythonScan(_ENDS), _body),)}
+
 LFM2 = Grammar(
-    steps={**thinking_steps({CALL: At.OPEN}), At.BODY: {END_CALL: At.AFTER, CALL: At.OPEN}},
+    steps={**thinking_steps(_CALLS), **behind_calls(_CALLS, {END_CALL: At.AFTER}, {})},
     think=THINK,
     ends=("<|im_end|>",),
-    first={"": At.BODY},
-    body=_body,
 )
