@@ -55,8 +55,8 @@ Body = tuple[list[WrittenCall], str]  # the calls that a text begins with, and t
 class HeaderForm:
     """What begins with a header, from its marker on: a call whose arguments follow if it does not hold them, or text.
 
-    `read`: the call, the state that the header leads to, or None if it is neither. A group `bare` in the match says that
-    no arguments follow. `messages`: it is not calls alone.
+    `read`: the call, the state that the header leads to, or None if it is neither. A group `bare` in the match says
+    that no arguments follow. `messages`: it is not calls alone.
     """
 
     pattern: Pattern
@@ -175,5 +175,6 @@ def response_steps(calls: Openers) -> dict[At, Mapping[str, At | Forms]]:
 
 
 def behind_calls(calls: Openers, ends: Mapping[str, At], more: Openers) -> dict[At, Mapping[str, At | Forms]]:
-    """Behind a call: `ends` closes it, and `more` begins a call between the same tags. Its end counts behind text too."""
-    return {At.INSIDE: {**ends, **calls, **more}, At.LOOSE: {**ends, **calls}}
+    """Behind a call: `ends` closes it, behind other text too, and `more` begins a call between the same tags."""
+    late = {f"\n{end}": at for end, at in ends.items()}
+    return {At.INSIDE: {**ends, **calls, **more}, At.LOOSE: {**ends, **late, **calls}}

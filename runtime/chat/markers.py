@@ -1,4 +1,4 @@
-"""The search for markers in text that is still arriving. What a marker leads to is the grammar's matter (grammar.py)."""
+"""The search for markers in text that is still arriving. What a marker leads to is the grammar's matter."""
 
 import re
 from collections.abc import Collection

@@ -16,7 +16,7 @@ _WORD = "w"
 
 @dataclass(frozen=True)
 class Outline:
-    """What may follow what: brackets, commas, strings (by their quote), words and numbers (`w`); "" is the beginning."""
+    """What may follow what: brackets, commas, strings (by their quote), words and numbers (`w`), "" the beginning."""
 
     follows: Mapping[str, str]
     calls: bool = False  # a word that stands in no bracket names a call

@@ -1,7 +1,7 @@
 """Patterns that tell of a text which is still arriving whether it may yet become what they describe.
 
-A pattern is a pair of regular expressions: one for the whole, one for every beginning of it. Built from the parts below,
-the second follows from the first.
+A pattern is a pair of regular expressions: one for the whole, one for every beginning of it. Built from the parts
+below, the second follows from the first.
 """
 
 import re

@@ -32,12 +32,15 @@ class Scan(Protocol):
 class HeaderScan:
     """A pattern of limited length; `found` is its match."""
 
-    hopeless = 0
-
     def __init__(self, pattern: Pattern) -> None:
         self.found: re.Match[str] | None = None
         self._pattern = pattern
         self._text = ""
+
+    @property
+    def hopeless(self) -> int:
+        """A header that is understood and refused is text, with all markers in it."""
+        return 0 if self.found is None else self.found.end()
 
     def feed(self, text: str, place: int, last: bool) -> int | None:
         """The length of the longest match."""

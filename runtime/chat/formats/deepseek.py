@@ -5,9 +5,9 @@
     {...}
     ```<｜tool▁call▁end｜>...<｜tool▁calls▁end｜>
 
-The models write the fence in other ways too, or none: arguments begin behind its line, at their first bracket or on the
-line below the name. V3.1 dropped the type and the fence: `NAME<｜tool▁sep｜>{...}`. The bars are U+FF5C, the underscores
-U+2581.
+The models write the fence in other ways too, or none: arguments begin behind its line, at their first bracket or on
+the line below the name. V3.1 dropped the type and the fence: `NAME<｜tool▁sep｜>{...}`. The bars are U+FF5C, the
+underscores U+2581.
 """
 
 from moedge.runtime.chat.grammar import THINK, At, BodyForm, Grammar, HeaderForm, WrittenCall, thinking_steps

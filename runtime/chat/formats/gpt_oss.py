@@ -20,7 +20,7 @@ START, CHANNEL, CONSTRAIN, MESSAGE = "<|start|>", "<|channel|>", "<|constrain|>"
 ENDS = ("<|end|>", "<|call|>", "<|return|>")  # of a message
 RECIPIENT = "to="
 _CHANNELS = ("analysis", "commentary", "final")
-_WORD = run(r"[^\s<]")
+_WORD, _SIGNS = run(r"[^\s<]"), Pattern(r"[^\w\s<]{0,3}+", r"[^\w\s<]{0,3}+")
 _HEADER = seq(
     maybe(seq(lit(START), maybe(lit("assistant")))),
     many(
@@ -28,13 +28,13 @@ _HEADER = seq(
             Pattern(r"\s", ""),
             seq(lit(RECIPIENT), BLANKS, _WORD),
             seq(lit(CHANNEL), BLANKS, _WORD, BLANKS, ahead(lit(CHANNEL))),  # whatever it is, the next one counts
-            seq(lit(CHANNEL), BLANKS, alt(*map(lit, _CHANNELS))),
+            seq(lit(CHANNEL), BLANKS, _SIGNS, alt(*map(lit, _CHANNELS))),
             *map(lit, _CHANNELS),
             seq(lit(CONSTRAIN), BLANKS, maybe(_WORD)),
             Pattern(r"[^\w\s<=]", ""),
         )
     ),
-    maybe(_WORD),
+    maybe(run(r"[^\s<=]")),
     BLANKS,
     lit(MESSAGE),
 )
@@ -72,7 +72,7 @@ GPT_OSS = Grammar(
         At.THINKING: _WITHIN,
         At.CONTENT: _WITHIN,
         At.ARGUMENTS: _WITHIN,
-        At.INSIDE: _WITHIN,
+        At.INSIDE: {**_WITHIN, **dict.fromkeys(ENDS, At.AFTER)},
         At.LOOSE: _WITHIN,
     },
     ends=("<|endoftext|>",),

@@ -4,8 +4,8 @@
     [TOOL_CALLS]f[CALL_ID]id[ARGS]{...}[TOOL_CALLS]g[ARGS]{...}            v11 and later; [CALL_ID] in v11 alone
 
 Some write neither `[ARGS]` nor `[CALL_ID]`: the arguments then begin with their brace. Arguments end where their
-JSON ends, and what follows is content or the next call; arguments that are no JSON reach to the next call. Thinking stands in
-`[THINK]...[/THINK]`.
+JSON ends, and what follows is content or the next call; arguments that are no JSON reach to the next call. Thinking
+stands in `[THINK]...[/THINK]`.
 """
 
 import re
@@ -33,7 +33,7 @@ MISTRAL = Grammar(
     steps={
         **thinking_steps(_CALLS, THINK, END_THINK),
         At.ARGUMENTS: _CALLS,
-        **behind_calls(_CALLS, {}, MORE_JSON),
+        **behind_calls(_CALLS, {}, {"{": MORE_JSON["{"]}),
     },
     think=THINK,
     ends=("</s>",),

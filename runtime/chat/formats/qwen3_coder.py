@@ -44,7 +44,7 @@ _PARAMETER = seq(lit("<parameter="), run(r"[^<>]"), lit(">"))
 _BEHIND = seq(
     BLANKS,
     alt(
-        group("value", _PARAMETER), lit(END_FUNCTION), *(ahead(lit(tag)) for tag in (END_CALL, CALL, FUNCTION)), END_OF_TEXT
+        group("value", _PARAMETER), lit(END_FUNCTION), ahead(alt(*map(lit, (END_CALL, CALL, FUNCTION)))), END_OF_TEXT,
     ),
 )  # fmt: skip
 _HEAD = seq(BLANKS, lit(FUNCTION), run(r"[^<>]"), lit(">"), _BEHIND)
