@@ -144,11 +144,7 @@ class TagScan:
         self._header: HeaderScan | None = HeaderScan(head)
         self._header_begin = 0
         self._closed: int | None = None  # where a value was closed that lacks its own end
-
-    @property
-    def hopeless(self) -> int:
-        """All that was read: a call that began in there would have ended, or failed, with this one."""
-        return self._search.offset(self._search.place)
+        self.hopeless = 0  # a call that began within the values would have ended, or failed, with this one
 
     def feed(self, text: str, place: int, last: bool) -> int | None:
         """The length of the call; without the marker that ends it, unless the pattern holds that."""
@@ -160,23 +156,28 @@ class TagScan:
                 if length is None:
                     search.place = len(search.text)
                     return None
-                end = self._header_begin + length
                 if self._header.found is None:
-                    return NO if self._closed is None else self._closed
+                    return self._answer(self._header_begin)
+                self.hopeless = end = self._header_begin + length
                 if self._header.found["value"] is None:
                     return end
                 search.place = end - search.offset(0)
                 self._header = self._closed = None
             found = search.next(last)
             if found is None:
-                return None if not last else NO if self._closed is None else self._closed
+                return self._answer(search.offset(search.place)) if last else None
             if found[0] == self._end:
                 self._header, self._header_begin = HeaderScan(self._behind), search.offset(found.end())
             elif found[0] not in self._closers:
                 if self._closed is not None:
-                    return self._closed
+                    return self._answer(self._closed)
             elif self._closed is None:
                 self._closed = search.offset(found.start())
+
+    def _answer(self, read: int) -> int:
+        """What the value that did not end well leaves, of the text that was read."""
+        self.hopeless = read if self._closed is None else self._closed
+        return NO if self._closed is None else self._closed
 
 
 class _Search:
