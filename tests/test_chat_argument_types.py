@@ -56,7 +56,7 @@ def test_a_text_stays_a_text_where_the_schema_asks_for_one(chat_format, schema, 
 @pytest.mark.parametrize("chat_format", FORMS)
 @pytest.mark.parametrize(
     "offered",
-    [None, [], tools(STRING, "g"), [{}], [{"function": {"name": "f"}}], [{"function": {"name": "f", "parameters": 1}}]],
+    [None, [], [{}], [{"function": {"name": "f"}}], [{"function": {"name": "f", "parameters": 1}}]],
 )
 def test_without_a_schema_json_is_that_value(chat_format, offered):
     assert read_value(chat_format, "123", offered) == 123

@@ -34,12 +34,13 @@ FENCE = "\n```"
 _CLOSINGS = (FENCE, "```", f"{FENCE}\n", "```\n", "\n", "")
 
 _OPENING = seq(maybe(seq(lit(SECTION), BLANKS)), lit(CALL), BLANKS)
+_BRACKET = Pattern(r"[{\[]", "")
 _NAME, _BARE = run(NAME_LETTERS, "name"), group("bare", lit(END_CALL))
-_FENCE_LINE = seq(lit("```"), maybe(lit("json")), SPACES, alt(lit("\n"), ahead(Pattern(r"\S", ""))))
+_FENCE_LINE = seq(lit("```"), maybe(lit("json")), SPACES, alt(lit("\n"), ahead(_BRACKET)))
 _FENCED = seq(
     _OPENING, lit("function"), BLANKS, lit(SEPARATOR), BLANKS, _NAME,
     alt(
-        seq(BLANKS, alt(_BARE, _FENCE_LINE, ahead(Pattern(r"[{\[]", "")))),
+        seq(BLANKS, alt(_BARE, _FENCE_LINE, ahead(_BRACKET))),
         seq(SPACES, lit("\n"), BLANKS, ahead(Pattern(r"[^\s`<]", ""))),
     ),
 )  # fmt: skip
@@ -70,6 +71,6 @@ def _grammar(header: Pattern, fences: dict[str, BodyForm]) -> Grammar:
     )
 
 
-_BEHIND_FENCE = alt(*(ahead(lit(marker)) for marker in (END_CALL, END_SECTION, CALL)), END_OF_TEXT)
-DEEPSEEK_V3 = _grammar(_FENCED, {"```": _empty(seq(lit("```"), BLANKS, _BEHIND_FENCE))})
+_BEHIND_FENCE = alt(lit("\n"), *(ahead(lit(marker)) for marker in (END_CALL, END_SECTION, CALL)), END_OF_TEXT)
+DEEPSEEK_V3 = _grammar(_FENCED, {"```": _empty(seq(lit("```"), SPACES, _BEHIND_FENCE))})
 DEEPSEEK_V3_1 = _grammar(_NAMED, {})

@@ -19,22 +19,20 @@ from moedge.runtime.chat.opening import BLANKS, END_OF_TEXT, SPACES, Pattern, ah
 START, CHANNEL, CONSTRAIN, MESSAGE = "<|start|>", "<|channel|>", "<|constrain|>", "<|message|>"
 ENDS = ("<|end|>", "<|call|>", "<|return|>")  # of a message
 RECIPIENT = "to="
-_CHANNELS = ("analysis", "commentary", "final")
-_WORD, _SIGNS = run(r"[^\s<]"), Pattern(r"[^\w\s<]{0,3}+", r"[^\w\s<]{0,3}+")
+_WORD = run(r"[^\s<]")
 _HEADER = seq(
-    maybe(seq(lit(START), maybe(lit("assistant")))),
+    maybe(seq(lit(START), maybe(run(r"[^\s<]", "role")))),
     many(
         alt(
             Pattern(r"\s", ""),
-            seq(lit(RECIPIENT), BLANKS, _WORD),
-            seq(lit(CHANNEL), BLANKS, _WORD, BLANKS, ahead(lit(CHANNEL))),  # whatever it is, the next one counts
-            seq(lit(CHANNEL), BLANKS, _SIGNS, alt(*map(lit, _CHANNELS))),
-            *map(lit, _CHANNELS),
+            seq(lit(CHANNEL), BLANKS, maybe(_WORD)),
             seq(lit(CONSTRAIN), BLANKS, maybe(_WORD)),
+            seq(lit(RECIPIENT), BLANKS, _WORD),
+            lit("commentary"),
             Pattern(r"[^\w\s<=]", ""),
         )
     ),
-    maybe(run(r"[^\s<=]")),
+    maybe(run(r"[^\s<=]")),  # the type of what follows
     BLANKS,
     lit(MESSAGE),
 )
@@ -44,21 +42,22 @@ _END = seq(
     alt(lit("\n"), *(ahead(lit(marker)) for marker in (START, CHANNEL, *ENDS)), END_OF_TEXT),
 )
 _TO = re.compile(r"to=\s*(?:functions\.)?([^\s<]+)")
-_TYPE = re.compile(r"<\|constrain\|>\s*[^\s<]*")
-_CHANNEL = re.compile("|".join(_CHANNELS))
+_CHANNEL = re.compile(r"\W{0,3}(analysis|commentary|final)")
 
 
 def _header(found: re.Match[str]) -> WrittenCall | At | None:
     """What a message is: a call of the one recipient, or what the last of its channels says."""
     recipients = set(_TO.findall(found[0]))
     called = recipients - {"assistant"}
-    channels = _CHANNEL.findall(_TO.sub("", _TYPE.sub("", found[0])))
+    channels = [_CHANNEL.match(part.lstrip()) for part in found[0].split(CHANNEL)[1:]]
+    if (channels and channels[-1] is None) or not (found["role"] or "assistant").startswith("assistant"):
+        return None
     # one of two recipients would be wrong; what the assistant sends to itself is a result that it made up
     if len(called) > 1 or (recipients and not called and len(channels) < 2):
         return None
     if called:
         return WrittenCall(called.pop())
-    return At.THINKING if channels and channels[-1] == "analysis" else At.CONTENT
+    return At.THINKING if channels and channels[-1] and channels[-1][1] == "analysis" else At.CONTENT
 
 
 _MESSAGE = (HeaderForm(_HEADER, _header, messages=True),)
