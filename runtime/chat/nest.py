@@ -23,9 +23,10 @@ class Outline:
 
 
 _BEHIND = ",]}"
-_VALUE = '[{"w'
-JSON = Outline(
-    {"": "[{", "[": f"{_VALUE}]", "{": '"}', ",": f"{_VALUE}]}}", ":": _VALUE, '"': f":{_BEHIND}", _WORD: _BEHIND}
+_VALUE = "[{w\"'"
+JSON = Outline(  # strings in single quotes too, as some write them
+    {"": "[{", "[": f"{_VALUE}]", "{": "\"'}", ",": f"{_VALUE}]}}", ":": _VALUE, _WORD: _BEHIND}
+    | dict.fromkeys("\"'", f":{_BEHIND}")
     | dict.fromkeys("]}", _BEHIND)
 )
 _ANY = "[{(w\"'"
@@ -95,7 +96,8 @@ class Nest:
         allowed = self._outline.follows.get(self._last, "")
         if self._outline.calls and not self._closers and self._last == _WORD:
             allowed = "("
-        if kind not in allowed:
+        prefix = self._joins and self._last == _WORD and self._outline.calls  # of a string, as in r"x"
+        if kind not in allowed and not (prefix and self._closers and kind in _IN_STRING):
             return False
         self._joins = kind is _WORD
         if kind in _OPENS:

@@ -131,8 +131,8 @@ class TagScan:
     """A head, then values between tags, up to a tag that ends them all.
 
     `head` and `behind` (what may follow a value) match a group `value` where a value begins, and end the call
-    otherwise. A value ends at `end`; if none comes, at the first of `closers`, which are text of the value otherwise:
-    that is known at the next of `openers`, or at the answer's end.
+    otherwise. A value ends at `end`; if none comes, the call ends with the first of `closers`, which are text of the
+    value otherwise: that is known at the next of `openers`, or at the answer's end.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class TagScan:
         self.hopeless = 0  # a call that began within the values would have ended, or failed, with this one
 
     def feed(self, text: str, place: int, last: bool) -> int | None:
-        """The length of the call; without the marker that ends it, unless the pattern holds that."""
+        """The length of the call; without the tag that ends it, unless a pattern holds that or a value was not ended."""
         search = self._search
         search.add(text, place)
         while True:
@@ -172,7 +172,7 @@ class TagScan:
                 if self._closed is not None:
                     return self._answer(self._closed)
             elif self._closed is None:
-                self._closed = search.offset(found.start())
+                self._closed = search.offset(found.end())
 
     def _answer(self, read: int) -> int:
         """What the value that did not end well leaves, of the text that was read."""

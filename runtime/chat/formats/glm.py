@@ -23,7 +23,7 @@ def _body(text: str) -> Body | None:
     return None if read is None or read[1] else ([read[0]], "")
 
 
-_KEY = seq(lit("<arg_key>"), maybe(run("[^<>]")), lit("</arg_key>"), BLANKS, lit("<arg_value>"))
+_KEY = seq(lit("<arg_key>"), maybe(run("[^<>]")), maybe(seq(lit("</arg_key>"), BLANKS)), lit("<arg_value>"))
 _BEHIND = seq(BLANKS, alt(group("value", _KEY), ahead(lit(END_CALL)), ahead(lit(CALL)), END_OF_TEXT))
 _HEAD = seq(BLANKS, run(r"[^\s<>]"), _BEHIND)
 _CALLS = {CALL: (BodyForm(lambda: TagScan(_HEAD, _BEHIND, "</arg_value>", (END_CALL,), (CALL,)), _body),)}
