@@ -66,7 +66,7 @@ V3 = {
     "ends at the fence": (f"{BEGIN}{CALL}function{SEP}f\n```json\n{{}}\n```", ("", "", [("f", "{}")])),
     "a fence inside arguments": (
         f"{BEGIN}{fenced('f', FENCES)}{END}",
-        ("", "", [("f", '{"a": "\n```x\n```"}')]),
+        ("", "", [("f", '{"a": "\\n```x\\n```"}')]),
     ),
     "no arguments": (f"{BEGIN}{CALL}function{SEP}f{CALL_END}{END}", ("", "", [("f", "")])),
     "arguments cut off": (f'{BEGIN}{CALL}function{SEP}f\n```json\n{{"a": ', ("", "", [("f", '{"a": ')])),

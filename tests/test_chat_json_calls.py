@@ -100,7 +100,7 @@ GRANITE = {
     "text behind the array": (f"<|tool_call|>[{TIMER}]\nDone.", ("", "Done.", [TIMER_READ])),
     "empty array": ("<|tool_call|>[]", ("", "<|tool_call|>[]", [])),
     "cut off": (f"<|tool_call|>[{TIMER}, ", ("", f"<|tool_call|>[{TIMER}, ", [])),
-    "bad json": ("<|tool_call|>[{'name': 'f'}]", ("", "<|tool_call|>[{'name': 'f'}]", [])),
+    "bad json": ("<|tool_call|>[{name: 'f'}]", ("", "<|tool_call|>[{name: 'f'}]", [])),
     "one of two is none": (f"<|tool_call|>[{TIMER}, 3]", ("", f"<|tool_call|>[{TIMER}, 3]", [])),
     "nameless": ('<|tool_call|>[{"name": " "}]', ("", '<|tool_call|>[{"name": " "}]', [])),
 }

@@ -150,9 +150,7 @@ LFM2 = {
     "infinity": unread(lfm2("[f(a=1e999)]")),
     "a comment": unread(lfm2("[f() # call\n]")),
     "nameless": unread(lfm2("[(lambda: 0)()]")),
-    "no call": unread(lfm2("[]")),
     "empty": unread(lfm2("")),
-    "a NUL": unread(lfm2("[f(a='\0')]")),
 }  # fmt: skip
 
 

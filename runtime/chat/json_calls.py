@@ -1,15 +1,18 @@
 """Calls that a model wrote as JSON: `{"name": ..., "arguments": {...}}` or an array of such; values inside of calls.
 
-It decides what is a call; where calls stand in an answer is each format's grammar.
+It decides what is a call; where calls stand in an answer is each format's grammar. What is nearly JSON, literals.py
+reads.
 """
 
 import json
 from typing import Any
 
 from moedge.runtime.chat.grammar import Body, WrittenCall
+from moedge.runtime.chat.literals import LiteralReader
 
 _ARGUMENTS = ("arguments", "parameters")
 _KEYS = {"name", "id", "type", *_ARGUMENTS}
+_OUTER_KEYS = {"function", "id", "type"}  # of a call as OpenAI's messages hold it
 
 
 def dump(value: Any) -> str:
@@ -25,11 +28,22 @@ def dump(value: Any) -> str:
 def value_of(text: str) -> Any:
     """The value that a text spells as JSON, otherwise the text itself."""
     try:
-        value, rest = _load(text)
+        value, end = _strict(_DECODER, text, _skip(text, 0))
         dump([value])  # nested once, as it will be among the arguments
     except ValueError:
         return text
-    return text if rest else value
+    return value if end == len(text) else text
+
+
+def near_value_of(text: str) -> Any:
+    """The value that a text spells as JSON or nearly so, otherwise the text itself."""
+    reader = LiteralReader(text)
+    try:
+        value = reader.value()
+        dump([value])
+    except ValueError:
+        return text
+    return value if reader.end() else text
 
 
 def read_calls(text: str) -> Body | None:
@@ -38,38 +52,67 @@ def read_calls(text: str) -> Body | None:
     A call with keys of no known meaning is none, so that nothing is lost silently.
     """
     calls: list[WrittenCall] = []
-    rest = text
-    while rest:
+    at = _skip(text, 0)
+    strictly = True
+    while at < len(text):
         try:
-            value, after = _load(rest)
+            value, end, strictly = _load(text, at, strictly)
             calls += [_call(item) for item in (value if isinstance(value, list) else [value])]
         except ValueError:
             break
-        rest = after
-    return (calls, rest) if calls else None
+        at = end
+    return (calls, text[at:].rstrip()) if calls else None
 
 
-def _load(text: str) -> tuple[Any, str]:
-    """The JSON value that a text begins with, and the rest; ValueError if it names a key twice."""
-    text = text.strip()
+def _load(text: str, at: int, strictly: bool) -> tuple[Any, int, bool]:
+    """The value at a place, the next place behind it, and whether all was JSON so far; ValueError if there is none."""
+    if strictly:
+        try:
+            return *_strict(_LENIENT_DECODER, text, at), True
+        except json.JSONDecodeError:
+            pass  # from here on not tried again: its message alone takes as long as all the text before it
+    reader = LiteralReader(text, at)
+    value = reader.value()
+    return value, _skip(text, reader.at), False
+
+
+def _strict(decoder: json.JSONDecoder, text: str, at: int) -> tuple[Any, int]:
+    """The JSON value at a place and the next place behind it; ValueError if it names a key twice."""
     try:
-        value, end = _DECODER.raw_decode(text)
+        value, end = decoder.raw_decode(text, at)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    return value, text[end:].lstrip()
+    return value, _skip(text, end)
+
+
+def _skip(text: str, at: int) -> int:
+    """The place of the first character from here on that is not blank."""
+    while text[at : at + 1].isspace():
+        at += 1
+    return at
 
 
 def _call(value: Any) -> WrittenCall:
+    if isinstance(value, dict) and isinstance(value.get("function"), dict) and set(value) <= _OUTER_KEYS:
+        value = {**value["function"], **{key: value[key] for key in value if key != "function"}}
     if not isinstance(value, dict) or not set(value) <= _KEYS or value.get("type", "function") != "function":
         raise ValueError("not a call")
     name, identifier = value.get("name"), value.get("id")
     given = [value[key] for key in _ARGUMENTS if key in value]
     if not isinstance(name, str) or not name.strip() or not isinstance(identifier, str | None) or len(given) > 1:
         raise ValueError("not a call")
-    arguments = {} if not given or given[0] is None else given[0]
-    text = arguments if isinstance(arguments, str) else dump(arguments)  # some write the JSON into a string
+    text = _arguments(given[0] if given else None)
     dump([name, text, identifier])
     return WrittenCall(name.strip(), text, identifier)
+
+
+def _arguments(given: Any) -> str:
+    """Arguments as JSON text; some models write that text into a string, well or nearly so."""
+    if given is None or given == "":
+        return "{}"
+    if not isinstance(given, str):
+        return dump(given)
+    return given if isinstance(value_of(given), dict) else dump(near_value_of(given))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -80,3 +123,4 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
+_LENIENT_DECODER = json.JSONDecoder(object_pairs_hook=_object, strict=False)  # control characters stand in strings

@@ -73,6 +73,8 @@ class GrammarParser:
         if trial is None or self._decide(trial, trial.add(text, last), last):
             while self._step(last):
                 pass
+        if last and self._at is At.ARGUMENTS:
+            self._speech.end_arguments()
         return self._speech.deliver(last)
 
     def _step(self, last: bool) -> bool:
@@ -213,7 +215,8 @@ class GrammarParser:
             arguments = call.arguments
             if not isinstance(arguments, str):
                 arguments = as_json(arguments, self._offer.types.get(name, {}), self._grammar.words)
-            self._speech.call(name, call.id, arguments)
+            self._speech.call(name, call.id)
+            self._speech.argue(arguments)
         self._enter(at, end)
         return True
 
@@ -231,6 +234,8 @@ class GrammarParser:
         self._say_to(trial.start + len(trial.marker))
 
     def _enter(self, at: At, place: int) -> None:
+        if self._at is At.ARGUMENTS:
+            self._speech.end_arguments()
         self._at, self._place = at, place
         self._nest, self._raw = None, False
         self._blanks.clear()

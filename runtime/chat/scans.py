@@ -147,7 +147,7 @@ class TagScan:
         self.hopeless = 0  # a call that began within the values would have ended, or failed, with this one
 
     def feed(self, text: str, place: int, last: bool) -> int | None:
-        """The length of the call; without the tag that ends it, unless a pattern holds that or a value was not ended."""
+        """The length of the call; without the tag that ends it, if a pattern does not hold that and all values end."""
         search = self._search
         search.add(text, place)
         while True:

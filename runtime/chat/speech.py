@@ -5,6 +5,7 @@ import string
 from dataclasses import dataclass, field
 
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, Reasoning
+from moedge.runtime.chat.strict_strings import StrictStrings
 
 Kind = type[Reasoning] | type[Content]
 
@@ -26,6 +27,7 @@ class Speech:
         self._made = 0
         self._deltas: list[Delta] = []
         self._doubt: _Doubt | None = None
+        self._strings = StrictStrings()  # of the arguments of the last call
 
     @property
     def in_doubt(self) -> bool:
@@ -43,16 +45,20 @@ class Speech:
             self._add(kind(self._due + text))
             self._due = ""
 
-    def call(self, name: str, identifier: str | None, arguments: str) -> None:
-        """A call begins, with what is known of its arguments."""
+    def call(self, name: str, identifier: str | None) -> None:
+        """A call begins; its arguments follow."""
         self._add(CallStart(self._made, identifier or _new_id(), name))
         self._made += 1
-        self.argue(arguments)
+        self._strings = StrictStrings()
 
     def argue(self, text: str) -> None:
-        """More arguments of the last call."""
-        if text:
-            self._add(CallArguments(self._made - 1, text))
+        """More arguments of the last call, as they were written."""
+        self._argue(self._strings.push(text))
+
+    def end_arguments(self) -> None:
+        """The arguments of the last call are complete."""
+        self._argue(self._strings.end())
+        self._strings = StrictStrings()
 
     def doubt(self, text: str) -> None:
         """A call begins within a thought: what it was written as is kept, in case that the thought is closed later."""
@@ -78,6 +84,10 @@ class Speech:
         """What is certain and was not delivered yet; all if it is the `last` time."""
         deltas, self._deltas = self._deltas, []
         return deltas + self._doubt.deltas if last and self._doubt else deltas
+
+    def _argue(self, text: str) -> None:
+        if text:
+            self._add(CallArguments(self._made - 1, text))
 
     def _add(self, delta: Delta) -> None:
         (self._doubt.deltas if self._doubt else self._deltas).append(delta)

@@ -8,7 +8,8 @@
     </function>
     </tool_call>
 
-The models forget the outer tags at times, so `<function=` begins a call too, which then ends at `</function>`.
+The models forget the outer tags at times, so `<function=` begins a call too, which then ends at `</function>`; and
+they forget `</parameter>`.
 Their template shows them earlier booleans as Python spells them, and so they write them.
 """
 
@@ -18,26 +19,33 @@ from moedge.runtime.chat.formats.hermes import CALL, END_CALL, ENDS
 from moedge.runtime.chat.grammar import THINK, At, Body, BodyForm, Grammar, WrittenCall, thinking_steps
 from moedge.runtime.chat.opening import BLANKS, END_OF_TEXT, ahead, alt, group, lit, run, seq
 from moedge.runtime.chat.scans import TagScan
-from moedge.runtime.chat.tagged import read_tagged
+from moedge.runtime.chat.tagged import Tags, behind_blanks, read_tagged
 
 FUNCTION, END_FUNCTION = "<function=", "</function>"
-_ARGUMENT = re.compile(r"\s*<parameter=(?P<key>[^<>]+)>\n?(?P<value>.*?)\n?</parameter>", re.DOTALL)
+_HEADER = re.compile(r"<function=([^<>]*)>")
+_TAGS = Tags(
+    re.compile(
+        r"<parameter=(?P<key>[^<>]+)>|(?P<close></parameter>)" + f"|{FUNCTION}|{END_FUNCTION}|{CALL}|{END_CALL}"
+    ),
+    lines=True,
+)
 
 
-def _body(text: str) -> Body | None:
+def qwen3_coder_calls(text: str) -> Body | None:
+    """The calls that a text begins with, and the rest; a last value without its end counts if a tag ends the call."""
     calls: list[WrittenCall] = []
-    rest = text.strip()
-    while rest.startswith(FUNCTION):
-        name, end, rest = rest.removeprefix(FUNCTION).partition(">")
-        read = read_tagged(name.strip(), rest, _ARGUMENT) if end else None
+    at = behind_blanks(text, 0)
+    while header := _HEADER.match(text, at):
+        read = read_tagged(header[1].strip(), text, header.end(), _TAGS)
         if read is None:
             return None
-        call, rest = read
-        if rest and not rest.startswith(END_FUNCTION):
-            return None
+        call, at = read
         calls.append(call)
-        rest = rest.removeprefix(END_FUNCTION).lstrip()
-    return (calls, rest) if calls else None
+        if text.startswith(END_FUNCTION, at):
+            at = behind_blanks(text, at + len(END_FUNCTION))
+        elif at < len(text) and not text.startswith((FUNCTION, END_CALL, CALL), at):
+            return None
+    return (calls, text[at:].removeprefix(END_CALL).rstrip()) if calls else None
 
 
 _PARAMETER = seq(lit("<parameter="), run(r"[^<>]"), lit(">"))
@@ -54,7 +62,7 @@ def _scan() -> TagScan:
     return TagScan(_HEAD, _BEHIND, "</parameter>", (END_FUNCTION, END_CALL), (CALL, FUNCTION))
 
 
-_CALLS = {CALL: (BodyForm(_scan, _body),), FUNCTION: (BodyForm(_scan, _body, whole=True),)}
+_CALLS = {CALL: (BodyForm(_scan, qwen3_coder_calls),), FUNCTION: (BodyForm(_scan, qwen3_coder_calls, whole=True),)}
 
 QWEN3_CODER = Grammar(
     steps={
