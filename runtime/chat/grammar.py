@@ -101,6 +101,7 @@ class Grammar:
     ends: tuple[str, ...] = ()  # what ends a turn: at the very end of an answer it is no text of it
     words: Mapping[str, Any] = field(default_factory=dict)  # values beside JSON's, of arguments written as texts
     refused: At = At.CONTENT  # where text goes on behind a marker that follows a call and begins none
+    unread: At | None = None  # where the text of a message goes on whose header is understood and refused
     fence: str = ""  # what may stand between arguments and the marker that ends them
     joint: str = ""  # what parts two messages of one kind in one answer
     counts: bool = False  # a call may be named by its number alone

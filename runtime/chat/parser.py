@@ -231,6 +231,8 @@ class GrammarParser:
             self._at = self._grammar.refused
         if self._at is At.ARGUMENTS:
             self._nest, self._raw = None, True
+        elif self._grammar.unread and trial.start < self._hopeless:
+            self._at = self._grammar.unread
         self._say_to(trial.start + len(trial.marker))
 
     def _enter(self, at: At, place: int) -> None:

@@ -19,13 +19,15 @@ from moedge.runtime.chat.opening import BLANKS, END_OF_TEXT, SPACES, Pattern, ah
 START, CHANNEL, CONSTRAIN, MESSAGE = "<|start|>", "<|channel|>", "<|constrain|>", "<|message|>"
 ENDS = ("<|end|>", "<|call|>", "<|return|>")  # of a message
 RECIPIENT = "to="
-_WORD = run(r"[^\s<]")
+_CHANNELS = ("analysis", "commentary", "final")
+_WORD, _SIGNS = run(r"[^\s<]"), Pattern(r"[^\w\s<]{0,3}+", r"[^\w\s<]{0,3}+")
 _HEADER = seq(
     maybe(seq(lit(START), maybe(run(r"[^\s<]", "role")))),
     many(
         alt(
             Pattern(r"\s", ""),
-            seq(lit(CHANNEL), BLANKS, maybe(_WORD)),
+            seq(lit(CHANNEL), BLANKS, _SIGNS, alt(*map(lit, _CHANNELS)), maybe(_WORD)),
+            seq(lit(CHANNEL), _WORD, ahead(lit(CHANNEL))),
             seq(lit(CONSTRAIN), BLANKS, maybe(_WORD)),
             seq(lit(RECIPIENT), BLANKS, _WORD),
             lit("commentary"),
@@ -42,7 +44,7 @@ _END = seq(
     alt(lit("\n"), *(ahead(lit(marker)) for marker in (START, CHANNEL, *ENDS)), END_OF_TEXT),
 )
 _TO = re.compile(r"to=\s*(?:functions\.)?([^\s<]+)")
-_CHANNEL = re.compile(r"\W{0,3}(analysis|commentary|final)")
+_CHANNEL = re.compile(rf"\W{{0,3}}({'|'.join(_CHANNELS)})")
 
 
 def _header(found: re.Match[str]) -> WrittenCall | At | None:
@@ -73,7 +75,9 @@ GPT_OSS = Grammar(
         At.ARGUMENTS: _WITHIN,
         At.INSIDE: {**_WITHIN, **dict.fromkeys(ENDS, At.AFTER)},
         At.LOOSE: _WITHIN,
+        At.RESPONSE: {START: _MESSAGE, CHANNEL: _MESSAGE},  # of a message that is shown as it was written, its end too
     },
+    unread=At.RESPONSE,
     ends=("<|endoftext|>",),
     joint="\n",
 )

@@ -6,6 +6,7 @@ Blanks before `<think>` and between the calls of a section are layout and droppe
 """
 
 import re
+from dataclasses import replace
 
 from moedge.runtime.chat.grammar import END_THINK, THINK, At, Body, BodyForm, Grammar, HeaderForm, WrittenCall
 from moedge.runtime.chat.nest import JSON
@@ -34,10 +35,13 @@ def _header(found: re.Match[str]) -> WrittenCall | None:
 def _counted(text: str) -> Body | None:
     """A call that a number names: its arguments are needed to tell which tool it means."""
     found = _COUNTER.match(text)
-    return found and ([WrittenCall(found["id"], text[found.end() :], found["id"])], "")
+    call = found and _header(found)
+    return ([replace(call, arguments=text[found.end() :])], "") if found and call else None
 
 
-_COUNTER = _header_of(run("[0-9]", "id"), lit(ARGUMENTS))
+_DIGITS = run("[0-9]")
+_NUMBER = seq(maybe(lit("functions.")), _DIGITS, maybe(seq(lit(":"), _DIGITS)))
+_COUNTER = _header_of(group("id", _NUMBER), lit(ARGUMENTS))
 _FORMS = (
     HeaderForm(_header_of(run(NAME_LETTERS, "id"), alt(lit(ARGUMENTS), group("bare", lit(END_CALL)))), _header),
     BodyForm(lambda: HeadedScan(_COUNTER, JSON), _counted, whole=True),

@@ -17,7 +17,7 @@ import re
 
 from moedge.runtime.chat.formats.hermes import CALL, END_CALL, ENDS
 from moedge.runtime.chat.grammar import THINK, At, Body, BodyForm, Grammar, WrittenCall, thinking_steps
-from moedge.runtime.chat.opening import BLANKS, END_OF_TEXT, ahead, alt, group, lit, run, seq
+from moedge.runtime.chat.opening import BLANKS, END_OF_TEXT, NAME_LETTERS, ahead, alt, group, lit, run, seq
 from moedge.runtime.chat.scans import TagScan
 from moedge.runtime.chat.tagged import Tags, behind_blanks, read_tagged
 
@@ -55,7 +55,7 @@ _BEHIND = seq(
         group("value", _PARAMETER), lit(END_FUNCTION), ahead(alt(*map(lit, (END_CALL, CALL, FUNCTION)))), END_OF_TEXT,
     ),
 )  # fmt: skip
-_HEAD = seq(BLANKS, lit(FUNCTION), run(r"[^<>]"), lit(">"), _BEHIND)
+_HEAD = seq(BLANKS, lit(FUNCTION), BLANKS, run(NAME_LETTERS), BLANKS, lit(">"), _BEHIND)
 
 
 def _scan() -> TagScan:
