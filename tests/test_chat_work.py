@@ -63,4 +63,4 @@ def test_work_is_linear_in_the_text(chat_format):
     for small, large in zip(texts(chat_format, SMALL), texts(chat_format, SMALL * FACTOR), strict=True):
         for step, offered in ((1, tools), (len(large), [])):
             few, many = work(small, step, chat_format, offered), work(large, step, chat_format, offered)
-            assert many <= 1.3 * FACTOR * few + 500, (large[:80], step, few, many)
+            assert many <= 1.5 * FACTOR * few + 500, (large[:80], step, few, many)
