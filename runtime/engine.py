@@ -163,10 +163,11 @@ class Engine:
     def chat_parser(self, prompt_ids: Sequence[int], tools: Sequence[Mapping[str, Any]] | None = None) -> ChatParser:
         """A fresh parser for the answer to one encoded prompt, which showed these tools, in this model's chat format.
 
-        Many templates end prompts in `<think>`: the answer then begins inside of thinking, and never says so.
+        Where it showed none, no call is read: whatever looks like one is text. Many templates end prompts in `<think>`:
+        the answer then begins inside of thinking, and never says so.
         """
         prompt_end = self.tokenizer.decode(prompt_ids[-PROMPT_END:])
-        return chat_parser(self.manifest.model.chat_format, prompt_end, tools)
+        return chat_parser(self.manifest.model.chat_format, prompt_end, tools, calls=bool(tools))
 
     def _chat_template(self) -> ChatTemplate:
         if self._template is None:

@@ -156,7 +156,8 @@ class FakeEngine:
         return {} if wishes == Wishes() else self._template.choose(wishes)
 
     def chat_parser(self, prompt_ids: Sequence[int], tools=None) -> ChatParser:
-        return chat_parser(self.manifest.model.chat_format, self.tokenizer.decode(prompt_ids[-16:]), tools)
+        prompt_end = self.tokenizer.decode(prompt_ids[-16:])
+        return chat_parser(self.manifest.model.chat_format, prompt_end, tools, calls=bool(tools))
 
 
 class MidwayError(MoedgeError):

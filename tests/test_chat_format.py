@@ -23,6 +23,11 @@ def read(pieces, chat_format="kimi_k2"):
     return read_format(pieces, chat_format)
 
 
+def unread(text: str) -> tuple:
+    return text, ("", text, [])
+
+
+LIGHT_READ = ("functions.set_light:0", "set_light", '{"room": "kitchen", "on": true}')
 LIGHT = call("functions.set_light:0", '{"room": "kitchen", "on": true}')
 TIMER = call("functions.set_timer:1", '{"minutes": 5}')
 CASES = {
@@ -37,7 +42,7 @@ CASES = {
     "half a tag": ("<thin", ("", "<thin", [])),
     "call": (
         f"{SECTION}{LIGHT}{END_SECTION}",
-        ("", "", [("functions.set_light:0", "set_light", '{"room": "kitchen", "on": true}')]),
+        ("", "", [LIGHT_READ]),
     ),
     "all at once": (
         f"<think>lamp</think>Sure. {SECTION}\n{LIGHT}\n{TIMER}\n{END_SECTION} Done.",
@@ -45,7 +50,7 @@ CASES = {
             "lamp",
             "Sure.  Done.",
             [
-                ("functions.set_light:0", "set_light", '{"room": "kitchen", "on": true}'),
+                LIGHT_READ,
                 ("functions.set_timer:1", "set_timer", '{"minutes": 5}'),
             ],
         ),
@@ -60,9 +65,9 @@ CASES = {
     ),
     "arguments end in half a marker": (
         f"{SECTION}{CALL}functions.a:0{ARGUMENTS}{{}}<|tool",
-        ("", "", [("functions.a:0", "a", "{}<|tool")]),
+        ("", "<|tool", [("functions.a:0", "a", "{}")]),
     ),
-    "header cut off": (f"{SECTION}{CALL}functions.set_li", ("", "functions.set_li", [])),
+    "header cut off": unread(f"{SECTION}{CALL}functions.set_li"),
     "no arguments": (
         f"{SECTION}{CALL}functions.stop:0{END}{END_SECTION}",
         ("", "", [("functions.stop:0", "stop", "")]),
@@ -81,8 +86,13 @@ CASES = {
         f"{SECTION}{call('functions.ns:tool', '{}')}",
         ("", "", [("functions.ns:tool", "ns:tool", "{}")]),
     ),
-    "nameless": (f"{SECTION}{call(' ', '{}')}{END_SECTION}!", ("", "{}!", [])),
-    "prose in a section": (f"{SECTION} well {END_SECTION}", ("", " well ", [])),
+    "nameless": unread(f"{SECTION}{call(' ', '{}')}{END_SECTION}!"),
+    "prose in a section": unread(f"{SECTION} well {END_SECTION}"),
+    "prose behind a call": (
+        f"{SECTION}{LIGHT} well {CALL} so {END_SECTION}.",
+        ("", f" well {CALL} so .", [LIGHT_READ]),
+    ),
+    "empty section": (f"a{SECTION}\n{END_SECTION}b", ("", "ab", [])),
     "two sections": (
         f"a{SECTION}{call('functions.x:0', '1')}{END_SECTION}b{SECTION}{call('functions.y:1', '2')}{END_SECTION}c",
         ("", "abc", [("functions.x:0", "x", "1"), ("functions.y:1", "y", "2")]),

@@ -13,6 +13,10 @@ CALL, SEP, CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜
 A1, LINES, FENCES = '{"a": 1}', '{\n  "a": 1\n}', '{"a": "\n```x\n```"}'
 
 
+def unread(text: str) -> tuple:
+    return text, ("", text, [])
+
+
 def fenced(name: str, arguments: str) -> str:
     return f"{CALL}function{SEP}{name}\n```json\n{arguments}\n```{CALL_END}"
 
@@ -67,12 +71,14 @@ V3 = {
     "no arguments": (f"{BEGIN}{CALL}function{SEP}f{CALL_END}{END}", ("", "", [("f", "")])),
     "arguments cut off": (f'{BEGIN}{CALL}function{SEP}f\n```json\n{{"a": ', ("", "", [("f", '{"a": ')])),
     "bad json": (f"{BEGIN}{fenced('f', '{oops')}{END}", ("", "", [("f", "{oops")])),
-    "header cut off": (f"{BEGIN}{CALL}function{SEP}f\n```js", ("", f"function{SEP}f\n```js", [])),
-    "nameless": (f"{BEGIN}{CALL}function{SEP} \n```json\n{{}}\n```{CALL_END}{END}!", (
-        "", f"function{SEP} \n{{}}\n```!", [],
+    "header cut off": unread(f"{BEGIN}{CALL}function{SEP}f\n```js"),
+    "nameless": unread(f"{BEGIN}{CALL}function{SEP} \n```json\n{{}}\n```{CALL_END}{END}!"),
+    "unknown type": unread(f"{BEGIN}{CALL}code{SEP}f\n```json\n{{}}\n```{CALL_END}"),
+    "prose in a section": unread(f"{BEGIN} well {END}"),
+    "code behind a call": (f"{BEGIN}{fenced('f', A1).removesuffix(CALL_END)}\n```py\nx\n```", (
+        "", "```py\nx\n```", [("f", A1)],
     )),
-    "unknown type": (f"{BEGIN}{CALL}code{SEP}f\n```json\n{{}}\n```{CALL_END}", ("", f"code{SEP}f\n{{}}\n```", [])),
-    "prose in a section": (f"{BEGIN} well {END}", ("", " well ", [])),
+    "empty section": (f"a{BEGIN}{END}b", ("", "ab", [])),
     "nested": (f"{BEGIN}{BEGIN}{fenced('f', '{}')}{END}{END}", ("", f"{BEGIN}{END}", [("f", "{}")])),
 }  # fmt: skip
 V3_1 = {
@@ -81,8 +87,16 @@ V3_1 = {
     "thinking": (f"<think>a</think>b{BEGIN}{bare('f', '{}')}{END}", ("a", "b", [("f", "{}")])),
     "arguments cut off": (f'{BEGIN}{CALL}f{SEP}{{"a', ("", "", [("f", '{"a')])),
     "no arguments": (f"{BEGIN}{CALL}f{CALL_END}{END}", ("", "", [("f", "")])),
-    "header cut off": (f"{BEGIN}{CALL}f<｜tool", ("", "f<｜tool", [])),
-    "nameless": (f"{BEGIN}{bare(' ', '{}')}{END}", ("", "{}", [])),
+    "header cut off": unread(f"{BEGIN}{CALL}f<｜tool"),
+    "nameless": unread(f"{BEGIN}{bare(' ', '{}')}{END}"),
+    "prose behind a call": (
+        f"{BEGIN}{bare('f', A1)}\n\nSo {CALL} is.{END} And",
+        (
+            "",
+            f"So {CALL} is. And",
+            [("f", A1)],
+        ),
+    ),
     "bad json": (f"{BEGIN}{bare('f', 'x{')}{END}", ("", "", [("f", "x{")])),
 }
 MISTRAL = {
@@ -104,11 +118,11 @@ MISTRAL = {
     ),
     "arguments cut off": ('[TOOL_CALLS]f[ARGS]{"a": ', ("", "", [("f", '{"a": ')])),
     "bad json": ("[TOOL_CALLS]f[ARGS]oops", ("", "", [("f", "oops")])),
-    "header cut off": ("[TOOL_CALLS]get_w", ("", "get_w", [])),
+    "header cut off": unread("[TOOL_CALLS]get_w"),
     "array cut off": ('[TOOL_CALLS] [{"name": "f', ("", '[TOOL_CALLS] [{"name": "f', [])),
     "bad array": ("[TOOL_CALLS] [oops]", ("", "[TOOL_CALLS] [oops]", [])),
     "nameless": ("[TOOL_CALLS][ARGS]{}", ("", "[TOOL_CALLS][ARGS]{}", [])),
-    "prose": ('[TOOL_CALLS]I call f {"a": 1}', ("", 'I call f {"a": 1}', [])),
+    "prose": unread('[TOOL_CALLS]I call f {"a": 1}'),
     "nested": ("[TOOL_CALLS][TOOL_CALLS]f[ARGS]{}", ("", "[TOOL_CALLS]", [("f", "{}")])),
     "brackets are text": ("See [1] and [TOOL", ("", "See [1] and [TOOL", [])),
 }
@@ -159,17 +173,15 @@ GPT_OSS = {
     "no markers": ("Four.", ("", "Four.", [])),
     "blank": (" \n", ("", " \n", [])),
     "half a marker": ("<|chan", ("", "<|chan", [])),
-    "unknown channel": ("<|channel|>aside<|message|>Hm.<|end|>", ("", "<|channel|>asideHm.", [])),
-    "two recipients": (" to=a<|channel|>analysis to=b<|message|>x", ("", "to=a<|channel|>analysis to=bx", [])),
-    "a made up result": (
-        "<|start|>functions.f to=assistant<|channel|>commentary<|message|>4<|end|>",
-        ("", "functions.f to=assistant<|channel|>commentary4", []),
+    "unknown channel": ("<|channel|>aside<|message|>Hm.<|end|>", ("", "<|channel|>aside<|message|>Hm.", [])),
+    "two recipients": unread(" to=a<|channel|>analysis to=b<|message|>x"),
+    "a made up result": unread("<|start|>functions.f to=assistant<|channel|>commentary<|message|>4<|end|>"),
+    "a made up result in the model's own name": unread(" to=assistant<|channel|>commentary<|message|>4<|end|>"),
+    "an answer behind a made up result": (
+        f" to=assistant<|channel|>commentary<|message|>4<|end|>{FINAL}",
+        ("", " to=assistant<|channel|>commentary<|message|>4<|end|>\nFour.", []),
     ),
-    "a made up result in the model's own name": (
-        " to=assistant<|channel|>commentary<|message|>4<|end|>",
-        ("", "to=assistant<|channel|>commentary4", []),
-    ),
-    "nameless": ("<|channel|>commentary to= <|message|>{}", ("", "<|channel|>commentary to= {}", [])),
+    "nameless": unread("<|channel|>commentary to= <|message|>{}"),
     "header cut off": ("<|channel|>commentary to=functions.f", ("", "<|channel|>commentary to=functions.f", [])),
     "arguments cut off": ('<|channel|>commentary to=functions.f<|message|>{"a', ("", "", [("f", '{"a')])),
     "bad json": ("<|channel|>commentary to=functions.f<|message|>{oops<|call|>", ("", "", [("f", "{oops")])),

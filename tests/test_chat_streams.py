@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from moedge.runtime.chat.delta import Content, Reasoning
 from moedge.runtime.chat.formats import GRAMMARS, calls_tools, chat_parser
-from moedge.runtime.chat.grammar import At
+from moedge.runtime.chat.grammar import At, HeaderForm
 from moedge.runtime.manifest import ChatFormat
 
 # ü stands in no marker, so it counts what arrives
@@ -134,17 +134,23 @@ def test_the_manifest_names_the_formats_that_there_are():
 
 @pytest.mark.parametrize("grammar", GRAMMARS.values(), ids=GRAMMARS)
 def test_no_marker_is_complete_before_another_that_holds_it(grammar):
-    # so none begins another either, and `find_first` has no choice to make
+    # so none begins another either, and a search has no choice to make
     for steps in grammar.steps.values():
-        for marker in steps:
-            assert not [other for other in steps if marker in other[:-1]]
+        # a call in doubt adds the tags that close thinking
+        markers = {*steps, *grammar.thought_ends}
+        for marker in markers:
+            assert not [other for other in markers if marker in other[:-1]]
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS.values(), ids=GRAMMARS)
 def test_every_state_that_is_reached_is_described(grammar):
-    reached = {at for steps in grammar.steps.values() for at in steps.values()} | set(grammar.first.values())
-    assert reached - set(grammar.steps) <= {At.OPEN}
-    assert (At.OPEN in reached) == bool(grammar.first)
+    leads = [lead for steps in grammar.steps.values() for lead in steps.values()]
+    reached = {lead for lead in leads if isinstance(lead, At)}
+    if grammar.calls_tools:
+        reached |= {At.INSIDE, At.LOOSE, grammar.refused}
+    if any(isinstance(form, HeaderForm) for lead in leads if not isinstance(lead, At) for form in lead):
+        reached.add(At.ARGUMENTS)
+    assert reached <= set(grammar.steps)
 
 
 FORMATS_THAT_THINK = sorted(name for name, grammar in GRAMMARS.items() if grammar.think)
@@ -201,10 +207,9 @@ REPEATED = (
 def test_a_model_that_repeats_itself_is_read_in_time(chat_format):
     """A parser that searches the same text over and over would take hours."""
     grammar = GRAMMARS[chat_format]
-    leads_to = [(marker, at) for steps in grammar.steps.values() for marker, at in steps.items()]
-    openers = {marker for marker, at in leads_to if at in (At.OPEN, At.BODY, At.HEADER)}
-    within = [*grammar.steps.get(At.HEADER, {}), *grammar.steps.get(At.BODY, {}), ""]
-    for repeated, opener, closer in product(REPEATED, openers, within):
+    openers = {mark for steps in grammar.steps.values() for mark, lead in steps.items() if not isinstance(lead, At)}
+    within = {mark for at in (At.INSIDE, At.ARGUMENTS) for mark in grammar.steps.get(at, {})}
+    for repeated, opener, closer in product(REPEATED, sorted(openers), sorted({*within, ""})):
         text = [opener, "f", repeated * 3000, closer]
         for prompt_end in ("", f"{grammar.think}\n"):
             read(text, chat_format, prompt_end)

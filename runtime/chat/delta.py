@@ -1,7 +1,4 @@
-"""The parts of an answer while it streams, and the search for markers in text that is still arriving.
-
-Every chat format is built from these; the table of formats is formats/__init__.py.
-"""
+"""The parts of an answer while it streams. What reads them out of text is parser.py."""
 
 from dataclasses import dataclass
 
@@ -38,30 +35,3 @@ class CallArguments:
 
 
 Delta = Reasoning | Content | CallStart | CallArguments
-
-
-@dataclass(frozen=True)
-class Found:
-    """Where the first of some markers stands in a text."""
-
-    before: str
-    marker: str
-    after: str
-
-
-def find_first(text: str, markers: tuple[str, ...]) -> Found | None:
-    """The first marker in a text, of which none begins another; None if it holds none."""
-    places = [(place, marker) for marker in markers if (place := text.find(marker)) >= 0]
-    if not places:
-        return None
-    place, marker = min(places)
-    return Found(text[:place], marker, text[place + len(marker) :])
-
-
-def split_safe(text: str, markers: tuple[str, ...]) -> tuple[str, str]:
-    """A text without a whole marker, cut before its longest end that may become one."""
-    longest = max(map(len, markers), default=1) - 1
-    for keep in range(min(longest, len(text)), 0, -1):
-        if any(marker.startswith(text[-keep:]) for marker in markers):
-            return text[:-keep], text[-keep:]
-    return text, ""

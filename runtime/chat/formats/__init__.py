@@ -53,14 +53,20 @@ GRAMMARS: dict[str, Grammar] = {
 }
 
 
-def chat_parser(chat_format: str, prompt_end: str = "", tools: Sequence[Mapping[str, Any]] | None = None) -> ChatParser:
+def chat_parser(
+    chat_format: str,
+    prompt_end: str = "",
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    calls: bool = True,
+) -> ChatParser:
     """A fresh parser for one answer in the format that the manifest names; MoedgeError for one not known here.
 
     `prompt_end` is the last text of the rendered prompt: where a template has opened the thinking, the answer begins
-    inside of it. `tools` are those that the model was shown: their schemas tell which arguments are texts, where the
-    format does not.
+    inside of it. `tools` are those that the model was shown: a call of any other name is text, and their schemas tell
+    which arguments are texts, where the format does not. Where none is known any name is read. Without `calls`, for an
+    answer that must hold none, all that looks like one is text.
     """
-    return GrammarParser(_grammar(chat_format), prompt_end, tools or ())
+    return GrammarParser(_grammar(chat_format), prompt_end, tools or (), calls)
 
 
 def calls_tools(chat_format: str) -> bool:

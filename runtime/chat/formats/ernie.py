@@ -12,14 +12,13 @@
 </tool_call>
 """
 
-from moedge.runtime.chat.formats.hermes import CALL, END_CALL
-from moedge.runtime.chat.grammar import THINK, At, Grammar, response_steps
-from moedge.runtime.chat.json_calls import read_calls
+from moedge.runtime.chat.formats.hermes import CALL, END_CALL, JSON_BODY, MORE_JSON
+from moedge.runtime.chat.grammar import THINK, At, Grammar, behind_calls, response_steps
+
+_CALLS = {CALL: JSON_BODY}
 
 ERNIE = Grammar(
-    steps={**response_steps({CALL: At.OPEN}), At.BODY: {END_CALL: At.AFTER, CALL: At.OPEN}},
+    steps={**response_steps(_CALLS), **behind_calls(_CALLS, {END_CALL: At.AFTER}, MORE_JSON)},
     think=THINK,
     ends=("<|im_end|>", "</s>"),
-    first={"{": At.BODY, "[": At.BODY},
-    body=read_calls,
 )

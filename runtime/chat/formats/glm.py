@@ -9,7 +9,9 @@ and the models forget `</arg_key>` and `</arg_value>` at times.
 
 import re
 
-from moedge.runtime.chat.grammar import THINK, At, Body, Grammar, thinking_steps
+from moedge.runtime.chat.grammar import THINK, At, Body, BodyForm, Grammar, behind_calls, thinking_steps
+from moedge.runtime.chat.opening import BLANKS, END_OF_TEXT, ahead, alt, group, lit, maybe, run, seq
+from moedge.runtime.chat.scans import TagScan
 from moedge.runtime.chat.tagged import Tags, read_tagged
 
 CALL, END_CALL = "<tool_call>", "</tool_call>"
@@ -33,10 +35,13 @@ def glm_calls(text: str) -> Body | None:
     return ([call], rest) if not rest or rest == CALL else None
 
 
+_KEY = seq(lit("<arg_key>"), maybe(run("[^<>]")), maybe(seq(lit("</arg_key>"), BLANKS)), lit("<arg_value>"))
+_BEHIND = seq(BLANKS, alt(group("value", _KEY), ahead(lit(END_CALL)), ahead(lit(CALL)), END_OF_TEXT))
+_HEAD = seq(BLANKS, run(r"[^\s<>]"), _BEHIND)
+_CALLS = {CALL: (BodyForm(lambda: TagScan(_HEAD, _BEHIND, "</arg_value>", (END_CALL,), (CALL,)), glm_calls),)}
+
 GLM = Grammar(
-    steps={**thinking_steps({CALL: At.OPEN}), At.BODY: {END_CALL: At.AFTER, CALL: At.OPEN}},
+    steps={**thinking_steps(_CALLS), **behind_calls(_CALLS, {END_CALL: At.AFTER}, {})},
     think=THINK,
     ends=("<|user|>", "<|observation|>", "<|endoftext|>"),
-    first={"": At.BODY},
-    body=glm_calls,
 )

@@ -3,16 +3,13 @@
 Thinking, where there is any, stands in `<think>...</think>`, the answer after it in `<response>...</response>` (3.3).
 """
 
-from moedge.runtime.chat.grammar import THINK, At, Grammar, response_steps
-from moedge.runtime.chat.json_calls import read_calls
+from moedge.runtime.chat.formats.hermes import END_CALL, JSON_BODY, MORE_JSON
+from moedge.runtime.chat.grammar import THINK, At, Grammar, behind_calls, response_steps
 
-CALLS = {"<|tool_call|>": At.OPEN, "<tool_call>": At.OPEN}
-END_CALL = "</tool_call>"
+_CALLS = dict.fromkeys(("<|tool_call|>", "<tool_call>"), JSON_BODY)
 
 GRANITE = Grammar(
-    steps={**response_steps(CALLS), At.BODY: {END_CALL: At.AFTER, **CALLS}},
+    steps={**response_steps(_CALLS), **behind_calls(_CALLS, {END_CALL: At.AFTER}, MORE_JSON)},
     think=THINK,
     ends=("<|end_of_text|>",),
-    first={"{": At.BODY, "[": At.BODY},
-    body=read_calls,
 )

@@ -7,9 +7,11 @@ import ast
 import re
 from typing import Any
 
-from moedge.runtime.chat.grammar import THINK, At, Body, Grammar, WrittenCall, thinking_steps
+from moedge.runtime.chat.grammar import THINK, At, Body, BodyForm, Grammar, WrittenCall, behind_calls, thinking_steps
 from moedge.runtime.chat.json_calls import dump, read_calls
 from moedge.runtime.chat.literals import LiteralReader, Quotes, bracket
+from moedge.runtime.chat.markers import Markers
+from moedge.runtime.chat.scans import PythonScan
 
 CALL, END_CALL = "<|tool_call_start|>", "<|tool_call_end|>"
 _NONE = re.compile(r"\s*\[\s*\]\s*")
@@ -70,10 +72,11 @@ def _call(reader: LiteralReader) -> WrittenCall:
     return WrittenCall(name[1], dump(arguments))
 
 
+_ENDS = Markers((CALL, END_CALL))
+_CALLS = {CALL: (BodyForm(lambda: PythonScan(_ENDS), lfm2_calls),)}
+
 LFM2 = Grammar(
-    steps={**thinking_steps({CALL: At.OPEN}), At.BODY: {END_CALL: At.AFTER, CALL: At.OPEN}},
+    steps={**thinking_steps(_CALLS), **behind_calls(_CALLS, {END_CALL: At.AFTER}, {})},
     think=THINK,
     ends=("<|im_end|>",),
-    first={"": At.BODY},
-    body=lfm2_calls,
 )

@@ -16,7 +16,9 @@ Their template shows them earlier booleans as Python spells them, and so they wr
 import re
 
 from moedge.runtime.chat.formats.hermes import CALL, END_CALL, ENDS
-from moedge.runtime.chat.grammar import THINK, At, Body, Grammar, WrittenCall, thinking_steps
+from moedge.runtime.chat.grammar import THINK, At, Body, BodyForm, Grammar, WrittenCall, thinking_steps
+from moedge.runtime.chat.opening import BLANKS, END_OF_TEXT, NAME_LETTERS, ahead, alt, group, lit, run, seq
+from moedge.runtime.chat.scans import TagScan
 from moedge.runtime.chat.tagged import Tags, behind_blanks, read_tagged
 
 FUNCTION, END_FUNCTION = "<function=", "</function>"
@@ -46,19 +48,29 @@ def qwen3_coder_calls(text: str) -> Body | None:
     return (calls, text[at:].removeprefix(END_CALL).rstrip()) if calls else None
 
 
-_THINKING = thinking_steps({CALL: At.OPEN, FUNCTION: At.BARE})
+_PARAMETER = seq(lit("<parameter="), run(r"[^<>]"), lit(">"))
+_BEHIND = seq(
+    BLANKS,
+    alt(
+        group("value", _PARAMETER), lit(END_FUNCTION), ahead(alt(*map(lit, (END_CALL, CALL, FUNCTION)))), END_OF_TEXT,
+    ),
+)  # fmt: skip
+_HEAD = seq(BLANKS, lit(FUNCTION), BLANKS, run(NAME_LETTERS), BLANKS, lit(">"), _BEHIND)
+
+
+def _scan() -> TagScan:
+    return TagScan(_HEAD, _BEHIND, "</parameter>", (END_FUNCTION, END_CALL), (CALL, FUNCTION))
+
+
+_CALLS = {CALL: (BodyForm(_scan, qwen3_coder_calls),), FUNCTION: (BodyForm(_scan, qwen3_coder_calls, whole=True),)}
 
 QWEN3_CODER = Grammar(
     steps={
-        **_THINKING,
-        At.AFTER: {**_THINKING[At.AFTER], END_CALL: At.AFTER},  # of a call whose opening tag was forgotten
-        At.BODY: {END_CALL: At.AFTER, CALL: At.OPEN},
-        At.BARE: {END_FUNCTION: At.AFTER, END_CALL: At.AFTER, CALL: At.OPEN},
+        **thinking_steps(_CALLS),
+        At.INSIDE: {END_FUNCTION: At.INSIDE, END_CALL: At.AFTER, **_CALLS},
+        At.LOOSE: _CALLS,  # the outer tag may have been forgotten, so that its end is text
     },
     think=THINK,
     ends=ENDS,
-    kept=frozenset({FUNCTION}),
-    first={"<": At.BODY},
-    body=qwen3_coder_calls,
     words={"True": True, "False": False, "None": None},
 )
