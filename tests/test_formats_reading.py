@@ -154,7 +154,7 @@ def test_planes_are_read_in_parts(transposed, tmp_path):
             del read[:]
             assert np.array_equal(pick_rows(matrix, 1, ROWS, 2).read(3, 6), whole[expert][1::2][3:6].numpy())
             assert sum(read) == 5 * COLUMNS * 4
-        with pytest.raises(Exception, match=r"no expert 3"):
+        with pytest.raises(Exception, match=r"where expert 3 is wanted"):
             open_expert(checkpoint, "experts", 3, (ROWS, COLUMNS), transposed)
         with pytest.raises(Exception, match=r"experts has the shape"):
             open_expert(checkpoint, "experts", 0, (ROWS, COLUMNS), not transposed)
