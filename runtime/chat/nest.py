@@ -1,7 +1,7 @@
 """Where a value of nested brackets and strings ends, told while its text arrives: JSON, or calls in Python's syntax.
 
-It checks the outline, so that prose is known as such at its first word; whether the value is a call is decided by those
-who read the whole text (json_calls.py, formats/lfm2.py). Strings may hold raw newlines and any escape.
+It checks what follows what, so that prose is known as such at its first word; whether the value is a call is decided by
+those who read the whole text (json_calls.py, formats/lfm2.py). Strings may hold raw newlines and any escape.
 """
 
 import re
@@ -15,7 +15,7 @@ _WORD = "w"
 
 
 @dataclass(frozen=True)
-class Outline:
+class Brackets:
     """What may follow what: brackets, commas, strings (by their quote), words and numbers (`w`), "" the beginning."""
 
     follows: Mapping[str, str]
@@ -24,13 +24,13 @@ class Outline:
 
 _BEHIND = ",]}"
 _VALUE = "[{w\"'"
-JSON = Outline(  # strings in single quotes too, as some write them
+JSON = Brackets(  # strings in single quotes too, as some write them
     {"": "[{", "[": f"{_VALUE}]", "{": "\"'}", ",": f"{_VALUE}]}}", ":": _VALUE, _WORD: _BEHIND}
     | dict.fromkeys("\"'", f":{_BEHIND}")
     | dict.fromkeys("]}", _BEHIND)
 )
 _ANY = "[{(w\"'"
-PYTHON = Outline(
+PYTHON = Brackets(
     {"": "[{w", "[": f"{_ANY}]", "(": f"{_ANY})", "{": "\"'w}", ",": f"{_ANY}])}}", ":": _ANY, "=": _ANY}
     | dict.fromkeys("\"'", ",:])}")
     | {_WORD: "=(,:])}"}
@@ -42,10 +42,10 @@ PYTHON = Outline(
 class Nest:
     """One value while it arrives. `done` once it is complete, `broken` once it cannot be one."""
 
-    def __init__(self, outline: Outline) -> None:
+    def __init__(self, brackets: Brackets) -> None:
         self.done = False
         self.broken = False
-        self._outline = outline
+        self._brackets = brackets
         self._closers: list[str] = []  # of the brackets that are open
         self._last = ""  # significant token
         self._joins = False  # a word that the next letter may go on with
@@ -93,10 +93,10 @@ class Nest:
                 return True
             if not (token[0].isalnum() or token[0] in "_.+-"):
                 return False
-        allowed = self._outline.follows.get(self._last, "")
-        if self._outline.calls and not self._closers and self._last == _WORD:
+        allowed = self._brackets.follows.get(self._last, "")
+        if self._brackets.calls and not self._closers and self._last == _WORD:
             allowed = "("
-        prefix = self._joins and self._last == _WORD and self._outline.calls  # of a string, as in r"x"
+        prefix = self._joins and self._last == _WORD and self._brackets.calls  # of a string, as in r"x"
         if kind not in allowed and not (prefix and self._closers and kind in _IN_STRING):
             return False
         self._joins = kind is _WORD

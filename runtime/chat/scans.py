@@ -8,7 +8,7 @@ import re
 from typing import Protocol
 
 from moedge.runtime.chat.markers import Markers
-from moedge.runtime.chat.nest import PYTHON, Nest, Outline
+from moedge.runtime.chat.nest import PYTHON, Brackets, Nest
 from moedge.runtime.chat.opening import Pattern
 
 NO = -1  # it is none
@@ -52,12 +52,12 @@ class HeaderScan:
 
 
 class NestScan:
-    """One value of an outline, up to the bracket that closes it."""
+    """One value between brackets, up to the bracket that closes it."""
 
     hopeless = 0
 
-    def __init__(self, outline: Outline) -> None:
-        self._nest = Nest(outline)
+    def __init__(self, brackets: Brackets) -> None:
+        self._nest = Nest(brackets)
         self._seen = 0
 
     def feed(self, text: str, place: int, last: bool) -> int | None:
@@ -70,13 +70,13 @@ class NestScan:
 
 
 class HeadedScan:
-    """A header, then one value of an outline."""
+    """A header, then one value between brackets."""
 
     hopeless = 0
 
-    def __init__(self, pattern: Pattern, outline: Outline) -> None:
+    def __init__(self, pattern: Pattern, brackets: Brackets) -> None:
         self._header = HeaderScan(pattern)
-        self._outline = outline
+        self._brackets = brackets
         self._value: NestScan | None = None
         self._length = 0  # of the header
         self._seen = 0
@@ -88,7 +88,7 @@ class HeadedScan:
             if length is None or length == NO:
                 self._seen += len(text) - place
                 return length
-            self._value, self._length = NestScan(self._outline), length
+            self._value, self._length = NestScan(self._brackets), length
             place += length - self._seen
         length = self._value.feed(text, place, last)
         return length if length is None or length == NO else self._length + length
