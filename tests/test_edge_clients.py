@@ -1,5 +1,8 @@
 """What clients send beside OpenAI's fields, how they choose tools, and which of their spellings mean the same."""
 
+import re
+from pathlib import Path
+
 import pytest
 from edge_client import HELLO, TOOLS, chat, error_of
 from fake_engine import FakeEngine
@@ -27,6 +30,12 @@ def test_what_changes_nothing_is_let_through_whatever_it_says(serve, name):
     for value in ("x", 3, {"a": [1]}, None):
         assert chat(client, **{name: value}).status_code == 200
         assert client.post("/v1/completions", json={"prompt": "x", name: value}).status_code == 200
+
+
+def test_the_page_lists_what_changes_nothing():
+    page = (Path(__file__).parents[1] / "docs" / "http.md").read_text()
+    listed = page[page.index("<!-- harmless -->") : page.index("<!-- /harmless -->")]
+    assert re.findall(r"`(\w+)`", listed) == sorted(HARMLESS)
 
 
 @pytest.mark.parametrize("name", sorted(NEUTRAL))
