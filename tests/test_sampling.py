@@ -203,7 +203,7 @@ def test_top_ids_are_sorted_with_ties_by_id():
         {"temperature": float("nan")},
         {"temperature": float("inf")},
         {"top_k": -1},
-        {"top_p": 0},
+        {"top_p": -0.01},
         {"top_p": 1.01},
         {"min_p": -0.1},
         {"min_p": 1.1},

@@ -25,7 +25,7 @@ def read(config: Config) -> ModelConfig:
     """The model that a glm4_moe_lite config.json describes."""
     for key, value in DEFAULTS.items():
         config = config.otherwise(key, value)
-    model = read_alike(config)
+    model = read_alike(config.spelled("qk_rope_head_dim", "head_dim"))
     types = config.texts("mlp_layer_types")
     if not types:
         return model
