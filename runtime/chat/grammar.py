@@ -35,6 +35,8 @@ class At(Enum):
     LOOSE = auto()  # content behind a call that was not ended
     ARGUMENTS = auto()  # of a call, as the model writes them
 
+    __hash__ = object.__hash__  # looked up at each push; Enum's own hashes the name, in Python
+
 
 @dataclass(frozen=True)
 class WrittenCall:
