@@ -173,7 +173,12 @@ GPT_OSS = {
     "no markers": ("Four.", ("", "Four.", [])),
     "blank": (" \n", ("", " \n", [])),
     "half a marker": ("<|chan", ("", "<|chan", [])),
-    "unknown channel": ("<|channel|>aside<|message|>Hm.<|end|>", ("", "<|channel|>aside<|message|>Hm.", [])),
+    "unknown channel": unread("<|channel|>aside<|message|>Hm.<|end|>"),
+    "a call on an unknown channel": unread("<|channel|>aside to=functions.f<|message|>{}<|call|>"),
+    "the type before the recipient": (
+        "<|channel|>commentary json to=functions.f<|message|>{}<|call|>",
+        ("", "", [("f", "{}")]),
+    ),
     "two recipients": unread(" to=a<|channel|>analysis to=b<|message|>x"),
     "a made up result": unread("<|start|>functions.f to=assistant<|channel|>commentary<|message|>4<|end|>"),
     "a made up result in the model's own name": unread(" to=assistant<|channel|>commentary<|message|>4<|end|>"),
