@@ -92,6 +92,7 @@ CASES = {
         f"{SECTION}{LIGHT} well {CALL} so {END_SECTION}.",
         ("", f" well {CALL} so .", [LIGHT_READ]),
     ),
+    "a brace too many": (f"{SECTION}{call('f', '{}}')}{END_SECTION}b", ("", "}b", [("f", "f", "{}")])),
     "empty section": (f"a{SECTION}\n{END_SECTION}b", ("", "ab", [])),
     "two sections": (
         f"a{SECTION}{call('functions.x:0', '1')}{END_SECTION}b{SECTION}{call('functions.y:1', '2')}{END_SECTION}c",

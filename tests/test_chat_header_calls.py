@@ -52,6 +52,10 @@ V3 = {
         f"{BEGIN}{CALL}function{SEP}f\n```json\noops\n```{CALL_END}{END}",
         ("", "", [("f", "oops")]),
     ),
+    "a brace too many": (
+        f"{BEGIN}{CALL}function{SEP}f\n```json\n{{}}}}\n```{CALL_END}{END}x",
+        ("", "}x", [("f", "{}")]),
+    ),
     "empty fence": (f"{BEGIN}{CALL}function{SEP}f\n```json\n```{CALL_END}{END}", ("", "", [("f", "")])),
     "closing fence alone": (f"{BEGIN}{CALL}function{SEP}f\n{A1}\n```{CALL_END}{END}", ("", "", [("f", A1)])),
     "fence and no end of call": (

@@ -227,7 +227,7 @@ class GrammarParser:
             return
         if self._at in _BLANK_SO_FAR:
             self._leave_blanks()
-        if self._at is At.LOOSE and not trial.form.whole:
+        if self._at is At.LOOSE and trial.marker in self._grammar.steps[At.LOOSE]:
             self._at = self._grammar.refused
         if self._at is At.ARGUMENTS:
             self._nest, self._raw = None, True
