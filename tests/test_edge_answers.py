@@ -56,7 +56,9 @@ def test_a_stop_string_ends_the_work(serve):
 
 
 def test_what_only_began_a_stop_string_is_shown(serve):
-    client = serve(FakeEngine(lambda prompt: pieces(f"a ST{SECTION}{call('f:0')}{END_SECTION}b ST", 1)))
+    client = serve(
+        FakeEngine(lambda prompt: pieces(f"a ST{SECTION}{call('functions.set_light:0')}{END_SECTION}b ST", 1))
+    )
     assert choice_of(chat(client, tools=TOOLS, stop="STOP"))["message"]["content"] == "a STb ST"
 
 
