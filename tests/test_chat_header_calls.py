@@ -56,7 +56,7 @@ V3 = {
         f"{BEGIN}{CALL}function{SEP}f\n```json\n{{}}}}\n```{CALL_END}{END}x",
         ("", "}x", [("f", "{}")]),
     ),
-    "empty fence": (f"{BEGIN}{CALL}function{SEP}f\n```json\n```{CALL_END}{END}", ("", "", [("f", "")])),
+    "empty fence": (f"{BEGIN}{CALL}function{SEP}f\n```json\n```{CALL_END}{END}", ("", "", [("f", "{}")])),
     "closing fence alone": (f"{BEGIN}{CALL}function{SEP}f\n{A1}\n```{CALL_END}{END}", ("", "", [("f", A1)])),
     "fence and no end of call": (
         f"{fenced('f', A1).removesuffix(CALL_END)}{fenced('g', '{}').removesuffix(CALL_END)}{END}",
@@ -72,7 +72,7 @@ V3 = {
         f"{BEGIN}{fenced('f', FENCES)}{END}",
         ("", "", [("f", '{"a": "\\n```x\\n```"}')]),
     ),
-    "no arguments": (f"{BEGIN}{CALL}function{SEP}f{CALL_END}{END}", ("", "", [("f", "")])),
+    "no arguments": (f"{BEGIN}{CALL}function{SEP}f{CALL_END}{END}", ("", "", [("f", "{}")])),
     "arguments cut off": (f'{BEGIN}{CALL}function{SEP}f\n```json\n{{"a": ', ("", "", [("f", '{"a": ')])),
     "bad json": (f"{BEGIN}{fenced('f', '{oops')}{END}", ("", "", [("f", "{oops")])),
     "header cut off": unread(f"{BEGIN}{CALL}function{SEP}f\n```js"),
@@ -90,7 +90,12 @@ V3_1 = {
     "two": (f"Sure.{BEGIN}{bare('f', '{}')}{bare('g', '[]')}{END}", ("", "Sure.", [("f", "{}"), ("g", "[]")])),
     "thinking": (f"<think>a</think>b{BEGIN}{bare('f', '{}')}{END}", ("a", "b", [("f", "{}")])),
     "arguments cut off": (f'{BEGIN}{CALL}f{SEP}{{"a', ("", "", [("f", '{"a')])),
-    "no arguments": (f"{BEGIN}{CALL}f{CALL_END}{END}", ("", "", [("f", "")])),
+    "no arguments": (f"{BEGIN}{CALL}f{CALL_END}{END}", ("", "", [("f", "{}")])),
+    "no arguments yet": (f"{BEGIN}{CALL}f{SEP}", ("", "", [("f", "")])),
+    "half an escape before the next call": (
+        f'{BEGIN}{CALL}f{SEP}{{"a": "x\\{CALL}g{SEP}{{}}{CALL_END}{END}',
+        ("", "", [("f", '{"a": "x\\'), ("g", "{}")]),
+    ),
     "header cut off": unread(f"{BEGIN}{CALL}f<｜tool"),
     "nameless": unread(f"{BEGIN}{bare(' ', '{}')}{END}"),
     "prose behind a call": (
