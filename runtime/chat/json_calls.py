@@ -49,7 +49,8 @@ def near_value_of(text: str) -> Any:
 def read_calls(text: str) -> Body | None:
     """The calls that a text begins with, in order, and what stands behind them; None if it begins with none.
 
-    An empty array says that nothing is called. A call with keys of no known meaning is none, so that nothing is lost silently.
+    An empty array says that nothing is called. A call with keys of no known meaning is none, so that nothing is lost
+    silently.
     """
     calls: list[WrittenCall] = []
     begin = at = _skip(text, 0)
