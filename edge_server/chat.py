@@ -47,7 +47,7 @@ def _deltas(
 ) -> Iterator[Delta | str | None]:
     """Deltas, None while nothing comes, at the end the finish reason.
 
-    It ends where the model does, at a stop string, or before a call too many.
+    It ends where the model does, at a stop string, or where something follows the last call that may be made.
     """
     ids, calls = CallIds(), 0
     for token in tokens:
@@ -59,10 +59,10 @@ def _deltas(
         if reason is not None:
             deltas += stops.push(parser.finish()) + stops.finish()
         for delta in deltas:
+            if calls == most_calls and not isinstance(delta, CallArguments):
+                reason = "stop"
+                break
             if isinstance(delta, CallStart):
-                if calls == most_calls:
-                    reason = "stop"
-                    break
                 calls += 1
                 yield replace(delta, id=ids.name(delta.id))
             else:

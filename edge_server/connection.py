@@ -6,6 +6,7 @@ socket that is closed over unread bytes is reset, and the client never sees the 
 
 import json
 import logging
+import re
 import socket
 import time
 from contextlib import suppress
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 DROP_SECONDS = 2.0  # for the rest of a request that was refused
 HEADER_SECONDS = 10.0  # for a request's headers, from its first byte
 REQUEST_SECONDS = 120.0  # for headers and body
+_BODY_FIELD = re.compile(rb"^(content-length|transfer-encoding)[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 
 class JsonErrorTask(ErrorTask):  # type: ignore[misc]
@@ -46,9 +48,10 @@ class StrictParser(HTTPRequestParser):  # type: ignore[misc]
 
     def parse_header(self, header_plus: bytes) -> None:
         """Read the headers; ParsingError for a body whose end is said in two ways (RFC 9112, 6.1)."""
-        super().parse_header(header_plus)
-        if "CONTENT_LENGTH" in self.headers and (self.chunked or "TRANSFER_ENCODING" in self.headers):
+        # asked of the bytes: an encoding that is empty, or none that waitress knows, is one all the same
+        if len({name.lower() for name in _BODY_FIELD.findall(header_plus)}) > 1:
             raise ParsingError("Content-Length and Transfer-Encoding stand beside each other")
+        super().parse_header(header_plus)
 
 
 class Connection(HTTPChannel):  # type: ignore[misc]
@@ -67,6 +70,11 @@ class Connection(HTTPChannel):  # type: ignore[misc]
             self._began = time.monotonic()
         taken: bool = super().received(data)
         return taken
+
+    def send_continue(self) -> None:
+        """Ask for the body of a request that was announced; a refused one is answered without."""
+        if self.request.error is None:
+            super().send_continue()
 
     def late(self, now: float) -> bool:
         """Whether its client has had enough time for what it began to send."""

@@ -29,6 +29,16 @@ HARMLESS = frozenset(
     )
 )
 
+# Within messages, calls and tools: clients send back what they received, with notes of their own or of the service
+# before us. Nothing of it is text.
+NOTES = frozenset(
+    (
+        *("annotations", "cache_control", "index", "parsed", "parsed_arguments", "provider_specific_fields"),
+        *("reasoning_details", "reasoning_signature", "thinking_blocks", "extra_content", "metadata"),
+        *("id", "created", "timestamp", "finish_reason"),
+    )
+)
+
 # Where only these values say what is so anyway.
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -72,10 +82,26 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "separate_reasoning": (True,),
     "stream_reasoning": (True,),
     "parse_tool_calls": (True,),
+    "thinking_forced_open": (False,),
+    "reasoning_format": ("auto", "deepseek"),
+    "documents": ([],),
+    "return_token_ids": (False,),
+    "return_tokens_as_token_ids": (False,),
+    "post_sampling_probs": (False,),
+    "safe_prompt": (False,),
+    "vllm_xargs": ({},),
+    "lora": ([],),
+    "n_predict": (-1,),
+    "n_keep": (0,),
+    "n_indent": (0,),
+    "min_keep": (0,),
+    "penalize_nl": (False,),
+    "t_max_predict_ms": (0, -1),
     "use_beam_search": (False,),
     "length_penalty": (1, 0),
     "early_stopping": (False,),
     "typical_p": (1,),
+    "typ_p": (1,),
     "tfs": (1,),
     "tfs_z": (1,),
     "top_a": (0,),

@@ -10,6 +10,7 @@ from typing import Any
 
 from moedge.edge_server.call_ids import decode_id
 from moedge.edge_server.fields import Fields, bad_field
+from moedge.edge_server.foreign_fields import NOTES
 
 MAX_MESSAGES = 2048
 MAX_TOOLS = 128
@@ -19,10 +20,6 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # the names of an answer's thinking: ours, that of vLLM and OpenRouter, that of Ollama
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-# Clients send back what they received, with notes of their own or of the service before us. Nothing of it is text.
-NOTES = ("annotations", "cache_control", "index", "parsed", "parsed_arguments", "provider_specific_fields",
-         "reasoning_details", "thinking_blocks")  # fmt: skip
-
 Message = dict[str, Any]
 Tool = dict[str, Any]
 
@@ -48,8 +45,10 @@ def _message(fields: Fields) -> Message:
         message["name"] = name
     if role == "assistant":
         _read_answer(fields, message, thought)
-    elif thought:
-        raise fields.bad("content", "only an assistant's message holds thinking")
+    else:
+        fields.only("tool_calls", [])
+        if thought:
+            raise fields.bad("content", "only an assistant's message holds thinking")
     if role == "tool":
         message["tool_call_id"] = decode_id(fields.required_text("tool_call_id", 256))
     fields.ignore(NOTES)
@@ -136,7 +135,7 @@ def read_tools(data: list[Any] | None) -> tuple[Tool, ...]:
 
 
 def _tool(fields: Fields) -> Tool:
-    if fields.take("type") != "function":
+    if fields.take("type") not in (None, "function"):
         raise fields.bad("type", 'it must be "function"')
     function = Fields(fields.take("function"), fields.path("function"))
     fields.ignore(NOTES)
@@ -148,7 +147,9 @@ def _tool(fields: Fields) -> Tool:
     _check_schema(function)
     function.done()
     shown = {name: value for name, value in function.everything().items() if name != "strict"}
-    tool = {name: shown if name == "function" else "function" for name in fields.everything() if name not in NOTES}
+    sent = fields.everything()
+    sent = sent if "type" in sent else {"type": "function", **sent}
+    tool = {name: shown if name == "function" else "function" for name in sent if name not in NOTES}
     if len(json.dumps(tool, ensure_ascii=False).encode()) > MAX_SCHEMA:
         raise bad_field(fields.where, f"it has more than {MAX_SCHEMA} bytes of JSON")
     return tool

@@ -98,7 +98,7 @@ GRANITE = {
     "bad call in a response": ("<response>a<|tool_call|>[x] b</response>", ("", "a<|tool_call|>[x] b", [])),
     "tags inside content": ("Use <response>.</response>", ("", "Use <response>.</response>", [])),
     "text behind the array": (f"<|tool_call|>[{TIMER}]\nDone.", ("", "Done.", [TIMER_READ])),
-    "empty array": ("<|tool_call|>[]", ("", "<|tool_call|>[]", [])),
+    "empty array": ("<|tool_call|>[] Done.", ("", " Done.", [])),
     "cut off": (f"<|tool_call|>[{TIMER}, ", ("", f"<|tool_call|>[{TIMER}, ", [])),
     "bad json": ("<|tool_call|>[{name: 'f'}]", ("", "<|tool_call|>[{name: 'f'}]", [])),
     "one of two is none": (f"<|tool_call|>[{TIMER}, 3]", ("", f"<|tool_call|>[{TIMER}, 3]", [])),

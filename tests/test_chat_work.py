@@ -8,6 +8,8 @@ import pytest
 from test_chat_markers import CALLS, FORMATS, call, markers
 
 from moedge.runtime.chat.formats import chat_parser
+from moedge.runtime.chat.opening import Pattern
+from moedge.runtime.chat.scans import LONGEST_HEADER
 
 SMALL, FACTOR = 400, 4
 
@@ -64,3 +66,21 @@ def test_work_is_linear_in_the_text(chat_format):
         for step, offered in ((1, tools), (len(large), [])):
             few, many = work(small, step, chat_format, offered), work(large, step, chat_format, offered)
             assert many <= 1.5 * FACTOR * few + 500, (large[:80], step, few, many)
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_long_header_is_not_read_again_for_each_character(step, monkeypatch):
+    read = 0
+    asked = Pattern.may_become
+
+    def may_become(pattern: Pattern, text: str) -> bool:
+        nonlocal read
+        read += len(text)
+        return asked(pattern, text)
+
+    monkeypatch.setattr(Pattern, "may_become", may_become)
+    text = "<|channel|>final" + " ." * (LONGEST_HEADER // 2)
+    parser = chat_parser("gpt_oss")
+    for place in range(0, len(text), step):
+        parser.push(text[place : place + step])
+    assert read < 40 * len(text)

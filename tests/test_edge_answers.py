@@ -56,7 +56,9 @@ def test_a_stop_string_ends_the_work(serve):
 
 
 def test_what_only_began_a_stop_string_is_shown(serve):
-    client = serve(FakeEngine(lambda prompt: pieces(f"a ST{SECTION}{call('f:0')}{END_SECTION}b ST", 1)))
+    client = serve(
+        FakeEngine(lambda prompt: pieces(f"a ST{SECTION}{call('functions.set_light:0')}{END_SECTION}b ST", 1))
+    )
     assert choice_of(chat(client, tools=TOOLS, stop="STOP"))["message"]["content"] == "a STb ST"
 
 
@@ -73,6 +75,15 @@ def test_without_parallel_calls_the_answer_ends_after_the_first(serve, size):
     assert one["message"]["tool_calls"] == several["message"]["tool_calls"][:1]
     assert one["finish_reason"] == "tool_calls"
     assert joined(chat(client, tools=TOOLS, parallel_tool_calls=False, stream=True))[2:] == ("[1]", "tool_calls")
+
+
+def test_the_work_ends_behind_the_one_call_that_may_be_made(serve):
+    text = f"{SECTION}{call('functions.set_light:0')}{END_SECTION}"
+    client = serve(FakeEngine(lambda prompt: [text, *["word "] * 3000], step_seconds=0.001))
+    body = chat(client, tools=TOOLS, parallel_tool_calls=False).json
+    assert body["usage"]["completion_tokens"] < 100
+    assert body["choices"][0]["message"]["content"] is None
+    assert body["choices"][0]["finish_reason"] == "tool_calls"
 
 
 def test_ids_are_plain_and_unlike_and_come_back_as_the_model_wrote_them(serve):

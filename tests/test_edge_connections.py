@@ -52,6 +52,13 @@ def test_a_chunked_body_that_is_too_large_is_a_413_too(run):
     client.close()
 
 
+def test_a_body_that_is_announced_and_too_large_is_refused_before_it_comes(run):
+    request = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+    head, body = send(run(FakeEngine()).port, request % (MAX_BODY + 1))
+    assert head.startswith("HTTP/1.1 413 ")
+    assert body["error"]["type"] == "invalid_request_error"
+
+
 def test_what_comes_after_a_refusal_is_dropped_for_a_while_only(run, monkeypatch):
     monkeypatch.setattr(module, "DROP_SECONDS", 0.05)
     running = run(FakeEngine())
@@ -63,7 +70,13 @@ def test_what_comes_after_a_refusal_is_dropped_for_a_while_only(run, monkeypatch
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
 @pytest.mark.parametrize(
-    "headers", [b"Content-Length: 5\r\nTransfer-Encoding: chunked", b"Transfer-Encoding: chunked\r\ncontent-length: 0"]
+    "headers",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\ncontent-length: 0",
+        b"Content-Length: 5\r\nTransfer-Encoding:",
+        b"transfer-encoding: identity\r\nContent-Length: 5",
+    ],
 )
 def test_a_body_that_ends_in_two_ways_is_a_400(run, version, headers):
     request = b"POST /v1/completions HTTP/" + version + b"\r\nHost: localhost\r\n" + headers + b"\r\n\r\n0\r\n\r\n"

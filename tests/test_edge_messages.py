@@ -90,7 +90,21 @@ def test_tools_are_shown_without_what_says_nothing(shown, function, seen):
     assert json.loads(text.removesuffix("<|user|>u")) == [{"type": "function", "function": seen}]
 
 
+def test_a_tool_that_does_not_say_its_type_is_a_function(shown):
+    text = shown(USER, tools=[{"function": {"name": "f"}}])
+    assert text.removesuffix("<|user|>u") == '[{"type": "function", "function": {"name": "f"}}]'
+
+
+def test_records_of_clients_are_no_text(shown):
+    notes = {"id": "m1", "timestamp": 1, "metadata": {}}
+    made = {"role": "assistant", "tool_calls": [{**call(arguments="{}"), "extra_content": {}}], "finish_reason": "stop"}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "4"}
+    asked = {**USER, **notes, "tool_calls": []}
+    assert shown(asked, {**made, **notes}, {**result, **notes}) == "<|user|>u<|assistant|>[f{}]<|tool|>4"
+
+
 BAD = {
+    "messages[1].tool_calls": {"role": "user", "content": "x", "tool_calls": [call(arguments="{}")]},
     "messages[1].reasoning": {"role": "assistant", "content": "x", "reasoning": 1},
     "messages[1].content[0].thinking": {"role": "assistant", "content": [{"type": "thinking", "thinking": 1}]},
     "messages[1].content[0].type": {"role": "assistant", "content": [{"type": "thinking"}]},

@@ -33,7 +33,10 @@ class At(Enum):
     CONTENT = auto()
     RESPONSE = auto()  # content between tags of its own
     LOOSE = auto()  # content behind a call that was not ended
+    REFUSED = auto()  # content from what looks like a call on, whose end is text too; that of the section is not
     ARGUMENTS = auto()  # of a call, as the model writes them
+
+    __hash__ = object.__hash__  # looked up at each push; Enum's own hashes the name, in Python
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Grammar:
     think: str = ""  # what opens thinking: a prompt that ends with it has opened it already
     ends: tuple[str, ...] = ()  # what ends a turn: at the very end of an answer it is no text of it
     words: Mapping[str, Any] = field(default_factory=dict)  # values beside JSON's, of arguments written as texts
-    refused: At = At.CONTENT  # where text goes on behind a marker that follows a call and begins none
+    refused: At = At.CONTENT  # where text goes on behind a marker that follows a call and begins none itself
     unread: At | None = None  # where the text of a message goes on whose header is understood and refused
     fence: str = ""  # what may stand between arguments and the marker that ends them
     joint: str = ""  # what parts two messages of one kind in one answer

@@ -49,10 +49,11 @@ def near_value_of(text: str) -> Any:
 def read_calls(text: str) -> Body | None:
     """The calls that a text begins with, in order, and what stands behind them; None if it begins with none.
 
-    A call with keys of no known meaning is none, so that nothing is lost silently.
+    An empty array says that nothing is called. A call with keys of no known meaning is none, so that nothing is lost
+    silently.
     """
     calls: list[WrittenCall] = []
-    at = _skip(text, 0)
+    begin = at = _skip(text, 0)
     strictly = True
     while at < len(text):
         try:
@@ -61,7 +62,7 @@ def read_calls(text: str) -> Body | None:
         except ValueError:
             break
         at = end
-    return (calls, text[at:].rstrip()) if calls else None
+    return (calls, text[at:].rstrip()) if at > begin else None
 
 
 def _load(text: str, at: int, strictly: bool) -> tuple[Any, int, bool]:

@@ -32,7 +32,9 @@ class Markers:
 
         The text holds no whole marker from the place on.
         """
-        for first in self._first.finditer(text, max(place, len(text) - self._longest)):
+        first = self._first.search(text, max(place, len(text) - self._longest))
+        while first is not None:
             if text[first.start() :] in self._beginnings:
                 return first.start()
+            first = self._first.search(text, first.end())
         return len(text)

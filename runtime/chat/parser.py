@@ -74,7 +74,7 @@ class GrammarParser:
             while self._step(last):
                 pass
         if last and self._at is At.ARGUMENTS:
-            self._speech.end_arguments()
+            self._speech.end_arguments(broken_off=True)
         return self._speech.deliver(last)
 
     def _step(self, last: bool) -> bool:
@@ -211,12 +211,15 @@ class GrammarParser:
                 at = At.THINKING
             elif self._grammar.thought_ends:
                 self._speech.doubt(self._text[self._place :])
+        self._end_arguments()
         for call, name in named:
             arguments = call.arguments
             if not isinstance(arguments, str):
                 arguments = as_json(arguments, self._offer.types.get(name, {}), self._grammar.words)
             self._speech.call(name, call.id)
             self._speech.argue(arguments)
+            if at is not At.ARGUMENTS:
+                self._speech.end_arguments()
         self._enter(at, end)
         return True
 
@@ -227,7 +230,7 @@ class GrammarParser:
             return
         if self._at in _BLANK_SO_FAR:
             self._leave_blanks()
-        if self._at is At.LOOSE and not trial.form.whole:
+        if self._at is At.LOOSE and trial.marker in self._grammar.steps[At.LOOSE]:
             self._at = self._grammar.refused
         if self._at is At.ARGUMENTS:
             self._nest, self._raw = None, True
@@ -236,11 +239,15 @@ class GrammarParser:
         self._say_to(trial.start + len(trial.marker))
 
     def _enter(self, at: At, place: int) -> None:
-        if self._at is At.ARGUMENTS:
-            self._speech.end_arguments()
+        self._end_arguments()
         self._at, self._place = at, place
         self._nest, self._raw = None, False
         self._blanks.clear()
+
+    def _end_arguments(self) -> None:
+        if self._at is At.ARGUMENTS:
+            self._speech.end_arguments()
+            self._at = At.INSIDE
 
     def _leave_blanks(self) -> None:
         """Other text comes: the blanks before it belong to it, but for layout."""

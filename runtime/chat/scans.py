@@ -36,6 +36,7 @@ class HeaderScan:
         self.found: re.Match[str] | None = None
         self._pattern = pattern
         self._text = ""
+        self._due = 0  # the length of the text at which the pattern is asked again
 
     @property
     def hopeless(self) -> int:
@@ -45,8 +46,13 @@ class HeaderScan:
     def feed(self, text: str, place: int, last: bool) -> int | None:
         """The length of the longest match."""
         self._text += text[place : place + LONGEST_HEADER - len(self._text)]
-        if self._pattern.may_become(self._text) and not last:
-            return None if len(self._text) < LONGEST_HEADER else NO
+        if not last:
+            if len(self._text) < self._due:
+                return None
+            if self._pattern.may_become(self._text):
+                # it reads all of the text each time: the longer that is, the more must have come
+                self._due = min(len(self._text) + len(self._text) // 32, LONGEST_HEADER)
+                return None if len(self._text) < LONGEST_HEADER else NO
         self.found = self._pattern.match(self._text)
         return NO if self.found is None else self.found.end()
 

@@ -28,6 +28,7 @@ class Speech:
         self._deltas: list[Delta] = []
         self._doubt: _Doubt | None = None
         self._strings = StrictStrings()  # of the arguments of the last call
+        self._argued = False  # whether it has any
 
     @property
     def in_doubt(self) -> bool:
@@ -50,15 +51,18 @@ class Speech:
         self._add(CallStart(self._made, identifier or _new_id(), name))
         self._made += 1
         self._strings = StrictStrings()
+        self._argued = False
 
     def argue(self, text: str) -> None:
         """More arguments of the last call, as they were written."""
         self._argue(self._strings.push(text))
 
-    def end_arguments(self) -> None:
-        """The arguments of the last call are complete."""
+    def end_arguments(self, broken_off: bool = False) -> None:
+        """The last call has no more arguments; one that has none at all calls with `{}`, unless it was broken off."""
         self._argue(self._strings.end())
         self._strings = StrictStrings()
+        if not (self._argued or broken_off):
+            self._argue("{}")
 
     def doubt(self, text: str) -> None:
         """A call begins within a thought: what it was written as is kept, in case that the thought is closed later."""
@@ -87,6 +91,7 @@ class Speech:
 
     def _argue(self, text: str) -> None:
         if text:
+            self._argued = True
             self._add(CallArguments(self._made - 1, text))
 
     def _add(self, delta: Delta) -> None:

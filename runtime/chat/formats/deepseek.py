@@ -57,16 +57,18 @@ def _grammar(header: Pattern, fences: dict[str, BodyForm]) -> Grammar:
     calls = {CALL: (form,), SECTION: (form, _empty(seq(lit(SECTION), BLANKS, lit(END_SECTION))))}
     ends = {END_CALL: At.INSIDE, END_SECTION: At.AFTER}
     closings = _CLOSINGS if fences else ("",)
+    closed = {f"{closing}{end}": at for closing in closings for end, at in ends.items()}
     return Grammar(
         steps={
             **thinking_steps(calls),
-            At.ARGUMENTS: {**{f"{closing}{end}": at for closing in closings for end, at in ends.items()}, **calls},
+            At.ARGUMENTS: {**closed, **calls},
             At.INSIDE: {**{fence: (form,) for fence, form in fences.items()}, **ends, **calls},
-            At.LOOSE: {END_SECTION: At.AFTER, **calls},
+            At.LOOSE: {**closed, **calls},
+            At.REFUSED: {END_SECTION: At.AFTER, **calls},
         },
         think=THINK,
         ends=(END_OF_SENTENCE,),
-        refused=At.LOOSE,
+        refused=At.REFUSED,
         fence=FENCE if fences else "",
     )
 

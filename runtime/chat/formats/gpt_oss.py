@@ -21,23 +21,19 @@ ENDS = ("<|end|>", "<|call|>", "<|return|>")  # of a message
 RECIPIENT = "to="
 _CHANNELS = ("analysis", "commentary", "final")
 _WORD, _SIGNS = run(r"[^\s<]"), Pattern(r"[^\w\s<]{0,3}+", r"[^\w\s<]{0,3}+")
-_HEADER = seq(
-    maybe(seq(lit(START), maybe(run(r"[^\s<]", "role")))),
-    many(
-        alt(
-            Pattern(r"\s", ""),
-            seq(lit(CHANNEL), BLANKS, _SIGNS, alt(*map(lit, _CHANNELS)), maybe(_WORD)),
-            seq(lit(CHANNEL), _WORD, ahead(lit(CHANNEL))),
-            seq(lit(CONSTRAIN), BLANKS, maybe(_WORD)),
-            seq(lit(RECIPIENT), BLANKS, _WORD),
-            lit("commentary"),
-            Pattern(r"[^\w\s<=]", ""),
-        )
-    ),
-    maybe(run(r"[^\s<=]")),  # the type of what follows
-    BLANKS,
-    lit(MESSAGE),
+_PARTS = many(
+    alt(
+        Pattern(r"\s", ""),
+        seq(lit(CHANNEL), BLANKS, _SIGNS, alt(*map(lit, _CHANNELS)), maybe(_WORD)),
+        seq(lit(CHANNEL), _WORD),
+        seq(lit(CONSTRAIN), BLANKS, maybe(_WORD)),
+        seq(lit(RECIPIENT), BLANKS, _WORD),
+        lit("commentary"),
+        Pattern(r"[^\w\s<=]", ""),
+    )
 )
+_TYPE = maybe(run(r"[^\s<=]"))  # of what follows
+_HEADER = seq(maybe(seq(lit(START), maybe(run(r"[^\s<]", "role")))), _PARTS, _TYPE, _PARTS, lit(MESSAGE))
 _END = seq(
     alt(*map(lit, ENDS)),
     SPACES,

@@ -57,10 +57,11 @@ KIMI_K2 = Grammar(
         At.CONTENT: _CALLS,
         At.ARGUMENTS: {END_CALL: At.INSIDE, **_ENDS, **_CALLS},
         At.INSIDE: {END_CALL: At.INSIDE, **_ENDS, **_CALLS},
-        At.LOOSE: {**_ENDS, **_CALLS},
+        At.LOOSE: {END_CALL: At.INSIDE, **_ENDS, **_CALLS},
+        At.REFUSED: {**_ENDS, **_CALLS},
     },
     think=THINK,
     ends=("<|im_end|>",),
-    refused=At.LOOSE,
+    refused=At.REFUSED,
     counts=True,
 )
