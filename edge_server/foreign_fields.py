@@ -6,7 +6,7 @@ A field that would change the answer is refused where it asks for that, and acce
 from collections.abc import Mapping
 from typing import Any
 
-from moedge.edge_server.fields import Fields
+from moedge.edge_server.fields import Fields, bad_field
 
 # Who asks, in which chat, for how long to keep what, where to send it, what to tell beside the answer: whatever they
 # say, the answer is the same here.
@@ -118,6 +118,12 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }
 
 
+# What other servers take at the top of a request, and where it is said here.
+ELSEWHERE = dict.fromkeys(
+    ("enable_thinking", "thinking", "think", "reasoning"), "reasoning_effort or chat_template_kwargs"
+)
+
+
 def pass_foreign(fields: Fields) -> None:
     """Let through what changes nothing; ApiError 400 for what would change the answer.
 
@@ -127,3 +133,5 @@ def pass_foreign(fields: Fields) -> None:
     for name in fields.left:
         if name in NEUTRAL:
             fields.only(name, *NEUTRAL[name])
+        elif name in ELSEWHERE:
+            raise bad_field(name, f"say it in {ELSEWHERE[name]}", code="unknown_parameter")

@@ -64,6 +64,11 @@ def test_a_misspelt_field_is_told_the_right_name(serve, written, meant):
     assert meant in error["message"]
 
 
+@pytest.mark.parametrize("name", ["enable_thinking", "thinking", "think", "reasoning"])
+def test_how_other_servers_switch_thinking_is_told_where_to_be_said(serve, name):
+    assert "chat_template_kwargs" in error_of(chat(serve(), **{name: False}), 400)["message"]
+
+
 def test_a_field_like_no_other_is_told_no_name(serve):
     assert error_of(chat(serve(), colour=1), 400)["message"] == "colour: there is no such field."
 
