@@ -133,5 +133,5 @@ def pass_foreign(fields: Fields) -> None:
     for name in fields.left:
         if name in NEUTRAL:
             fields.only(name, *NEUTRAL[name])
-        elif name in ELSEWHERE:
-            raise bad_field(name, f"say it in {ELSEWHERE[name]}", code="unknown_parameter")
+        elif name in THINKING:
+            raise bad_field(name, "say it in reasoning_effort or chat_template_kwargs", code="unknown_parameter")
