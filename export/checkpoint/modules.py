@@ -20,7 +20,7 @@ def open_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Ma
         return _open(checkpoint, name, shape)
     except TensorError as error:
         checkpoint.report(name, error, shape)
-        return _stand_in(name, shape)
+        return stand_in(name, shape)
 
 
 def _open(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
@@ -59,7 +59,7 @@ def open_expert(
         return _open_plane(checkpoint, name, expert, shape, transposed)
     except TensorError as error:
         checkpoint.report(name, error, shape)
-        return _stand_in(name, shape)
+        return stand_in(name, shape)
 
 
 def _open_plane(checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int, int], transposed: bool) -> Matrix:
@@ -75,7 +75,7 @@ def _open_plane(checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int
     return Rounded(f"{name}[{expert}]", shape, checkpoint.dtype(name).lower(), False, (name,), rows)
 
 
-def _stand_in(name: str, shape: tuple[int, int]) -> Matrix:
+def stand_in(name: str, shape: tuple[int, int]) -> Matrix:
     """In the place of a matrix, where a dry run goes on without it."""
 
     def read(_: int, __: int) -> F32:
