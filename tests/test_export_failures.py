@@ -156,7 +156,7 @@ def group(**changes):
         ({"quant_method": "gptq", "bits": 4, "format": "gptq_p"}, "gptq_p"),
         ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "gemv"),
         ({"quant_method": "awq", "bits": 8}, "bits = 8"),
-        (group() | {"format": "nvfp4-pack-quantized"}, "nvfp4"),
+        (group() | {"format": "nvfp4-pack-quantized"}, "quantized with compressed-tensors' nvfp4.* take"),
         (group() | {"format": "marlin-24"}, "marlin-24"),
         (group() | {"sparsity_config": {"format": "sparse-24-bitmask"}}, "sparse-24-bitmask"),
         (group() | {"transform_config": {"config_groups": {"u": {"type": "hadamard"}}}}, "transform_config"),

@@ -198,6 +198,11 @@ def test_shards_that_count_from_zero(whole, tmp_path, first):
     (folder / f"model-{first + 1}-of-000003.safetensors").rename(folder / "model-7-of-000003.safetensors")
     (tmp_path / "bundle").rename(tmp_path / "made")
     refuse(folder, "holds 2 of the 3 shards")
+    (folder / "model-7-of-000003.safetensors").rename(folder / "model-3-of-000003.safetensors")
+    if first == 0:  # 0, 2 and 3
+        refuse(folder, "holds 2 of the 3 shards")
+        (folder / "model-1-of-000003.safetensors").write_bytes(b"")
+        refuse(folder, "holds more than 3 shards")
 
 
 def test_ggufs_in_a_folder_of_their_own(tmp_path):
@@ -211,6 +216,18 @@ def test_weights_under_another_name(whole, tmp_path):
     folder = copy(whole / "one", tmp_path / "there")
     (folder / "model.safetensors").rename(folder / "qwen.safetensors")
     refuse(folder, r"has no model\.safetensors, but qwen\.safetensors: rename that")
+    (folder / "layers-0-8.safetensors").write_bytes(b"")
+    refuse(folder, r"but 2 others \(layers-0-8\.safetensors …\) .* add the model\.safetensors\.index\.json")
+
+
+def test_an_index_of_another_commit(whole, tmp_path):
+    """Every file is whole: to get one again changes nothing."""
+    folder = copy(whole / "many", tmp_path / "there")
+    index = folder / "model.safetensors.index.json"
+    weight_map = json.loads(index.read_text())["weight_map"]
+    shard = weight_map["lm_head.weight"]
+    index.write_text(json.dumps({"weight_map": weight_map | {"model.new.weight": shard}}))
+    refuse(folder, rf"{shard} lacks model\.new\.weight, which .* says it holds: take both from the same commit")
 
 
 def test_a_tensor_that_is_not_there_though_the_files_are(whole, tmp_path):

@@ -174,7 +174,9 @@ class Checkpoint:
             self._headers[name] = header
         missing = sorted(n for n, s in self._shard_of.items() if s == shard and n not in self._headers)
         if missing:
-            raise MoedgeError(f"{shard} lacks {missing[0]}, which {INDEX_NAME} says it holds: download it again.")
+            raise MoedgeError(
+                f"{shard} lacks {missing[0]}, which {INDEX_NAME} says it holds: take both from the same commit."
+            )
 
     def _close(self) -> None:
         for shard in self._open.values():

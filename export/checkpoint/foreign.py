@@ -59,6 +59,11 @@ def explain_missing(place: object, names: Collection[str], wanted: str) -> Moedg
     alone = [name for name in names if name.endswith(".safetensors")]
     if wanted == SINGLE_NAME and len(alone) == 1:
         return MoedgeError(f"{place} has no {wanted}, but {alone[0]}: rename that if it holds all of the model.")
+    if wanted == SINGLE_NAME and alone:
+        return MoedgeError(
+            f"{place} has no {wanted}, but {len(alone)} others ({min(alone)} …) whose names do not tell whether they "
+            f"are all: add the {wanted}.index.json that says so."
+        )
     return MoedgeError(
         f"{place} has no {wanted}: give what has a config.json and the weights beside it in safetensors."
     )
@@ -83,9 +88,12 @@ def find_shards(place: object, names: Collection[str]) -> list[str]:
         first = " and ".join(sorted(min(found.values()) for found in whole))
         raise MoedgeError(f"{place} holds the shards of {len(whole)} checkpoints ({first}): keep those of one.")
     for (stem, of), found in sorted(sets.items()):
-        begun = find_unfinished(names)
+        begun, first = find_unfinished(names), min(*found, 1)
+        there = sum(first <= n < first + int(of) for n in found)
+        if there == int(of):
+            raise MoedgeError(f"{place} holds more than {there} shards {stem}*-of-{of}.safetensors: keep those of one.")
         raise MoedgeError(
-            f"{place} holds {sum(n <= int(of) for n in found)} of the {int(of)} shards {stem}*-of-{of}.safetensors: "
+            f"{place} holds {there} of the {int(of)} shards {stem}*-of-{of}.safetensors: "
             + (f"the download is not finished ({begun}), run it until it ends." if begun else "get the others too.")
         )
     raise explain_missing(place, names, SINGLE_NAME)

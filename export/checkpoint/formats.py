@@ -77,7 +77,7 @@ def refuse_unreadable(checkpoint: Checkpoint, config: Config, ignored: Iterable[
             if companion not in dtypes:
                 raise MoedgeError(
                     f"{name} has no {companion.removeprefix(name.rpartition('.')[0] + '.')} beside it, without which "
-                    "its numbers mean nothing: download the checkpoint again."
+                    "its numbers mean nothing: take another checkpoint."
                 )
 
 
