@@ -92,8 +92,10 @@ def _compressed_tensors(config: Config) -> Published:
         if weights.text("type", "int") == "int":
             weights.require("num_bits", 4, 8)
             weights.require("strategy", "group", "channel", "tensor")
-            grouped = weights.text("strategy", "group") == "group" and weights.has("group_size")
-            sizes.add(_group_size(weights, "group_size") if grouped else WHOLE_ROW)
+            if weights.text("strategy", "group") != "group":
+                sizes.add(WHOLE_ROW)
+            elif weights.has("group_size"):
+                sizes.add(_group_size(weights, "group_size"))
         elif weights.integer("num_bits") == 4:
             weights.require("type", "float")
             weights.require("strategy", "group")  # MXFP4: tensor_group is NVFP4
