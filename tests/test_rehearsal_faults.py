@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 import quantized_checkpoints as quantized
+import relaid
 import tiny_families
 import tiny_models as tiny
 from safetensors.numpy import load_file
@@ -150,6 +151,23 @@ def test_parameters_are_looked_at_too(family, part, tmp_path, monkeypatch):
             else:
                 edit_tensors(checkpoint, lambda t, name=name: t.update({name: np.repeat(t[name], 2, axis=0)}))
             assert f"{name} {fault}" in refusal(checkpoint, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("part", "missing"), [("conv.conv", False), ("conv.conv", True), ("embed_q", False), ("unembed_out", True)]
+)
+def test_a_parameter_in_the_layout_of_mlx_is_one_fault_among_others(part, missing, tmp_path, monkeypatch):
+    family, checkpoint = "lfm2_moe" if part == "conv.conv" else "deepseek_v3", tmp_path / "checkpoint"
+    tiny.save_checkpoint(tiny_families.quantizable(family), checkpoint, 0)
+    path = checkpoint / "model.safetensors"
+    tensors = relaid.as_mlx(quantized.load_file(path), heads=4, nope=16)
+    name = next(name for name in tensors if name.endswith(f"{part}.weight"))
+    tensor = tensors.pop(name)
+    kept = {} if missing else {name: tensor[1:].clone()}
+    quantized.save_file(tensors | kept | {"v_head": tensor[0].clone()}, path, {"format": "pt"})
+    said = refusal(checkpoint, monkeypatch)
+    assert said.startswith(f"{name} {'is missing' if missing else 'has the shape'}")
+    assert f"; v_head has no place in {family}: " in said
 
 
 CODES = {

@@ -62,6 +62,18 @@ def open_expert(
         return stand_in(name, shape)
 
 
+def open_planes(
+    checkpoint: Checkpoint, name: str, count: int, shape: tuple[int, int], transposed: bool = False
+) -> list[Matrix]:
+    """All `count` matrices of a 3-D tensor of plain numbers; see `open_expert`."""
+    try:
+        checkpoint.expect(name, count, *(reversed(shape) if transposed else shape))
+    except TensorError as error:
+        checkpoint.report(name, error, shape)
+        return [stand_in(name, shape)] * count
+    return [open_expert(checkpoint, name, i, shape, transposed) for i in range(count)]
+
+
 def _open_plane(checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int, int], transposed: bool) -> Matrix:
     if f"{name}_blocks" in checkpoint:
         return mxfp4_plane(checkpoint, name, expert, shape)
