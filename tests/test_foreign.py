@@ -54,6 +54,8 @@ def refuse(folder, match, downloads=False):
     ("names", "match"),
     [
         (("model-Q4_K_M.gguf",), r"holds a GGUF, .*\(model-Q4_K_M\.gguf\): take"),
+        (("__0_0.distcp", ".metadata"), r"state of a training run, in pieces \(__0_0\.distcp\): put its weights"),
+        (("global_step100", "zero_to_fp32.py"), "state of a training run"),
         (("mmproj.gguf", "model-00001-of-00003.gguf"), "holds a GGUF"),
         (("pytorch_model.bin",), r"PyTorch's pickles.*\(pytorch_model\.bin\): .*safetensors"),
         (("pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"), "PyTorch's pickles"),
@@ -87,6 +89,7 @@ def test_what_lies_there_instead(whole, tmp_path, names, match, with_config):
     [
         ("model-Q4_K_M.gguf", r"model-Q4_K_M\.gguf holds a GGUF, which"),
         ("model.safetensors", "one file of a checkpoint: give its folder"),
+        ("config.json", "one file of a checkpoint: give its folder"),
         ("pytorch_model.bin", "PyTorch's pickles"),
         ("README.md", "has no config.json"),
     ],

@@ -143,7 +143,11 @@ def test_a_layout_that_is_read_under_any_name(name, tmp_path):
 def test_what_a_file_beside_the_config_states(name, tmp_path):
     (stored, dense), side = BESIDE[name]
     (tmp_path / name).write_text("\ufeff" + json.dumps(side), encoding="utf-8")
-    for config in ({}, {"quantization_config": {}}, {"quantization_config": None, "text_config": None}):
+    for config in (
+        {},
+        {"quantization_config": {}},
+        {"quantization_config": {"quant_method": None}, "text_config": None},
+    ):
         check(open_m(tmp_path, stored, config), dense)
     # config.json has the last word
     with (
@@ -212,6 +216,8 @@ def test_mlx_before_it_wrote_quantization_config():
         ({"W_q": torch.zeros(8, dtype=torch.uint8)}, "HQQ"),
         ({"weight": torch.zeros(8, 2, dtype=torch.uint8), "weight_scale_2": torch.zeros(1)}, "NVFP4"),
         ({"q_proj.lora_A.weight": torch.zeros(4, 8)}, "part of a LoRA adapter: merge it"),
+        ({"q_proj.base_layer.weight": torch.zeros(4, 8)}, "part of a LoRA adapter: merge it"),
+        ({"lm_head.modules_to_save.default.weight": torch.zeros(4, 8)}, "part of a LoRA adapter: merge it"),
     ],
 )  # fmt: skip
 def test_tensors_tell_where_the_config_is_silent(parts, match, tmp_path):

@@ -28,6 +28,10 @@ _FOREIGN = {
         "holds its weights as PyTorch's pickles, which may run code when opened and which moedge does not read",
         "take a revision in safetensors, or load it in transformers where you trust it and save_pretrained it anew",
     ),
+    r".*\.distcp|global_step\d+|.*_(model|optim)_states\.pt": (
+        "holds the state of a training run, in pieces",
+        "put its weights together with the tool that wrote it, and save_pretrained the model",
+    ),
     r"weights\.bin": ("is a bundle that was exported already", "serve it, or give the checkpoint"),
     r".*\.(npz|h5|msgpack|onnx|onnx_data|mlmodel|tflite|nemo|llamafile)|openvino_model\..*": (
         "holds its weights in another program's format, which moedge does not read", _WAY_ON
@@ -71,7 +75,7 @@ def explain_missing(place: object, names: Collection[str], wanted: str) -> Moedg
 
 def explain_file(path: Path) -> MoedgeError:
     """The error for a file where a checkpoint's folder is wanted."""
-    if path.suffix.lower() == ".safetensors":
+    if path.suffix.lower() in (".safetensors", ".json"):
         return MoedgeError(f"{path} is one file of a checkpoint: give its folder, {path.parent}.")
     return explain_missing(path, [path.name], "config.json")
 
@@ -88,8 +92,8 @@ def find_shards(place: object, names: Collection[str]) -> list[str]:
         first = " and ".join(sorted(min(found.values()) for found in whole))
         raise MoedgeError(f"{place} holds the shards of {len(whole)} checkpoints ({first}): keep those of one.")
     for (stem, of), found in sorted(sets.items()):
-        begun, first = find_unfinished(names), min(*found, 1)
-        there = sum(first <= n < first + int(of) for n in found)
+        begun, lowest = find_unfinished(names), min(*found, 1)
+        there = sum(lowest <= n < lowest + int(of) for n in found)
         if there == int(of):
             raise MoedgeError(f"{place} holds more than {there} shards {stem}*-of-{of}.safetensors: keep those of one.")
         raise MoedgeError(
