@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny_models as tiny
 from safetensors.numpy import load_file, save_file
+from tokenizers import pre_tokenizers
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import export_bundle
@@ -150,13 +151,22 @@ def test_a_download_that_is_not_finished(whole, tmp_path, begun):
     refuse(folder, rf"{shards[0].name} is missing \(1 of {len(shards)} shards are\): {way_on}", True)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"])
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "tekken.json", "vocab.json", "merges.txt")
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "tokenizer_config.json", "chat_template.jinja", *TOKENIZERS]
+)
 @pytest.mark.parametrize(
     ("content", "match"),
     [(POINTER, "Git LFS's pointer to a file.*git lfs pull"), (b"<!DOCTYPE html>\n<html>", "is a web page")],
 )
 def test_what_stands_where_a_file_should(whole, tmp_path, name, content, match):
-    folder = copy(whole / "one", tmp_path / "there")
+    folder = copy(whole / "one", tmp_path / "there", *(["tokenizer.json"] if name in TOKENIZERS else []))
+    if name == "merges.txt":
+        vocab = {character: i for i, character in enumerate(pre_tokenizers.ByteLevel.alphabet())}
+        (folder / "vocab.json").write_text(json.dumps(vocab))
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
     (folder / name).write_bytes(content)
     refuse(folder, rf"{name} {match}|{name} is {match}", content is not POINTER)
 
