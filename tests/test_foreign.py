@@ -233,6 +233,17 @@ def test_weights_under_another_name(whole, tmp_path):
     refuse(folder, r"but 2 others \(layers-0-8\.safetensors …\) .* add the model\.safetensors\.index\.json")
 
 
+def test_weights_in_one_file_beside_the_shards_of_an_index(whole, tmp_path):
+    """As a merge saved into the folder of its base: transformers takes the one, vLLM the others."""
+    folder = copy(whole / "many", tmp_path / "there")
+    (folder / "model.safetensors").write_bytes((whole / "one" / "model.safetensors").read_bytes())
+    refuse(
+        folder, r"index\.json is of other files than the model\.safetensors beside it: keep the weights that you mean"
+    )
+    (folder / "model.safetensors.index.json").unlink()
+    export_bundle(folder, tmp_path / "made", OPTIONS)
+
+
 def test_an_index_of_another_commit(whole, tmp_path):
     """Every file is whole: to get one again changes nothing."""
     folder = copy(whole / "many", tmp_path / "there")
