@@ -59,6 +59,7 @@ def test_garbage_shard(checkpoint):
 def test_missing_shard_of_an_index(checkpoint):
     names = load_file(checkpoint / "model.safetensors")
     index = {"weight_map": dict.fromkeys(names, "model-00001-of-00001.safetensors")}
+    (checkpoint / "model.safetensors").unlink()
     (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
     refuse(checkpoint, "model-00001-of-00001.safetensors is missing")
 
@@ -70,6 +71,7 @@ def test_index_that_points_outside(checkpoint):
 
 def test_tensor_in_two_shards(checkpoint):
     tensors = load_file(checkpoint / "model.safetensors")
+    (checkpoint / "model.safetensors").unlink()
     shards = ("model-1.safetensors", "model-2.safetensors")
     save_file(tensors, checkpoint / shards[0])
     save_file({"lm_head.weight": tensors["lm_head.weight"] * 2}, checkpoint / shards[1])
@@ -156,7 +158,7 @@ def group(**changes):
         ({"quant_method": "gptq", "bits": 4, "format": "gptq_p"}, "gptq_p"),
         ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "gemv"),
         ({"quant_method": "awq", "bits": 8}, "bits = 8"),
-        (group() | {"format": "nvfp4-pack-quantized"}, "nvfp4"),
+        (group() | {"format": "nvfp4-pack-quantized"}, "quantized with compressed-tensors' nvfp4.* take"),
         (group() | {"format": "marlin-24"}, "marlin-24"),
         (group() | {"sparsity_config": {"format": "sparse-24-bitmask"}}, "sparse-24-bitmask"),
         (group() | {"transform_config": {"config_groups": {"u": {"type": "hadamard"}}}}, "transform_config"),

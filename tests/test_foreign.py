@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny_models as tiny
 from safetensors.numpy import load_file, save_file
+from tokenizers import pre_tokenizers
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import export_bundle
@@ -54,6 +55,8 @@ def refuse(folder, match, downloads=False):
     ("names", "match"),
     [
         (("model-Q4_K_M.gguf",), r"holds a GGUF, .*\(model-Q4_K_M\.gguf\): take"),
+        (("__0_0.distcp", ".metadata"), r"state of a training run, in pieces \(__0_0\.distcp\): put its weights"),
+        (("global_step100", "zero_to_fp32.py"), "state of a training run"),
         (("mmproj.gguf", "model-00001-of-00003.gguf"), "holds a GGUF"),
         (("pytorch_model.bin",), r"PyTorch's pickles.*\(pytorch_model\.bin\): .*safetensors"),
         (("pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"), "PyTorch's pickles"),
@@ -87,6 +90,7 @@ def test_what_lies_there_instead(whole, tmp_path, names, match, with_config):
     [
         ("model-Q4_K_M.gguf", r"model-Q4_K_M\.gguf holds a GGUF, which"),
         ("model.safetensors", "one file of a checkpoint: give its folder"),
+        ("config.json", "one file of a checkpoint: give its folder"),
         ("pytorch_model.bin", "PyTorch's pickles"),
         ("README.md", "has no config.json"),
     ],
@@ -147,13 +151,22 @@ def test_a_download_that_is_not_finished(whole, tmp_path, begun):
     refuse(folder, rf"{shards[0].name} is missing \(1 of {len(shards)} shards are\): {way_on}", True)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"])
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "tekken.json", "vocab.json", "merges.txt")
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "tokenizer_config.json", "chat_template.jinja", *TOKENIZERS]
+)
 @pytest.mark.parametrize(
     ("content", "match"),
     [(POINTER, "Git LFS's pointer to a file.*git lfs pull"), (b"<!DOCTYPE html>\n<html>", "is a web page")],
 )
 def test_what_stands_where_a_file_should(whole, tmp_path, name, content, match):
-    folder = copy(whole / "one", tmp_path / "there")
+    folder = copy(whole / "one", tmp_path / "there", *(["tokenizer.json"] if name in TOKENIZERS else []))
+    if name == "merges.txt":
+        vocab = {character: i for i, character in enumerate(pre_tokenizers.ByteLevel.alphabet())}
+        (folder / "vocab.json").write_text(json.dumps(vocab))
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
     (folder / name).write_bytes(content)
     refuse(folder, rf"{name} {match}|{name} is {match}", content is not POINTER)
 
@@ -198,6 +211,11 @@ def test_shards_that_count_from_zero(whole, tmp_path, first):
     (folder / f"model-{first + 1}-of-000003.safetensors").rename(folder / "model-7-of-000003.safetensors")
     (tmp_path / "bundle").rename(tmp_path / "made")
     refuse(folder, "holds 2 of the 3 shards")
+    (folder / "model-7-of-000003.safetensors").rename(folder / "model-3-of-000003.safetensors")
+    if first == 0:  # 0, 2 and 3
+        refuse(folder, "holds 2 of the 3 shards")
+        (folder / "model-1-of-000003.safetensors").write_bytes(b"")
+        refuse(folder, "holds more than 3 shards")
 
 
 def test_ggufs_in_a_folder_of_their_own(tmp_path):
@@ -211,6 +229,29 @@ def test_weights_under_another_name(whole, tmp_path):
     folder = copy(whole / "one", tmp_path / "there")
     (folder / "model.safetensors").rename(folder / "qwen.safetensors")
     refuse(folder, r"has no model\.safetensors, but qwen\.safetensors: rename that")
+    (folder / "layers-0-8.safetensors").write_bytes(b"")
+    refuse(folder, r"but 2 others \(layers-0-8\.safetensors …\) .* add the model\.safetensors\.index\.json")
+
+
+def test_weights_in_one_file_beside_the_shards_of_an_index(whole, tmp_path):
+    """As a merge saved into the folder of its base: transformers takes the one, vLLM the others."""
+    folder = copy(whole / "many", tmp_path / "there")
+    (folder / "model.safetensors").write_bytes((whole / "one" / "model.safetensors").read_bytes())
+    refuse(
+        folder, r"index\.json is of other files than the model\.safetensors beside it: keep the weights that you mean"
+    )
+    (folder / "model.safetensors.index.json").unlink()
+    export_bundle(folder, tmp_path / "made", OPTIONS)
+
+
+def test_an_index_of_another_commit(whole, tmp_path):
+    """Every file is whole: to get one again changes nothing."""
+    folder = copy(whole / "many", tmp_path / "there")
+    index = folder / "model.safetensors.index.json"
+    weight_map = json.loads(index.read_text())["weight_map"]
+    shard = weight_map["lm_head.weight"]
+    index.write_text(json.dumps({"weight_map": weight_map | {"model.new.weight": shard}}))
+    refuse(folder, rf"{shard} lacks model\.new\.weight, which .* says it holds: take both from the same commit")
 
 
 def test_a_tensor_that_is_not_there_though_the_files_are(whole, tmp_path):

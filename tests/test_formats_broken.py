@@ -76,6 +76,7 @@ CASES = [
     ("packed", put("weight_zero_point", lambda _: torch.zeros(4, 2, dtype=torch.int32)), "says symmetric"),
     ("packed", put("weight_g_idx", lambda _: torch.full((64,), 2, dtype=torch.int32)), "groups 2 to 2 of 2"),
     ("packed", put("weight_scale", lambda t: t.to(torch.float8_e4m3fn)), "stored as F8_E4M3"),
+    ("packed", put("weight_scale", lambda t: t.to(torch.uint8)), "weight_scale is stored as U8 where"),
     ("packed", put("weight_global_scale", lambda _: torch.ones(1)), "has no place"),
     ("asymmetric", drop("weight_zero_point"), "weight_packed has no weight_zero_point"),
     ("asymmetric", put("weight_zero_point", lambda t: t[:-1]), "weight_zero_point has the shape"),
@@ -86,6 +87,7 @@ CASES = [
     ("int8", poke("weight_scale", float("nan")), "scales hold NaN"),
     ("fp8", drop("weight_scale_inv"), "weight has no weight_scale"),
     ("fp8", put("weight_scale_inv", lambda t: t[:, :2]), "weight_scale_inv has the shape"),
+    ("fp8", put("weight_scale_inv", lambda t: t[:1, :1]), r"weight_scale_inv has the shape \(1, 1\) where one a row"),
     ("fp8", poke("weight_scale_inv", float("nan")), "scales hold NaN"),
     ("fp8", poke("weight", 0x7F), "it holds NaN"),
     ("fp8", put("weight", lambda t: t[:16]), "weight has the shape"),
@@ -162,5 +164,6 @@ def refuse(source, folder, change, match, *quantization):
     with pytest.raises(MoedgeError, match=match) as caught:
         export_bundle(copy, folder / "bundle", ExportOptions(parse_scheme("int8")))
     assert str(caught.value).endswith(".")
+    assert "download" not in str(caught.value)
     assert any(name in str(caught.value) for name in (EXPERT, FUSED, "experts.0", "model.norm"))
     assert not (folder / "bundle").exists()

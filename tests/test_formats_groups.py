@@ -117,10 +117,7 @@ def test_a_stated_size_that_does_not_give_these_groups(name, size, match, tmp_pa
     stored.pop("g_idx", None)
     place = config.get("config_groups", {}).get("group_0", {}).get("weights", config)
     place["group_size"] = size
-    if size is None:
-        if "config_groups" in config:
-            config = None
-    elif size == -1 and "config_groups" in config:
+    if size == -1 and "config_groups" in config:
         place["strategy"] = "channel"
     with open_m(tmp_path, stored, config, 448) as checkpoint:
         if match is None:

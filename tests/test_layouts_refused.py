@@ -95,14 +95,14 @@ WRONG = {
     "down turned": (lambda t: turned(t, DOWN), r"down_proj has the shape \(8, 48, 128\), the other way round"),
     "an expert more": (instead(torch.zeros(9, 96, 128)), r"\(9, 96, 128\) where the config says \(8, 96, 128\)"),
     "experts one above the other": (instead(torch.zeros(8 * 96, 128)), r"\(768, 128\) where the config says"),
-    "no down": (dropping(DOWN), r"no tensor model\.layers\.1\.mlp\.experts\.down_proj,"),
+    "no down": (dropping(DOWN), r"model\.layers\.1\.mlp\.experts\.down_proj is missing: .* take both"),
     "quantized": (packed, r"gate_up_proj\.weight_packed holds all experts quantized in one tensor"),
     "fp8": (instead(torch.zeros(8, 96, 128).to(torch.float8_e4m3fn)), r"gate_up_proj is stored as F8_E4M3"),
     "both": (
         beside("model.layers.1.mlp.experts.0.gate_proj.weight"),
         r"holds .*experts\.0\.gate_proj and .*experts\.gate_up_proj, the same weights in two layouts: keep one",
     ),
-    "none at all": (dropping(UP), r"no tensor model\.layers\.1\.mlp\.experts\.0\.gate_proj\.weight"),
+    "none at all": (dropping(UP), r"model\.layers\.1\.mlp\.experts\.0\.gate_proj\.weight, .* more are missing"),
     "an image's": (beside("model.visual.embed_tokens.weight"), r"model\.visual\.embed_.* has no place in qwen3_moe"),
     "two decoders": (
         lambda t: t | {f"talker.{name}": tensor.clone() for name, tensor in t.items()},

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 import quantized_checkpoints as quantized
+import relaid
 import tiny_families
 import tiny_models as tiny
 from safetensors.numpy import load_file
@@ -126,12 +127,14 @@ def test_all_kinds_in_one_sentence(checkpoint, monkeypatch):
 
 
 def test_names_of_another_layout_are_shown_side_by_side(checkpoint, monkeypatch):
-    edit_tensors(checkpoint, lambda t: [t.update({f"model.{name}": t.pop(name)}) for name in [*t]])
-    count = len(load_file(checkpoint / "model.safetensors"))
+    edit_tensors(
+        checkpoint, lambda t: [t.update({n.replace(".layers.", ".h."): t.pop(n)}) for n in [*t] if ".layers." in n]
+    )
+    count = sum(".h." in name for name in load_file(checkpoint / "model.safetensors"))
     said = refusal(checkpoint, monkeypatch)
-    assert said.startswith("model.embed_tokens.weight, model.layers.0.input_layernorm.weight, ")
+    assert said.startswith("model.layers.0.input_layernorm.weight, ")
     assert said.count(f"and {count - 3} more") == 2
-    assert "are missing; model.lm_head.weight, model.model.embed_tokens.weight, " in said
+    assert "are missing; model.h.0.input_layernorm.weight, " in said
 
 
 @pytest.mark.parametrize("part", ["correction_bias", "bias", "sinks", "experts.down_proj_bias", "norm"])
@@ -148,6 +151,23 @@ def test_parameters_are_looked_at_too(family, part, tmp_path, monkeypatch):
             else:
                 edit_tensors(checkpoint, lambda t, name=name: t.update({name: np.repeat(t[name], 2, axis=0)}))
             assert f"{name} {fault}" in refusal(checkpoint, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("part", "missing"), [("conv.conv", False), ("conv.conv", True), ("embed_q", False), ("unembed_out", True)]
+)
+def test_a_parameter_in_the_layout_of_mlx_is_one_fault_among_others(part, missing, tmp_path, monkeypatch):
+    family, checkpoint = "lfm2_moe" if part == "conv.conv" else "deepseek_v3", tmp_path / "checkpoint"
+    tiny.save_checkpoint(tiny_families.quantizable(family), checkpoint, 0)
+    path = checkpoint / "model.safetensors"
+    tensors = relaid.as_mlx(quantized.load_file(path), heads=4, nope=16)
+    name = next(name for name in tensors if name.endswith(f"{part}.weight"))
+    tensor = tensors.pop(name)
+    kept = {} if missing else {name: tensor[1:].clone()}
+    quantized.save_file(tensors | kept | {"v_head": tensor[0].clone()}, path, {"format": "pt"})
+    said = refusal(checkpoint, monkeypatch)
+    assert said.startswith(f"{name} {'is missing' if missing else 'has the shape'}")
+    assert f"; v_head has no place in {family}: " in said
 
 
 CODES = {
@@ -182,6 +202,12 @@ def test_experts_in_three_dimensions(tmp_path, monkeypatch):
         f"{name} has the shape (8, 63, 128) where the config says (8, 64, 128): {TOGETHER}, "
         "take both from the same model."
     )
+    edit_tensors(checkpoint, lambda t: [t.pop(name), t.update({"model.stray": np.ones(3, np.float32)})])
+    assert refusal(checkpoint, monkeypatch) == (
+        f"{name} is missing; model.stray has no place in gpt_oss: {TOGETHER}, take both from the same model."
+    )
+    edit_tensors(checkpoint, lambda t: [t.pop("model.stray"), t.update({name: np.ones((9, 64, 128), np.float32)})])
+    assert refusal(checkpoint, monkeypatch).startswith(f"{name} has the shape (9, 64, 128) where the config says (8, ")
     quantized.mxfp4_experts(checkpoint, 0)
     quantized.edit_tensors(checkpoint, lambda t: t.update({f"{name}_blocks": t[f"{name}_blocks"][:5].clone()}))
     said = refusal(checkpoint, monkeypatch)

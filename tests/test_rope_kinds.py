@@ -49,6 +49,7 @@ def tables(name="Mixtral-8x7B-Instruct-v0.1", length=2000, **changes):
         {"rope_scaling": YARN | {"attn_factor": 1.0, "extrapolation_factor": 1.0}},
         {"rope_scaling": {"type": "default"}},
         {"rope_scaling": {"rope_type": "default", "type": None, "factor": None}},
+        {"rope_scaling": {"factor": 1.0}},
         {"rope_scaling": {}},
     ],
 )  # fmt: skip
@@ -122,6 +123,8 @@ def test_one_mscale_alone_counts_as_in_deepseeks_own_code(mscales, magnitude, sh
         ({"type": "dynamic", "factor": 2.0, "alpha": 1000.0}, "has alpha"),
         ({"type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 4096}, r"must not be below .*32768"),
         ({"type": "dynamic"}, "has no factor"),
+        ({"factor": 8.0}, r"factor = 8\.0: there is no rope_type"),
+        ({"rope_type": None, "factor": 4, "original_max_position_embeddings": 8192}, "there is no rope_type"),
         (YARN | {"attn_factor": 1.5, "attention_factor": 1.5}, "keep one"),
         (YARN | {"attention_factor": 0}, "attention_factor = 0: it must be above 0"),
         ({"type": "mrope", "mrope_section": [1, 2]}, "'llama3' and 'linear' and 'dynamic'"),

@@ -81,6 +81,7 @@ def int8_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Ma
 def _open_compressed(checkpoint: Checkpoint, name: str, shape: tuple[int, int], bits: int, packed: bool) -> Matrix:
     rows, columns = shape
     scale, zero, order = (f"{name}.weight_{part}" for part in ("scale", "zero_point", "g_idx"))
+    checkpoint.require_float(scale)
     there = checkpoint.shape(scale)
     count = there[-1] if len(there) == 2 else 1
     if there not in ((rows, count), (rows,), (1,), (), (1, 1)) or not 1 <= count <= columns:
@@ -112,7 +113,8 @@ def gptq_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int], one_l
     if zeros is not None and checkpoint.published.symmetric and (zeros == other).all():
         raise MoedgeError(
             f"{name}.qzeros holds {int(zeros.flat[0]) - one_less} throughout, which in symmetric codes means "
-            f"checkpoint_format {'gptq_v2' if one_less else 'gptq'}: write that into the config's quantization_config."
+            f"checkpoint_format {'gptq_v2' if one_less else 'gptq'} (of AutoRound, packing_format "
+            f"{'auto_round' if one_less else 'auto_round:auto_gptq'}): write that into its quantization_config."
         )
     symmetric = zeros is None or bool((zeros == middle).all())
     native = groups.native(bits, columns, not symmetric)

@@ -31,8 +31,9 @@ class Config:
         return key in self._data
 
     def says_anything(self, key: str) -> bool:
-        """Whether the key has a value that is not empty."""
-        return bool(self._data.get(key))
+        """Whether the key has a value that is not empty, nor an object of nulls."""
+        value = self._data.get(key)
+        return any(item is not None for item in value.values()) if isinstance(value, dict) else bool(value)
 
     def says(self, key: str, *values: Any) -> bool:
         """Whether the key has one of these values."""

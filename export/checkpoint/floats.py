@@ -27,7 +27,7 @@ def fp8_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int], block:
         label = f"fp8 in blocks of {block[0]} x {block[1]}"
     elif there in ((rows, 1), (rows,)):
         block, label = (1, columns), "fp8, a scale a row"
-    elif there in ((), (1,), (1, 1)):
+    elif there in ((), (1,)) or (there == (1, 1) and block is None):
         block, label = (rows, columns), "fp8, one scale"
     else:
         of = f"of {block}, as the config states" if block else "whose size the config would have to state"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.config_json import Config
 from moedge.export.checkpoint.errors import MisshapenError, MissingError, TensorError
-from moedge.export.checkpoint.foreign import explain_file, find_shards, find_unfinished, list_names
+from moedge.export.checkpoint.foreign import SINGLE_NAME, explain_file, find_shards, find_unfinished, list_names
 from moedge.export.checkpoint.published import Published, read_published
 from moedge.export.checkpoint.shard import Header, Shard
 from moedge.export.checkpoint.side_config import read_config, read_object
@@ -174,7 +174,9 @@ class Checkpoint:
             self._headers[name] = header
         missing = sorted(n for n, s in self._shard_of.items() if s == shard and n not in self._headers)
         if missing:
-            raise MoedgeError(f"{shard} lacks {missing[0]}, which {INDEX_NAME} says it holds: download it again.")
+            raise MoedgeError(
+                f"{shard} lacks {missing[0]}, which {INDEX_NAME} says it holds: take both from the same commit."
+            )
 
     def _close(self) -> None:
         for shard in self._open.values():
@@ -199,6 +201,10 @@ def read_index(folder: Path) -> dict[str, str]:
     outside = sorted(s for s in set(shards.values()) if Path(s).name != s)
     if outside:
         raise MoedgeError(f"{path} names a shard outside the folder ({outside[0]}): do not use this checkpoint.")
+    if (
+        shards and SINGLE_NAME not in shards.values() and (folder / SINGLE_NAME).exists()
+    ):  # libraries differ in the choice
+        raise MoedgeError(f"{path} is of other files than the {SINGLE_NAME} beside it: keep the weights that you mean.")
     return shards
 
 

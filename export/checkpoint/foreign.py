@@ -28,6 +28,10 @@ _FOREIGN = {
         "holds its weights as PyTorch's pickles, which may run code when opened and which moedge does not read",
         "take a revision in safetensors, or load it in transformers where you trust it and save_pretrained it anew",
     ),
+    r".*\.distcp|global_step\d+|.*_(model|optim)_states\.pt": (
+        "holds the state of a training run, in pieces",
+        "put its weights together with the tool that wrote it, and save_pretrained the model",
+    ),
     r"weights\.bin": ("is a bundle that was exported already", "serve it, or give the checkpoint"),
     r".*\.(npz|h5|msgpack|onnx|onnx_data|mlmodel|tflite|nemo|llamafile)|openvino_model\..*": (
         "holds its weights in another program's format, which moedge does not read", _WAY_ON
@@ -59,6 +63,11 @@ def explain_missing(place: object, names: Collection[str], wanted: str) -> Moedg
     alone = [name for name in names if name.endswith(".safetensors")]
     if wanted == SINGLE_NAME and len(alone) == 1:
         return MoedgeError(f"{place} has no {wanted}, but {alone[0]}: rename that if it holds all of the model.")
+    if wanted == SINGLE_NAME and alone:
+        return MoedgeError(
+            f"{place} has no {wanted}, but {len(alone)} others ({min(alone)} …) whose names do not tell whether they "
+            f"are all: add the {wanted}.index.json that says so."
+        )
     return MoedgeError(
         f"{place} has no {wanted}: give what has a config.json and the weights beside it in safetensors."
     )
@@ -66,7 +75,7 @@ def explain_missing(place: object, names: Collection[str], wanted: str) -> Moedg
 
 def explain_file(path: Path) -> MoedgeError:
     """The error for a file where a checkpoint's folder is wanted."""
-    if path.suffix.lower() == ".safetensors":
+    if path.suffix.lower() in (".safetensors", ".json"):
         return MoedgeError(f"{path} is one file of a checkpoint: give its folder, {path.parent}.")
     return explain_missing(path, [path.name], "config.json")
 
@@ -83,9 +92,12 @@ def find_shards(place: object, names: Collection[str]) -> list[str]:
         first = " and ".join(sorted(min(found.values()) for found in whole))
         raise MoedgeError(f"{place} holds the shards of {len(whole)} checkpoints ({first}): keep those of one.")
     for (stem, of), found in sorted(sets.items()):
-        begun = find_unfinished(names)
+        begun, lowest = find_unfinished(names), min(*found, 1)
+        there = sum(lowest <= n < lowest + int(of) for n in found)
+        if there == int(of):
+            raise MoedgeError(f"{place} holds more than {there} shards {stem}*-of-{of}.safetensors: keep those of one.")
         raise MoedgeError(
-            f"{place} holds {sum(n <= int(of) for n in found)} of the {int(of)} shards {stem}*-of-{of}.safetensors: "
+            f"{place} holds {there} of the {int(of)} shards {stem}*-of-{of}.safetensors: "
             + (f"the download is not finished ({begun}), run it until it ends." if begun else "get the others too.")
         )
     raise explain_missing(place, names, SINGLE_NAME)

@@ -36,7 +36,9 @@ _MARKS = {
     "_data": "quanto",
     **dict.fromkeys(("_weight_qdata", "weight_qdata"), "torchao"),
 }
-_ADAPTER = {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"}
+_ADAPTER = {
+    "lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "base_layer", "original_module", "modules_to_save",
+}  # fmt: skip
 _SCALES = (".weight_scale", ".weight_scale_inv")
 _INTEGERS = ("I32",)
 _SUFFIXES: dict[str, tuple[str, ...]] = {
@@ -77,7 +79,7 @@ def refuse_unreadable(checkpoint: Checkpoint, config: Config, ignored: Iterable[
             if companion not in dtypes:
                 raise MoedgeError(
                     f"{name} has no {companion.removeprefix(name.rpartition('.')[0] + '.')} beside it, without which "
-                    "its numbers mean nothing: download the checkpoint again."
+                    "its numbers mean nothing: take another checkpoint."
                 )
 
 

@@ -20,7 +20,7 @@ def open_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Ma
         return _open(checkpoint, name, shape)
     except TensorError as error:
         checkpoint.report(name, error, shape)
-        return _stand_in(name, shape)
+        return stand_in(name, shape)
 
 
 def _open(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
@@ -59,7 +59,19 @@ def open_expert(
         return _open_plane(checkpoint, name, expert, shape, transposed)
     except TensorError as error:
         checkpoint.report(name, error, shape)
-        return _stand_in(name, shape)
+        return stand_in(name, shape)
+
+
+def open_planes(
+    checkpoint: Checkpoint, name: str, count: int, shape: tuple[int, int], transposed: bool = False
+) -> list[Matrix]:
+    """All `count` matrices of a 3-D tensor of plain numbers; see `open_expert`."""
+    try:
+        checkpoint.expect(name, count, *(reversed(shape) if transposed else shape))
+    except TensorError as error:
+        checkpoint.report(name, error, shape)
+        return [stand_in(name, shape)] * count
+    return [open_expert(checkpoint, name, i, shape, transposed) for i in range(count)]
 
 
 def _open_plane(checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int, int], transposed: bool) -> Matrix:
@@ -75,7 +87,7 @@ def _open_plane(checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int
     return Rounded(f"{name}[{expert}]", shape, checkpoint.dtype(name).lower(), False, (name,), rows)
 
 
-def _stand_in(name: str, shape: tuple[int, int]) -> Matrix:
+def stand_in(name: str, shape: tuple[int, int]) -> Matrix:
     """In the place of a matrix, where a dry run goes on without it."""
 
     def read(_: int, __: int) -> F32:

@@ -3,7 +3,7 @@
 A method's name says only which keys to ask: several tools write the same layouts. Tensors are not looked at here.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from moedge.devices.errors import MoedgeError
@@ -63,7 +63,7 @@ def _name_method(config: Config) -> str:
         return "modelopt" if name.startswith("modelopt") else name
     if any(config.has(key) for key in ("load_in_4bit", "load_in_8bit", "_load_in_4bit", "_load_in_8bit")):
         return "bitsandbytes"
-    if config.has("quant_algo"):
+    if config.has("quant_algo") or config.section("quantization").has("quant_algo"):
         return "modelopt"
     if config.has("config_groups"):
         return "compressed-tensors"
@@ -81,19 +81,21 @@ def _compressed_tensors(config: Config) -> Published:
         "pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mxfp4-pack-quantized",
         "mxfp8-quantized", "mixed-precision",
     )  # fmt: skip
-    config.require("format", *formats)
+    _require_format(config, formats)
     config.section("sparsity_config").require("format", "dense")
     if config.section("transform_config").sections("config_groups"):
         raise config.refuse("transform_config", "moedge does not rotate activations")
     sizes, zeros, orders, blocks = set(), set(), set(), set()
     for group in config.sections("config_groups"):
-        group.require("format", *formats)
+        _require_format(group, formats)
         weights = group.section("weights")
         if weights.text("type", "int") == "int":
             weights.require("num_bits", 4, 8)
             weights.require("strategy", "group", "channel", "tensor")
-            grouped = weights.text("strategy", "group") == "group" and weights.has("group_size")
-            sizes.add(_group_size(weights, "group_size") if grouped else WHOLE_ROW)
+            if weights.text("strategy", "group") != "group":
+                sizes.add(WHOLE_ROW)
+            elif weights.has("group_size"):
+                sizes.add(_group_size(weights, "group_size"))
         elif weights.integer("num_bits") == 4:
             weights.require("type", "float")
             weights.require("strategy", "group")  # MXFP4: tensor_group is NVFP4
@@ -111,6 +113,11 @@ def _compressed_tensors(config: Config) -> Published:
         # the others order columns while quantizing and leave them in place
         orders.add(weights.says("actorder", True, "group"))
     return Published("compressed-tensors", _one(blocks), frozenset(sizes), _same(zeros), act_order=_same(orders))
+
+
+def _require_format(config: Config, formats: Collection[str]) -> None:
+    if config.has("format") and not config.says("format", *formats):
+        raise refuse_method(f"compressed-tensors' {config.text('format')}")
 
 
 def _fp8(config: Config) -> Published:
@@ -157,7 +164,8 @@ def _auto_round(config: Config) -> Published:
         raise refuse_method(f"AutoRound's {kind}")
     if config.integer("act_bits", 16) <= 8:  # scales of weights then count from fp8, not from floats
         raise config.refuse("act_bits", "moedge reads integer codes of AutoRound where activations stay floats")
-    packing = config.text("packing_format" if config.has("packing_format") else "backend", "auto_round:auto_gptq")
+    key = "packing_format" if config.has("packing_format") else "backend"
+    packing = config.text(key, "auto_round:auto_gptq").lower()
     sizes = _group_sizes(config, "extra_config")
     if "awq" in packing:
         config.require("bits", 4)

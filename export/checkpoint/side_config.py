@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.config_json import Config
 from moedge.export.checkpoint.foreign import explain_missing, list_names, refuse_stand_in
 
 # By file: the key that holds the statement, and the method that it leaves unsaid.
@@ -25,7 +26,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The config.json, with the quantization_config that a file beside it states if it has none itself."""
     config = read_object(folder, "config.json")
     text = config.get("text_config")
-    if any(place.get(key) for place in (config, text if isinstance(text, dict) else {}) for key in _STATED):
+    if any(Config(place).says_anything(key) for place in (config, text) if isinstance(place, dict) for key in _STATED):
         return config
     for name, (key, method) in _FILES.items():
         if (folder / name).is_file():

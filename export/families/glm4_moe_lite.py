@@ -23,6 +23,7 @@ DEFAULTS = {
 
 def read(config: Config) -> ModelConfig:
     """The model that a glm4_moe_lite config.json describes."""
+    config = config.spelled("qk_rope_head_dim", "head_dim")  # as transformers' class takes the one for the other
     for key, value in DEFAULTS.items():
         config = config.otherwise(key, value)
     model = read_alike(config.spelled("qk_rope_head_dim", "head_dim"))

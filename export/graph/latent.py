@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from moedge.export.checkpoint.matrix import Matrix
-from moedge.export.checkpoint.modules import open_expert
+from moedge.export.checkpoint.modules import open_planes
 from moedge.export.checkpoint.views import Reordered, halves_order, stack
 from moedge.export.graph.arithmetic import attend, give_present, rows_port
 from moedge.export.graph.attention import project_out
@@ -93,10 +93,8 @@ def _absorb_apart(
     """The same out of tensors [heads, rank, nope] and [heads, v, rank], under the same names in the bundle."""
     nope, rank = config.qk_nope_head_dim, config.kv_lora_rank
     heads, wide, checkpoint = config.num_heads, config.v_head_dim, block.checkpoint
-    checkpoint.expect(keys, heads, rank, nope)
-    checkpoint.expect(values, heads, wide, rank)
-    up_keys = stack([open_expert(checkpoint, keys, head, (nope, rank), True) for head in range(heads)])
-    up_values = stack([open_expert(checkpoint, values, head, (wide, rank)) for head in range(heads)])
+    up_keys = stack(open_planes(checkpoint, keys, heads, (nope, rank), True))
+    up_values = stack(open_planes(checkpoint, values, heads, (wide, rank)))
 
     def read_values() -> NDArray[np.float32]:
         return read_finite(up_values, 0, heads * wide).reshape(heads, wide, rank).transpose(0, 2, 1)

@@ -3,8 +3,9 @@
 import numpy as np
 import onnx_ir as ir
 
+from moedge.export.checkpoint.errors import TensorError
 from moedge.export.checkpoint.matrix import Matrix
-from moedge.export.checkpoint.modules import open_expert
+from moedge.export.checkpoint.modules import open_expert, stand_in
 from moedge.export.checkpoint.views import Interleaved, pick_rows
 from moedge.export.graph.block import Block
 from moedge.export.graph.lowering import ExpertWeights
@@ -64,7 +65,11 @@ def _open_each(block: Block, layout: ExpertLayout, name: str, rows: int, columns
     experts, checkpoint = range(block.model.experts.num_experts), block.checkpoint
     if not layout.stacked:
         return [block.matrix(name.format(expert=e), rows, columns) for e in experts]
-    expect_stacked(checkpoint, layout, name, (len(experts), rows, columns))
+    try:
+        expect_stacked(checkpoint, layout, name, (len(experts), rows, columns))
+    except TensorError as error:
+        checkpoint.report(name, error, (rows, columns))
+        return [stand_in(name, (rows, columns))] * len(experts)
     return [open_expert(checkpoint, name, e, (rows, columns), layout.turned) for e in experts]
 
 

@@ -184,7 +184,7 @@ def find_absorbed(checkpoint: Checkpoint, attention: str) -> tuple[str, str] | N
 def find_taps(checkpoint: Checkpoint, name: str, channels: int, kernel: int) -> tuple[int, int, int]:
     """The shape that a depthwise convolution's weight must have: torch's, or MLX's if it is that."""
     theirs = (channels, kernel, 1)
-    return theirs if checkpoint.shape(name) == theirs else (channels, 1, kernel)
+    return theirs if name in checkpoint and checkpoint.shape(name) == theirs else (channels, 1, kernel)
 
 
 def _choose(

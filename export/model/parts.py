@@ -56,6 +56,8 @@ def read_rope(
         )
     key = "rope_type" if parameters.has("rope_type") else "type"
     parameters.require(key, *ROPE_KEYS)
+    if not parameters.has(key) and parameters.has("factor") and not parameters.says("factor", 1.0):
+        raise parameters.refuse("factor", "there is no rope_type that says what it scales")
     kind = parameters.text(key, "default")
     parameters.require_known(*ROPE_KEYS[kind])
     return Rope(theta, dim, interleaved, _scaling(kind, config, parameters, dim // 2))

@@ -13,6 +13,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.foreign import refuse_stand_in
 
 VOCAB_NAME, MERGES_NAME = "vocab.json", "merges.txt"
 END_OF_TEXT = "<|endoftext|>"  # what these classes take for every role that the config leaves open
@@ -108,6 +109,7 @@ def _read_vocab(path: Path) -> dict[str, int]:
 
 def _read_merges(path: Path) -> list[tuple[str, str]]:
     """The merges in their order: a line is two tokens and a blank between them."""
+    refuse_stand_in(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:

@@ -3,7 +3,6 @@
 Here are the order of the files and the added tokens that lie beside them; each foreign format is read next door.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,15 @@ from tokenizers import AddedToken, Tokenizer, processors
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.foreign import refuse_stand_in
+from moedge.export.checkpoint.side_config import read_object
 from moedge.export.tokenizer.byte_level import END_OF_TEXT, MERGES_NAME, VOCAB_NAME, convert_byte_level
 from moedge.runtime.manifest import TOKENIZER_NAME
 
 TIKTOKEN_NAME = "tiktoken.model"
 SENTENCEPIECE_NAME = "tokenizer.model"
 TEKKEN_NAME = "tekken.json"
+# in the order in which they are looked for
+_FILES = (TOKENIZER_NAME, TIKTOKEN_NAME, SENTENCEPIECE_NAME, TEKKEN_NAME, VOCAB_NAME)
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 _ADDED_NAME = "added_tokens.json"
 _SPECIAL_NAME = "special_tokens_map.json"
@@ -32,6 +34,10 @@ def read_tokenizer(folder: Path) -> str:
     """
     config = _read_object(folder / TOKENIZER_CONFIG_NAME)
     named = _named_tokens(folder, config)
+    for file in _FILES:
+        if (folder / file).exists():
+            refuse_stand_in(folder / file)
+            break
     if (folder / TOKENIZER_NAME).exists():
         return _own(folder / TOKENIZER_NAME, named)
     # Imported here: the formats' libraries are only needed where a checkpoint has no tokenizer.json.
@@ -71,7 +77,6 @@ def _own(path: Path, named: Mapping[int, AddedToken]) -> str:
         text = path.read_text(encoding="utf-8-sig")
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # the library raises plain Exception
-        refuse_stand_in(path)
         raise MoedgeError(f"{path} is not a tokenizer that can be read ({error}): download it again.") from None
     there = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     missing = [token for _, token in sorted(named.items()) if token.content not in there]
@@ -197,13 +202,4 @@ def _content(value: Any) -> str | None:
 
 def _read_object(path: Path) -> dict[str, Any]:
     """A JSON object; empty where the file is missing."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, RecursionError) as error:
-        refuse_stand_in(path)
-        raise MoedgeError(f"{path} is not valid JSON ({error}): download it again.") from None
-    if not isinstance(data, dict):
-        raise MoedgeError(f"{path} does not hold a JSON object: download it again.")
-    return data
+    return read_object(path.parent, path.name) if path.exists() else {}

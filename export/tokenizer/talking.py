@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.checkpoint.foreign import refuse_stand_in
 from moedge.export.tokenizer.chat_signs import detect
 from moedge.export.tokenizer.reading import TOKENIZER_CONFIG_NAME, find_named_token, read_tokenizer
 from moedge.export.tokenizer.template_choice import ChosenTemplate, choose_template, refuse_broken, suggest_template
@@ -109,6 +110,7 @@ def _template(checkpoint: Checkpoint) -> str | None:
     path = checkpoint.folder / TEMPLATE_NAME
     template: Any = None
     if path.exists():
+        refuse_stand_in(path)
         try:
             template = path.read_text(encoding="utf-8-sig")
         except ValueError as error:
