@@ -118,10 +118,8 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-# What other servers take at the top of a request, and where it is said here.
-ELSEWHERE = dict.fromkeys(
-    ("enable_thinking", "thinking", "think", "reasoning"), "reasoning_effort or chat_template_kwargs"
-)
+# How other servers switch thinking.
+THINKING = ("enable_thinking", "thinking", "think", "reasoning")
 
 
 def pass_foreign(fields: Fields) -> None:
