@@ -26,7 +26,7 @@ def read(config: Config) -> ModelConfig:
     config = config.spelled("qk_rope_head_dim", "head_dim")  # as transformers' class takes the one for the other
     for key, value in DEFAULTS.items():
         config = config.otherwise(key, value)
-    model = read_alike(config.spelled("qk_rope_head_dim", "head_dim"))
+    model = read_alike(config)
     types = config.texts("mlp_layer_types")
     if not types:
         return model
