@@ -166,7 +166,7 @@ def make_tool(rng: random.Random, kind_name: str, descriptions: list[str], unsee
         own = OWN_PARAMETERS.get((kind_name, slot), PARAMETERS[slot])
         pick = rng.random()
         parameter = rng.choice(own) if pick < 0.8 else rng.choice(PARAMETERS[slot])
-        if pick > 0.93:
+        if pick > (0.93 if unseen else 0.88):
             parameter = invented_word(rng, unseen)
         if parameter in properties:
             parameter = f"{parameter}_{slot}"
