@@ -1,4 +1,4 @@
-"""Owns further English phrase patterns, written as in `phrases_en` and split on their own beside its patterns. No logic.
+"""Owns further English phrase patterns, as in `phrases_en` and split on their own beside its patterns. No logic.
 
 The patterns of `phrases_en` keep the split that they had before these were written.
 """
@@ -20,7 +20,7 @@ MORE_PHRASES: dict[str, list[str]] = {
         "(it is|it's) too dark in the {place}",
         "(make|give) (some|me some|us some) light in the {place}",
         f"let the {_LIGHT} in the {{place}} be on",
-        f"(turn|switch|put) on all the (lights|lamps) in the {{place}}",
+        "(turn|switch|put) on all the (lights|lamps) in the {place}",
         f"(turn|switch) the {_LIGHT} of the {{place}} on",
         f"(activate|enable) the {{place}} {_LIGHT}",
         f"{{place}} {_LIGHT} on",
@@ -31,8 +31,8 @@ MORE_PHRASES: dict[str, list[str]] = {
         f"{_BE} the {{place}} {_LIGHT} (off|turned off|switched off)",
         f"in the {{place}} (turn|switch) off the {_LIGHT}",
         f"in the {{place}} (turn|switch) the {_LIGHT} off",
-        f"no (more light|light) in the {{place}}",
-        f"(turn|switch) off all the (lights|lamps) in the {{place}}",
+        "no (more light|light) in the {place}",
+        "(turn|switch) off all the (lights|lamps) in the {place}",
         f"(turn|switch) the {_LIGHT} of the {{place}} off",
         f"(deactivate|disable|shut off) the {{place}} {_LIGHT}",
         f"(shut off|kill|put out) the {_LIGHT} in the {{place}}",

@@ -1,4 +1,4 @@
-"""Owns further French phrase patterns, written as in `phrases_fr` and split on their own beside its patterns. No logic.
+"""Owns further French phrase patterns, as in `phrases_fr` and split on their own beside its patterns. No logic.
 
 The patterns of `phrases_fr` keep the split that they had before these were written.
 """
@@ -15,7 +15,7 @@ MORE_PHRASES: dict[str, list[str]] = {
     "light:on": [
         f"{_CAN} (allumer|mettre) {_LAMP} {{of}}",
         f"{_CAN} (allumer|mettre) {_LAMP} {{in}}",
-        f"(je veux|je voudrais|j'aimerais) de la lumière {{in}}",
+        "(je veux|je voudrais|j'aimerais) de la lumière {in}",
         f"{{in}} (allume|mets) {_LAMP}",
         f"(allumez|mettez) {_LAMP} {{of}}",
         f"(allumez|mettez) {_LAMP} {{in}}",
@@ -23,7 +23,7 @@ MORE_PHRASES: dict[str, list[str]] = {
         "(mets|fais) de la lumière {in}",
         f"{_CAN} (éclairer|illuminer) {{the}}",
         f"(active|rallume) {_LAMP} {{of}}",
-        f"allume toutes les (lumières|lampes) {{of}}",
+        "allume toutes les (lumières|lampes) {of}",
         f"que {_LAMP} {{of}} soit allumée",
     ],
     "light:off": [
@@ -34,7 +34,7 @@ MORE_PHRASES: dict[str, list[str]] = {
         f"(éteignez|coupez) {_LAMP} {{in}}",
         "(plus|je ne veux plus) de lumière {in}",
         f"(désactive|arrête) {_LAMP} {{of}}",
-        f"éteins toutes les (lumières|lampes) {{of}}",
+        "éteins toutes les (lumières|lampes) {of}",
         "(fais le noir|mets le noir) {in}",
         f"que {_LAMP} {{of}} soit éteinte",
     ],
@@ -201,23 +201,28 @@ MORE_PHRASES: dict[str, list[str]] = {
     ],
 }
 
-MORE_PLACES = """la petite chambre|la grande chambre|la chambre du fond|la chambre bleue|la chambre de Paul|le bureau du haut|
-la salle de cinéma|la salle de couture|la salle de réunion|la salle de lecture|la salle d'attente|la salle du bas|
-le coin cuisine|le coin repas|le coin café|le jardin d'hiver|le grand salon|le salon d'été|le salon du bas|
-la cuisine d'été|la vieille cuisine|la nouvelle cuisine|la cave à vin|le local à vélos|le local technique|
-le toit terrasse|la pièce à vivre|la pièce du fond|l'arrière-cuisine|l'étage|le premier étage|le deuxième étage|
-le rez-de-chaussée|l'aile nord|l'aile sud|l'allée|la porte d'entrée|le portail|les toilettes|la cabane|le pigeonnier|
-la niche|le poulailler|la chambre parentale|la chambre du bébé|la chambre d'Anna|le dortoir|la suite|la cheminée|
-l'antichambre|l'accueil|la réception|la cantine|le fumoir|la tour|le grenier à foin|la salle de bal|l'office"""
+MORE_PLACES = """la petite chambre|la grande chambre|la chambre du fond|la chambre bleue|la chambre de Paul|
+le bureau du haut|la salle de cinéma|la salle de couture|la salle de réunion|la salle de lecture|
+la salle d'attente|la salle du bas|le coin cuisine|le coin repas|le coin café|le jardin d'hiver|
+le grand salon|le salon d'été|le salon du bas|la cuisine d'été|la vieille cuisine|
+la nouvelle cuisine|la cave à vin|le local à vélos|le local technique|le toit terrasse|
+la pièce à vivre|la pièce du fond|l'arrière-cuisine|l'étage|le premier étage|le deuxième étage|
+le rez-de-chaussée|l'aile nord|l'aile sud|l'allée|la porte d'entrée|le portail|les toilettes|
+la cabane|le pigeonnier|la niche|le poulailler|la chambre parentale|la chambre du bébé|
+la chambre d'Anna|le dortoir|la suite|la cheminée|l'antichambre|l'accueil|la réception|la cantine|
+le fumoir|la tour|le grenier à foin|la salle de bal|l'office"""
 MORE_LABELS = {
-    "timer": "les œufs durs|la tarte aux pommes|le gâteau au chocolat|le pain à l'ail|les haricots verts|la machine à laver|"
-    "le sèche-linge|la pause café|le thé noir|le riz complet|la soupe de tomates|le jeu vidéo|la partie de cartes|"
-    "le masque|la coloration|le ragoût|les crêpes|le steak|la pâte à pain|le gratin de légumes|l'appel|l'infusion",
-    "music": "de la musique classique|du jazz doux|du rock français|les infos du soir|France Inter|le bruit de la pluie|"
-    "un podcast|de la musique calme|de la guitare|des chansons d'amour|des chants de Noël|ma liste préférée|Beethoven|"
-    "de la bossa nova|Jacques Brel|Édith Piaf|des musiques de film|la radio locale|quelque chose de calme|du gospel",
+    "timer": "les œufs durs|la tarte aux pommes|le gâteau au chocolat|le pain à l'ail|les haricots verts|"
+    "la machine à laver|le sèche-linge|la pause café|le thé noir|le riz complet|la soupe de tomates|"
+    "le jeu vidéo|la partie de cartes|le masque|la coloration|le ragoût|les crêpes|le steak|"
+    "la pâte à pain|le gratin de légumes|l'appel|l'infusion",
+    "music": "de la musique classique|du jazz doux|du rock français|les infos du soir|France Inter|"
+    "le bruit de la pluie|un podcast|de la musique calme|de la guitare|des chansons d'amour|"
+    "des chants de Noël|ma liste préférée|Beethoven|de la bossa nova|Jacques Brel|Édith Piaf|"
+    "des musiques de film|la radio locale|quelque chose de calme|du gospel",
     "shopping": "papier toilette|lessive liquide|liquide vaisselle|pain complet|vin blanc|vin rouge|eau gazeuse|"
-    "lait d'avoine|nourriture pour chat|ampoules|sacs poubelle|levure chimique|beurre de cacahuète|glace à la vanille|"
-    "petits pois|blanc de poulet|crème fraîche|sauce soja|poivre noir|deux citrons|six œufs|un kilo de farine|"
-    "un sac de riz|une bouteille de lait|sachets de thé|basilic frais|chocolat noir|pommes de terre|salade|jambon|poires",
+    "lait d'avoine|nourriture pour chat|ampoules|sacs poubelle|levure chimique|beurre de cacahuète|"
+    "glace à la vanille|petits pois|blanc de poulet|crème fraîche|sauce soja|poivre noir|deux citrons|"
+    "six œufs|un kilo de farine|un sac de riz|une bouteille de lait|sachets de thé|basilic frais|"
+    "chocolat noir|pommes de terre|salade|jambon|poires",
 }

@@ -141,8 +141,38 @@ ANSWERS: dict[str, str] = {
 
 FAILED = "That did not work: {result}."
 NO_TOOL = "I have no tool for that."
-JOINS = [" and ", ", then ", " and then ", ", and ", ". Then ", ", also ", ". Also ", ", after that ", ", and also ", "; ", ", and please ", " and "]
-PREFIXES = ["", "", "", "", "please ", "could you ", "can you ", "hey, ", "hello, ", "hi, ", "ok, ", "would you ", "please could you ", "", "", ""]
+JOINS = [
+    " and ",
+    ", then ",
+    " and then ",
+    ", and ",
+    ". Then ",
+    ", also ",
+    ". Also ",
+    ", after that ",
+    ", and also ",
+    "; ",
+    ", and please ",
+    " and ",
+]
+PREFIXES = [
+    "",
+    "",
+    "",
+    "",
+    "please ",
+    "could you ",
+    "can you ",
+    "hey, ",
+    "hello, ",
+    "hi, ",
+    "ok, ",
+    "would you ",
+    "please could you ",
+    "",
+    "",
+    "",
+]
 SUFFIXES = ["", "", "", "", ".", " please", "?", ", thanks"]
 
 PLACES = """kitchen|living room|bedroom|bathroom|study|cellar|attic|garage|hall|hallway|dining room|office|nursery|

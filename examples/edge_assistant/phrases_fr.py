@@ -108,7 +108,20 @@ ANSWERS: dict[str, str] = {
 
 FAILED = "Cela n'a pas marché : {result}."
 NO_TOOL = "Je n'ai pas d'outil pour cela."
-JOINS = [" et ", ", puis ", " et ensuite ", ", et ", ". Ensuite ", " et aussi ", ". Et ", ", après ça ", ", et aussi ", " ; ", " puis ", " et "]
+JOINS = [
+    " et ",
+    ", puis ",
+    " et ensuite ",
+    ", et ",
+    ". Ensuite ",
+    " et aussi ",
+    ". Et ",
+    ", après ça ",
+    ", et aussi ",
+    " ; ",
+    " puis ",
+    " et ",
+]
 PREFIXES = ["", "", "", "", "s'il te plaît, ", "dis, ", "alors, ", "bonjour, ", "salut, ", "ok, ", "hé, ", "", "", ""]
 SUFFIXES = ["", "", "", "", ".", " s'il te plaît", " ?", ", merci"]
 

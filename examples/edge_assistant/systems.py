@@ -71,7 +71,9 @@ def draw_system(rng: random.Random) -> str:
     """An opening with up to five further sentences, a name or a date between them, as prose or as lines."""
     parts = [rng.choice(_OPENINGS)]
     if rng.random() < 0.2:
-        parts.append(rng.choice(("Your name is {}.", "You are called {}.", "Tu t'appelles {}.")).format(rng.choice(_NAMES)))
+        parts.append(
+            rng.choice(("Your name is {}.", "You are called {}.", "Tu t'appelles {}.")).format(rng.choice(_NAMES))
+        )
     parts += rng.sample(_MORE, rng.choice((0, 0, 0, 1, 1, 2, 3, 5)))
     if rng.random() < 0.25:
         parts.insert(rng.randrange(len(parts) + 1), _date(rng))

@@ -36,7 +36,7 @@ def normalized(text: str) -> str:
 def phrasings(language: str, held_out: bool) -> dict[str, list[str]]:
     """Each verdict's phrasings of one side: a seventh, by checksum, whose words all occur in training too."""
     module = LANGUAGES[language]
-    sources = {f"talk {intent}": patterns for intent, (patterns, _) in module.TALK.items()} | {TASK: module.TASKS}
+    sources = {f"talk {intent}": patterns for intent, patterns in module.TALK.items()} | {TASK: module.TASKS}
     every = {verdict: sorted({s for p in patterns for s in expand(p)}) for verdict, patterns in sources.items()}
     drawn = {normalized(s) for found in every.values() for s in found if is_held_out(f"talk {normalized(s)}", 7)}
     known = {w for found in every.values() for s in found if normalized(s) not in drawn for w in normalized(s).split()}
@@ -53,7 +53,7 @@ def answer_of(language: str, verdict: str) -> str:
     if verdict == TASK:
         return str(PHRASES[language].NO_TOOL)
     module = LANGUAGES[language]
-    return str(module.UNCLEAR if verdict == UNCLEAR else module.TALK[verdict.removeprefix("talk ")][1])
+    return str(module.UNCLEAR if verdict == UNCLEAR else module.TALK_ANSWERS[verdict.removeprefix("talk ")])
 
 
 def _mistype(rng: random.Random, text: str) -> str:
