@@ -57,9 +57,9 @@ def make_requests(seed: int, number: int, misfits: int, talks: int) -> list[Json
     return requests
 
 
-def read_requests() -> list[Json]:
-    """The committed requests, in order."""
-    return [json.loads(line) for line in REQUESTS.read_text(encoding="utf-8").splitlines()]
+def read_requests(path: Path) -> list[Json]:
+    """The requests of a file, in order."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @torch.inference_mode()
@@ -183,13 +183,14 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--int4", action="store_true", help="fake-quantize the dense matrices as moedge's int4 does")
+    parser.add_argument("--requests", type=Path, default=REQUESTS, help="another test than the committed one")
     parser.add_argument("--first", type=int, default=0, help="only the first so many requests")
     parser.add_argument("--write-requests", type=int, metavar="SEED", help="draw the test anew and stop")
     parser.add_argument("--json", type=Path, help="write the report here as well")
     options = parser.parse_args()
     if options.write_requests is not None:
         lines = [compact(request) for request in make_requests(options.write_requests, 1000, 100, 150)]
-        REQUESTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        options.requests.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return
     if options.bundle:
         from bundle import bundle_answers
@@ -205,7 +206,7 @@ def main() -> None:
         answer = torch_answers(model, Tokenizer.from_file(str(options.checkpoint / "tokenizer.json")))
     else:
         sys.exit("say what to evaluate: --checkpoint FOLDER or --bundle FOLDER")
-    requests = read_requests()
+    requests = read_requests(options.requests)
     requests = requests[: options.first or None]
     started = time.monotonic()
     report: dict[str, Any] = score(requests, answer)
