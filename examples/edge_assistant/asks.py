@@ -10,11 +10,14 @@ import zlib
 from dataclasses import dataclass
 from types import ModuleType
 
+import more_phrases_en
+import more_phrases_fr
 import phrases_en
 import phrases_fr
 from kinds import KINDS, invented_word, is_held_out
 
 LANGUAGES: dict[str, ModuleType] = {"en": phrases_en, "fr": phrases_fr}
+MORE: dict[str, ModuleType] = {"en": more_phrases_en, "fr": more_phrases_fr}
 _GROUP = re.compile(r"\(([^()]*)\)")
 _OPERATION_SLOT = {"light": "power", "curtains": "opening", "lock": "locking"}
 
@@ -23,26 +26,63 @@ def expand(pattern: str) -> list[str]:
     """All skeletons of a pattern with `(a|b)` choices."""
     pieces = _GROUP.split(pattern)
     choices = [piece.split("|") if i % 2 else [piece] for i, piece in enumerate(pieces)]
-    return ["".join(parts) for parts in itertools.product(*choices)]
+    return [" ".join("".join(parts).split()) for parts in itertools.product(*choices)]
 
 
-def skeletons(language: str, held_out: bool) -> dict[str, list[str]]:
-    """Every phrase key of a language with the skeletons of one side.
+def tested_part(every: set[str], known: set[str]) -> set[str]:
+    """A seventh of the skeletons, by checksum, except those with a word that is in no other and not `known`."""
+    ordered = sorted(every, key=lambda s: zlib.crc32(s.encode()))
+    border = max(1, len(ordered) // 7)
+    known = known | set(" ".join(ordered[border:]).split())
+    return {s for s in ordered[:border] if set(s.split()) <= known}
 
-    A seventh of them, by checksum, is held out, except those with a word that would then occur nowhere in training.
+
+def _expanded(patterns: list[str]) -> set[str]:
+    return {s for p in patterns for s in expand(p)}
+
+
+def _split(language: str) -> tuple[dict[str, list[list[str]]], dict[str, list[list[str]]]]:
+    """(training, test): each key's skeletons, those of `phrases_…` first, then a group a pattern of `more_phrases_…`.
+
+    The first patterns are split without a look at the further ones: a checkpoint trained on them alone is known.
     """
-    found = {}
-    for key, patterns in LANGUAGES[language].PHRASES.items():
-        every = sorted({s for p in patterns for s in expand(p)}, key=lambda s: zlib.crc32(s.encode()))
-        border = max(1, len(every) // 7)
-        known = set(" ".join(every[border:]).split())
-        tested = [s for s in every[:border] if set(s.split()) <= known]
-        found[key] = tested if held_out else [s for s in every if s not in tested]
-    return found
+    first, more = LANGUAGES[language].PHRASES, MORE[language].MORE_PHRASES
+    olds = {key: _expanded(patterns) for key, patterns in first.items()}
+    tested = {key: tested_part(old, set()) for key, old in olds.items()}
+    trained = {key: old - tested[key] for key, old in olds.items()}
+    spoken = [f" {s} " for found in trained.values() for s in found]
+    for key, old in olds.items():
+        drawn = tested_part(_expanded(more[key]) - old, set(" ".join(trained[key]).split()))
+        tested[key] |= {s for s in drawn if not any(f" {s} " in t for t in spoken)}
+    contained = [f" {s} " for held in tested.values() for s in held]
+    train: dict[str, list[list[str]]] = {}
+    test: dict[str, list[list[str]]] = {}
+    for key, old in olds.items():
+        groups = [_expanded([pattern]) - old for pattern in more[key]]
+        train[key] = [sorted(trained[key])]
+        train[key] += [sorted(s for s in group if not any(c in f" {s} " for c in contained)) for group in groups]
+        test[key] = [sorted(old & tested[key]), *(sorted(group & tested[key]) for group in groups)]
+    return {k: [g for g in v if g] for k, v in train.items()}, {k: [g for g in v if g] for k, v in test.items()}
 
 
-SKELETONS = {(lang, side): skeletons(lang, side) for lang in LANGUAGES for side in (False, True)}
-_PLACES = {lang: "".join(module.PLACES.splitlines()).split("|") for lang, module in LANGUAGES.items()}
+_GROUPS: dict[tuple[str, bool], dict[str, list[list[str]]]] = {
+    (lang, side): _split(lang)[side] for lang in LANGUAGES for side in (False, True)
+}
+SKELETONS = {
+    where: {key: sorted({s for group in groups for s in group}) for key, groups in found.items()}
+    for where, found in _GROUPS.items()
+}
+
+
+def _entries(text: str) -> list[str]:
+    return "".join(text.splitlines()).split("|")
+
+
+_PLACES = {lang: _entries(LANGUAGES[lang].PLACES) + _entries(MORE[lang].MORE_PLACES) for lang in LANGUAGES}
+_LABELS = {
+    lang: {kind: _entries(text) + _entries(MORE[lang].MORE_LABELS[kind]) for kind, text in module.LABELS.items()}
+    for lang, module in LANGUAGES.items()
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +102,8 @@ def _place(rng: random.Random, language: str, held_out: bool) -> dict[str, str]:
         if rng.random() < (0.55 if held_out else 0.4):
             entry = rng.choice(_PLACES[language])
         else:
-            words = [invented_word(rng, held_out) for _ in range(rng.choice((1, 1, 1, 2)))]
+            lengths = (1, 1, 1, 2) if held_out else (1, 1, 2, 2, 3)
+            words = [invented_word(rng, held_out) for _ in range(rng.choice(lengths))]
             if rng.random() < 0.3:
                 words = [w.capitalize() for w in words]
             elif rng.random() < 0.2:
@@ -84,9 +125,10 @@ def _place(rng: random.Random, language: str, held_out: bool) -> dict[str, str]:
 def _label(rng: random.Random, language: str, kind: str, held_out: bool) -> str:
     while True:
         if rng.random() < (0.55 if held_out else 0.4):
-            label: str = rng.choice(LANGUAGES[language].LABELS[kind].split("|"))
+            label = rng.choice(_LABELS[language][kind])
         else:
-            label = " ".join(invented_word(rng, held_out) for _ in range(rng.choice((1, 1, 2))))
+            lengths = (1, 1, 2) if held_out else (1, 1, 2, 2, 3)
+            label = " ".join(invented_word(rng, held_out) for _ in range(rng.choice(lengths)))
         if is_held_out(label, 5) == held_out:
             return label
 
@@ -107,9 +149,10 @@ def _time(rng: random.Random, held_out: bool) -> str:
 
 def make_ask(rng: random.Random, language: str, kind: str, held_out: bool) -> Ask:
     """Draw one request of a kind, every part of it from one side of the split."""
-    pool = SKELETONS[language, held_out]
+    pool = _GROUPS[language, held_out]
     key = rng.choice([k for k in pool if k.split(":")[0] == kind and pool[k]])
-    skeleton = rng.choice(pool[key])
+    first, *more = pool[key]
+    skeleton = rng.choice(rng.choice(more) if more and rng.random() < 0.6 else first)
     values: dict[str, str] = {}
     forms: dict[str, str] = {}
     spoken: dict[str, str] = {}

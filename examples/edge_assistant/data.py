@@ -13,7 +13,9 @@ from typing import Any
 
 from asks import LANGUAGES, Ask, make_ask
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from kinds import KINDS, Json, Tool, argument, invented_word, is_held_out, make_tool
+from kinds import KINDS, Json, Tool, argument, is_held_out, make_tool
+from systems import draw_system
+from talk import draw_talk
 
 HERE = Path(__file__).parent
 
@@ -38,6 +40,8 @@ def _say(rng: random.Random, language: str, asks: list[Ask]) -> tuple[str, list[
     module = LANGUAGES[language]
     prefix = rng.choice(module.PREFIXES)
     joins = [rng.choice(module.JOINS) for _ in asks[1:]]
+    if len(asks) == 3 and rng.random() < 0.3:
+        joins[0] = ", "
     words = [ask.words for ask in asks]
     if rng.random() < 0.4:
         if prefix:
@@ -101,21 +105,13 @@ def _turn(
     return messages, expected
 
 
-def _talk(rng: random.Random, language: str, tools: list[Tool]) -> list[Json]:
+def _talk(rng: random.Random, language: str, tools: list[Tool], held_out: bool) -> list[Json]:
     """A message that needs no tool, with its answer."""
-    module = LANGUAGES[language]
-    if rng.random() < 0.5:
-        said, answer = rng.choice(module.SMALL_TALK)
-    else:
-        label = invented_word(rng, held_out=False).capitalize()
-        said = rng.choice(module.OFF_TOPIC).format(label=label, n=rng.randint(2, 99))
-        answer = module.NO_TOOL
-    if rng.random() < 0.5:
-        said = said[0].upper() + said[1:]
-    thinking = "\n".join([*survey(tools), f"{said} -> none"])
+    talk = draw_talk(rng, language, held_out)
+    thinking = "\n".join([*survey(tools), f"{talk.words} -> {talk.verdict}"])
     return [
-        {"role": "user", "content": said + rng.choice(("", "", "!", "?"))},
-        {"role": "assistant", "reasoning_content": thinking, "content": answer},
+        {"role": "user", "content": talk.text},
+        {"role": "assistant", "reasoning_content": thinking, "content": talk.answer},
     ]
 
 
@@ -133,6 +129,37 @@ def declare(rng: random.Random, kind: str, unseen_name: bool) -> Tool:
     return make_tool(rng, kind, described_in.DESCRIPTIONS[kind], unseen_name)
 
 
+def _declare_all(rng: random.Random, kinds: list[str], unseen_names: bool) -> list[Tool]:
+    """A tool a kind, of different names."""
+    while True:
+        tools = [declare(rng, kind, unseen_names) for kind in kinds]
+        if len({tool.name for tool in tools}) == len(tools):
+            return tools
+
+
+def _opening(rng: random.Random) -> list[Json]:
+    return [{"role": "system", "content": draw_system(rng)}] if rng.random() < 0.25 else []
+
+
+def _earlier(
+    rng: random.Random, language: str, tools: list[Tool], kinds: list[str], turns: int, held_out: bool
+) -> list[Json]:
+    """Turns that lie in the past: small talk or one request each, at times in the other language."""
+    messages: list[Json] = []
+    for _ in range(turns):
+        spoken = language if rng.random() < 0.9 else rng.choice(("en", "fr"))
+        if rng.random() < 0.5:
+            messages += _talk(rng, spoken, tools, held_out)
+        else:
+            ask = make_ask(rng, spoken, rng.choice(kinds), held_out)
+            messages += _turn(rng, spoken, [ask], tools, _called(messages))[0]
+    return messages
+
+
+def _called(messages: list[Json]) -> int:
+    return sum(m["role"] == "tool" for m in messages)
+
+
 def make_misfit(rng: random.Random) -> Sample:
     """A held-out request that none of the declared tools can serve: nothing should be called."""
     language = rng.choice(("en", "fr"))
@@ -143,48 +170,49 @@ def make_misfit(rng: random.Random) -> Sample:
     return Sample([{"role": "user", "content": text}], tools, [], tags)
 
 
+def make_talk(rng: random.Random, held_out: bool = False) -> Sample:
+    """A conversation whose last message calls nothing: small talk, or requests where no tool is declared or fits.
+
+    In some that declare none, tools served the turns before.
+    """
+    language = rng.choice(("en", "fr"))
+    bare = rng.random() < 0.6
+    kinds = draw_kinds(rng, rng.randint(1, 4), held_out)
+    tools = _declare_all(rng, kinds, False) if not bare or rng.random() < 0.15 else []
+    turns = rng.choices((0, 1, 2), (4, 4, 2))[0]
+    messages = _opening(rng) + _earlier(rng, language, tools, kinds, turns, held_out)
+    tools = [] if bare else tools
+    requested = rng.random() < (0.5 if bare else 0.25)
+    if requested:
+        missing = [kind for kind in KINDS if bare or kind not in kinds]
+        asked = rng.choices((1, 2, 3), (6, 3, 1))[0]
+        asks = [make_ask(rng, language, rng.choice(missing), held_out) for _ in range(asked)]
+        messages += _turn(rng, language, asks, tools, 0)[0]
+    else:
+        messages += _talk(rng, language, tools, held_out)
+    about = ("request" if requested else "small talk") + (", no tools" if bare else ", tools")
+    tags = {"language": language, "asked": 0, "declared": len(tools), "unseen_names": False, "invented": False}
+    return Sample(messages, [tool.declaration for tool in tools], [], tags | {"talk": about, "turn": turns + 1})
+
+
 def make_sample(rng: random.Random, level: float, held_out: bool = False, unseen_names: bool = False) -> Sample:
     """One conversation; `level` from 0 (one tool, one request) to 1 (the full mix). Held-out ones end in a call."""
     language = rng.choice(("en", "fr"))
     full = held_out or rng.random() < level
+    if full and not held_out and rng.random() < 0.2:
+        return make_talk(rng)
     count = rng.choices((1, 2, 3, 4), (1, 4, 4, 2))[0] if full else 1
     count = max(2, count) if held_out else count
-    asked = rng.choices((1, 2, 3), (55, 37, 8) if held_out else (45, 38, 17))[0] if full else 1
+    asked = rng.choices((1, 2, 3), (55, 37, 8) if held_out else (40, 35, 25))[0] if full else 1
     kinds = draw_kinds(rng, count, held_out)
-    tools: list[Tool] = []
-    for kind in kinds:
-        tools.append(declare(rng, kind, unseen_names))
-    if len({tool.name for tool in tools}) < count:
-        return make_sample(rng, level, held_out, unseen_names)
-
-    def asks(number: int) -> list[Ask]:
-        drawn = []
-        for _ in range(number):
-            stray = full and not held_out and rng.random() < 0.05
-            drawn.append(make_ask(rng, language, rng.choice(list(KINDS) if stray else kinds), held_out))
-        return drawn
-
-    messages: list[Json] = []
-    declared = [tool.declaration for tool in tools]
-    roll = rng.random() if full and not held_out else 1.0
-    if roll < 0.04:
-        shown = tools if rng.random() < 0.8 else []
-        return Sample(_talk(rng, language, shown), [tool.declaration for tool in shown])
-    if rng.random() < 0.05:
-        messages.append(
-            {
-                "role": "system",
-                "content": rng.choice(
-                    ("You are the assistant of this house.", "Be brief.", "Tu es l'assistant de cette maison.")
-                ),
-            }
-        )
-    first_index = 0
-    if roll < 0.12:
-        earlier, called = (_talk(rng, language, tools), []) if roll < 0.06 else _turn(rng, language, asks(1), tools, 0)
-        messages += earlier
-        first_index = len(called)
-    turn, calls = _turn(rng, language, asks(asked), tools, first_index)
+    tools = _declare_all(rng, kinds, unseen_names)
+    asks = []
+    for _ in range(asked):
+        stray = full and not held_out and rng.random() < 0.06
+        asks.append(make_ask(rng, language, rng.choice(list(KINDS) if stray else kinds), held_out))
+    turns = rng.choices((0, 1, 2), (80, 14, 6))[0] if full and not held_out else 0
+    messages = _opening(rng) + _earlier(rng, language, tools, kinds, turns, held_out)
+    turn, calls = _turn(rng, language, asks, tools, _called(messages))
     tags = {
         "language": language,
         "asked": asked,
@@ -192,7 +220,7 @@ def make_sample(rng: random.Random, level: float, held_out: bool = False, unseen
         "unseen_names": unseen_names,
         "invented": any(t.is_invented for t in tools),
     }
-    return Sample(messages + turn, declared, calls, tags)
+    return Sample(messages + turn, [tool.declaration for tool in tools], calls, tags)
 
 
 def _tojson(value: Any, separators: tuple[str, str] | None = None) -> str:
@@ -226,7 +254,7 @@ def render(sample: Sample) -> str:
 def training_text(rng: random.Random, level: float) -> str:
     """A rendered training conversation. Most end with the calls: the sentence after the results is learnt soon."""
     text = render(make_sample(rng, level))
-    end = text.rfind("<|tool_calls_section_end|><|im_end|>")
+    end = text.find("<|tool_calls_section_end|><|im_end|>", text.rfind("<|im_user|>"))
     return text if end < 0 or rng.random() < 0.2 else text[: end + len("<|tool_calls_section_end|><|im_end|>")]
 
 

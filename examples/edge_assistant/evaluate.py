@@ -3,9 +3,10 @@
     python evaluate.py --checkpoint checkpoint            # this folder's model in fp32
     python evaluate.py --checkpoint checkpoint --int4     # with the dense matrices on moedge's int4 grid as well
     python evaluate.py --bundle BUNDLE                    # a bundle exported by moedge, through its engine
-    python evaluate.py --write-requests                   # make test_requests.jsonl again, from its seed
+    python evaluate.py --write-requests SEED              # draw test_requests.jsonl anew; each line names the seed
 
-A request counts when the calls are the expected ones: number, order, names, argument names and values.
+A request counts when the calls are the expected ones: number, order, names, argument names and values. Talk, that is
+small talk and requests without a tool, counts when nothing is called and no tool is named; its sentence is counted too.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from data import HERE, Json, compact, make_misfit, make_sample, render_prompt
+from data import HERE, Json, Sample, compact, make_misfit, make_sample, make_talk, render_prompt
 from model import Assistant
 from tokenizers import Tokenizer
 
@@ -31,26 +32,34 @@ _CALL = re.compile(
 )
 
 
-def make_requests(seed: int, number: int, misfits: int) -> list[Json]:
-    """Held-out requests; every second one declares tools whose names training never draws. Misfits come last."""
+def _request(sample: Sample, seed: int) -> Json:
+    """The conversation up to its last user message, what that should call, and the answer that ends it."""
+    user = max(i for i, m in enumerate(sample.messages) if m["role"] == "user")
+    tags = sample.tags | {"seed": seed}
+    request = {"messages": sample.messages[: user + 1], "tools": sample.tools, "calls": sample.calls, "tags": tags}
+    return request | ({"answer": sample.messages[-1]["content"]} if "talk" in sample.tags else {})
+
+
+def make_requests(seed: int, number: int, misfits: int, talks: int) -> list[Json]:
+    """Held-out requests; every second one declares tools whose names training never draws. Then misfits, then talk."""
     rng = random.Random(seed)
     requests, seen = [], set()
-    while len(requests) < number:
-        sample = make_sample(rng, 1.0, held_out=True, unseen_names=len(requests) % 2 == 1)
-        user = [i for i, m in enumerate(sample.messages) if m["role"] == "user"][-1]
-        messages = sample.messages[: user + 1]
-        if compact(messages) not in seen:
-            seen.add(compact(messages))
-            requests.append({"messages": messages, "tools": sample.tools, "calls": sample.calls, "tags": sample.tags})
-    for _ in range(misfits):
-        sample = make_misfit(rng)
-        requests.append({"messages": sample.messages, "tools": sample.tools, "calls": [], "tags": sample.tags})
+    while len(requests) < number + misfits + talks:
+        if len(requests) < number:
+            sample = make_sample(rng, 1.0, held_out=True, unseen_names=len(requests) % 2 == 1)
+        else:
+            sample = make_misfit(rng) if len(requests) < number + misfits else make_talk(rng, held_out=True)
+        request = _request(sample, seed)
+        words = compact([request["messages"], request["tools"]])
+        if words not in seen:
+            seen.add(words)
+            requests.append(request)
     return requests
 
 
-def read_requests() -> list[Json]:
-    """The committed requests, in order."""
-    return [json.loads(line) for line in REQUESTS.read_text(encoding="utf-8").splitlines()]
+def read_requests(path: Path) -> list[Json]:
+    """The requests of a file, in order."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @torch.inference_mode()
@@ -126,6 +135,16 @@ def kind_of_error(expected: list[tuple[str, str]], got: list[tuple[str, str]]) -
     return "value" if all(e == g for e, g in names) else "name of parameter"
 
 
+def groups_of(tags: Json) -> list[str]:
+    """The groups that a request counts in."""
+    if "talk" in tags:
+        return ["talk", f"talk: {tags['talk']}", f"talk: turn {tags['turn']}", f"talk: language {tags['language']}"]
+    if not tags["asked"]:
+        return ["no tool fits"]
+    names = "tool names unseen" if tags["unseen_names"] else "tool names as in training"
+    return ["all", f"language {tags['language']}", f"asked {tags['asked']}", f"declared {tags['declared']}", names]
+
+
 def score(requests: list[Json], answer: Answer) -> Json:
     """Exact matches by tag, kinds of errors, and up to 20 examples of them."""
     texts = answer(requests)
@@ -136,19 +155,21 @@ def score(requests: list[Json], answer: Answer) -> Json:
     for request, text in zip(requests, texts, strict=True):
         expected = [(c["name"], json.dumps(c["arguments"], sort_keys=True)) for c in request["calls"]]
         error = kind_of_error(expected, parse_calls(text))
-        tags = request["tags"]
-        names = "tool names unseen" if tags["unseen_names"] else "tool names as in training"
-        counts = [f"asked {tags['asked']}", f"declared {tags['declared']}"]
-        groups = ["all", f"language {tags['language']}", *counts, names] if tags["asked"] else ["no tool fits"]
-        for group in groups:
+        if "answer" in request and not error and "functions." in text:
+            error = "tool named in talk"
+        counted = dict.fromkeys(groups_of(request["tags"]), not error)
+        if "answer" in request:
+            said = text.split("</think>")[-1].removesuffix("<|im_end|>")
+            counted["talk: expected sentence"] = not error and said == request["answer"]
+            error = error or ("" if said == request["answer"] else "other sentence")
+        for group, good in counted.items():
             total[group] += 1
-            right[group] += not error
-        if error and not tags["asked"]:
-            errors["call where no tool fits"] += 1
-        elif error:
-            errors[error] += 1
+            right[group] += good
+        if error:
+            errors["call where none is due" if not expected and parse_calls(text) else error] += 1
+            due = request.get("answer", expected)
             user = request["messages"][-1]["content"]
-            examples.append({"error": error, "user": user, "expected": expected, "text": text})
+            examples.append({"error": error, "user": user, "expected": due, "text": text})
     exact = {
         group: {"right": right[group], "of": total[group], "percent": round(100 * right[group] / total[group], 2)}
         for group in sorted(total)
@@ -162,13 +183,14 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--int4", action="store_true", help="fake-quantize the dense matrices as moedge's int4 does")
+    parser.add_argument("--requests", type=Path, default=REQUESTS, help="another test than the committed one")
     parser.add_argument("--first", type=int, default=0, help="only the first so many requests")
-    parser.add_argument("--write-requests", action="store_true")
+    parser.add_argument("--write-requests", type=int, metavar="SEED", help="draw the test anew and stop")
     parser.add_argument("--json", type=Path, help="write the report here as well")
     options = parser.parse_args()
-    if options.write_requests:
-        lines = [compact(request) for request in make_requests(20261123, 1200, 100)]
-        REQUESTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if options.write_requests is not None:
+        lines = [compact(request) for request in make_requests(options.write_requests, 1000, 100, 150)]
+        options.requests.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return
     if options.bundle:
         from bundle import bundle_answers
@@ -184,7 +206,7 @@ def main() -> None:
         answer = torch_answers(model, Tokenizer.from_file(str(options.checkpoint / "tokenizer.json")))
     else:
         sys.exit("say what to evaluate: --checkpoint FOLDER or --bundle FOLDER")
-    requests = read_requests()
+    requests = read_requests(options.requests)
     requests = requests[: options.first or None]
     started = time.monotonic()
     report: dict[str, Any] = score(requests, answer)

@@ -7,9 +7,8 @@ import random
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-Json = dict[str, Any]
+from dialects import Json, spell_declaration
 
 
 def is_held_out(text: str, one_in: int) -> bool:
@@ -166,7 +165,7 @@ def make_tool(rng: random.Random, kind_name: str, descriptions: list[str], unsee
         own = OWN_PARAMETERS.get((kind_name, slot), PARAMETERS[slot])
         pick = rng.random()
         parameter = rng.choice(own) if pick < 0.8 else rng.choice(PARAMETERS[slot])
-        if pick > 0.93:
+        if pick > (0.93 if unseen else 0.88):
             parameter = invented_word(rng, unseen)
         if parameter in properties:
             parameter = f"{parameter}_{slot}"
@@ -187,7 +186,8 @@ def make_tool(rng: random.Random, kind_name: str, descriptions: list[str], unsee
     function["parameters"] = {"type": "object", "properties": properties}
     if rng.random() < 0.93:
         function["parameters"]["required"] = required
-    return Tool(kind_name, name, tuple(parameters), {"type": "function", "function": function}, invented)
+    declaration = {"type": "function", "function": spell_declaration(rng, function)}
+    return Tool(kind_name, name, tuple(parameters), declaration, invented)
 
 
 def argument(slot: str, spelling: dict[str, str] | None, value: str) -> str | int | bool:

@@ -141,30 +141,38 @@ ANSWERS: dict[str, str] = {
 
 FAILED = "That did not work: {result}."
 NO_TOOL = "I have no tool for that."
-SMALL_TALK: list[tuple[str, str]] = [
-    ("hello", "Hello! What can I do for you?"),
-    ("hi", "Hello! What can I do for you?"),
-    ("good morning", "Good morning! What can I do for you?"),
-    ("thank you", "You are welcome."),
-    ("thanks", "You are welcome."),
-    ("who are you", "I am the assistant of this house."),
-    ("what can you do", "I switch and read the devices of this house."),
-    ("good night", "Good night!"),
+JOINS = [
+    " and ",
+    ", then ",
+    " and then ",
+    ", and ",
+    ". Then ",
+    ", also ",
+    ". Also ",
+    ", after that ",
+    ", and also ",
+    "; ",
+    ", and please ",
+    " and ",
 ]
-OFF_TOPIC = [
-    "what is the capital of {label}",
-    "tell me a joke",
-    "write a poem about {label}",
-    "who won the match",
-    "what is the weather in {label}",
-    "book a table at {label}",
-    "call {label}",
-    "how old is {label}",
-    "send a message to {label}",
-    "what is {n} times {n}",
+PREFIXES = [
+    "",
+    "",
+    "",
+    "",
+    "please ",
+    "could you ",
+    "can you ",
+    "hey, ",
+    "hello, ",
+    "hi, ",
+    "ok, ",
+    "would you ",
+    "please could you ",
+    "",
+    "",
+    "",
 ]
-JOINS = [" and ", ", then ", " and then ", ", and ", ". Then ", ", also "]
-PREFIXES = ["", "", "", "", "please ", "could you ", "can you ", "hey, "]
 SUFFIXES = ["", "", "", "", ".", " please", "?", ", thanks"]
 
 PLACES = """kitchen|living room|bedroom|bathroom|study|cellar|attic|garage|hall|hallway|dining room|office|nursery|

@@ -108,30 +108,21 @@ ANSWERS: dict[str, str] = {
 
 FAILED = "Cela n'a pas marché : {result}."
 NO_TOOL = "Je n'ai pas d'outil pour cela."
-SMALL_TALK: list[tuple[str, str]] = [
-    ("bonjour", "Bonjour ! Que puis-je faire pour vous ?"),
-    ("salut", "Bonjour ! Que puis-je faire pour vous ?"),
-    ("bonsoir", "Bonsoir ! Que puis-je faire pour vous ?"),
-    ("merci", "Avec plaisir."),
-    ("merci beaucoup", "Avec plaisir."),
-    ("qui es-tu", "Je suis l'assistant de cette maison."),
-    ("que sais-tu faire", "Je commande et je lis les appareils de cette maison."),
-    ("bonne nuit", "Bonne nuit !"),
+JOINS = [
+    " et ",
+    ", puis ",
+    " et ensuite ",
+    ", et ",
+    ". Ensuite ",
+    " et aussi ",
+    ". Et ",
+    ", après ça ",
+    ", et aussi ",
+    " ; ",
+    " puis ",
+    " et ",
 ]
-OFF_TOPIC = [
-    "quelle est la capitale de {label}",
-    "raconte une blague",
-    "écris un poème sur {label}",
-    "qui a gagné le match",
-    "quel temps fait-il à {label}",
-    "réserve une table chez {label}",
-    "appelle {label}",
-    "quel âge a {label}",
-    "envoie un message à {label}",
-    "combien font {n} fois {n}",
-]
-JOINS = [" et ", ", puis ", " et ensuite ", ", et ", ". Ensuite ", " et aussi "]
-PREFIXES = ["", "", "", "", "s'il te plaît, ", "dis, ", "alors, "]
+PREFIXES = ["", "", "", "", "s'il te plaît, ", "dis, ", "alors, ", "bonjour, ", "salut, ", "ok, ", "hé, ", "", "", ""]
 SUFFIXES = ["", "", "", "", ".", " s'il te plaît", " ?", ", merci"]
 
 # article|noun

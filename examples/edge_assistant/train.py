@@ -1,13 +1,15 @@
 """Owns the training run: batches, Muon and AdamW, the schedule by the clock, quantization-aware decay, state and log.
 
-    python train.py --state ../../build/edge_assistant
+    python train.py --state ../../build/edge_assistant --start checkpoint
 
-starts or resumes; the run writes `checkpoint/` every few minutes and appends `training_log.csv`.
+starts from a checkpoint's weights (without `--start`: from noise) or resumes; every few minutes the run writes its
+state, and a checkpoint and `training_log.csv` into the folder `--to` (`checkpoint` in the state's folder).
 """
 
 import argparse
 import copy
 import random
+import shutil
 import signal
 import time
 import tomllib
@@ -19,7 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from data import HERE, training_text
 from model import Assistant, Shape
-from store import save_checkpoint
+from store import load_checkpoint, save_checkpoint
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -133,6 +135,8 @@ def main() -> None:
     """Train until the clock of `settings.toml` has run out."""
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--state", type=Path, required=True)
+    arguments.add_argument("--start", type=Path, help="a checkpoint whose weights the run starts from")
+    arguments.add_argument("--to", type=Path, help="where the run's checkpoint goes")
     arguments.add_argument("--probe", type=int, default=0, help="run so many steps, print their speed, write nothing")
     options = arguments.parse_args()
     settings = tomllib.loads((HERE / "settings.toml").read_text())
@@ -140,7 +144,12 @@ def main() -> None:
     torch.set_num_threads(2)
     torch.manual_seed(int(train["seed"]))
     tokenizer = Tokenizer.from_file(str(HERE / "checkpoint" / "tokenizer.json"))
-    model = Assistant(Shape(**settings["model"]))
+    model = load_checkpoint(options.start).train() if options.start else Assistant(Shape(**settings["model"]))
+    target: Path = options.to or options.state / "checkpoint"
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        if not (target / name).exists():
+            shutil.copyfile(HERE / "checkpoint" / name, target / name)
     matrices = [p for n, p in model.layers.named_parameters() if p.ndim >= 2 and "router" not in n]
     routers = [moe.router for moe in model.moe_layers()]
     chosen = {id(p) for p in matrices + routers}
@@ -161,7 +170,7 @@ def main() -> None:
         average.load_state_dict(state.get("average", state["model"]))
     print(sum(p.numel() for p in model.parameters()) / 1e6, "M parameters", flush=True)
     stream = Stream(tokenizer, int(train["batch_tokens"]), int(train["seed"]) * 1000003 + step)
-    log = HERE / "training_log.csv"
+    log = target / "training_log.csv"
     if step == 0 and not options.probe:
         log.write_text("step,minutes,tokens,loss,rate,level,largest_load,smallest_load\n")
     started, last_saved, shown = time.monotonic(), time.monotonic(), []
@@ -170,7 +179,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: stopping.append(number))
     minutes = spent
     while not stopping and minutes < train["minutes"]:
-        level = min(1.0, minutes / train["curriculum_minutes"])
+        curriculum = train["curriculum_minutes"]
+        level = min(1.0, minutes / curriculum) if curriculum else 1.0
         for batch in stream.pool(level, 600):
             minutes = spent + (time.monotonic() - started) / 60
             rate = schedule(minutes, step, train)
@@ -211,7 +221,7 @@ def main() -> None:
         ending = minutes >= train["minutes"] or rate == 0 or stopping
         if not options.probe and (ending or time.monotonic() - last_saved > 240):
             save_state(state_file, model, average, muon, adam, step, tokens, minutes)
-            save_checkpoint(average, HERE / "checkpoint")
+            save_checkpoint(average, target)
             last_saved = time.monotonic()
         if rate == 0:
             break
