@@ -182,7 +182,7 @@ def make_talk(rng: random.Random, held_out: bool = False) -> Sample:
     turns = rng.choices((0, 1, 2), (4, 4, 2))[0]
     messages = _opening(rng) + _earlier(rng, language, tools, kinds, turns, held_out)
     tools = [] if bare else tools
-    requested = rng.random() < (0.5 if bare else 0.25)
+    requested = rng.random() < (0.3 if bare else 0.15)
     if requested:
         missing = [kind for kind in KINDS if bare or kind not in kinds]
         asked = rng.choices((1, 2, 3), (6, 3, 1))[0]
@@ -199,7 +199,7 @@ def make_sample(rng: random.Random, level: float, held_out: bool = False, unseen
     """One conversation; `level` from 0 (one tool, one request) to 1 (the full mix). Held-out ones end in a call."""
     language = rng.choice(("en", "fr"))
     full = held_out or rng.random() < level
-    if full and not held_out and rng.random() < 0.2:
+    if full and not held_out and rng.random() < 0.35:
         return make_talk(rng)
     count = rng.choices((1, 2, 3, 4), (1, 4, 4, 2))[0] if full else 1
     count = max(2, count) if held_out else count

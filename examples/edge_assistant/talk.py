@@ -85,7 +85,10 @@ def draw_talk(rng: random.Random, language: str, held_out: bool = False) -> Talk
             words = " ".join(invented_word(rng, held_out) for _ in range(rng.choice((1, 1, 2, 3, 5, 8, 14))))
         else:
             verdict = TASK if roll < 0.2 else "talk question" if roll < 0.26 else rng.choice(list(pool))
-            words = _fill(rng, rng.choice(pool[verdict]), held_out)
+            found = pool[verdict]
+            if not held_out and rng.random() < 0.5:  # what people really say first is short
+                found = [phrasing for phrasing in found if phrasing.count(" ") < 3] or found
+            words = _fill(rng, rng.choice(found), held_out)
         if not held_out and rng.random() < 0.15:
             words = _mistype(rng, words)
         filler, ending = rng.choice(module.FILLERS), rng.choice(module.ENDINGS)
