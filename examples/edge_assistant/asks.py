@@ -153,7 +153,7 @@ def make_ask(rng: random.Random, language: str, kind: str, held_out: bool) -> As
     pool = _GROUPS[language, held_out]
     key = rng.choice([k for k in pool if k.split(":")[0] == kind and pool[k]])
     first, *more = pool[key]
-    skeleton = rng.choice(rng.choice(more) if more and rng.random() < 0.6 else first)
+    skeleton = rng.choice(rng.choice(more) if more and rng.random() < (0.6 if held_out else 0.4) else first)
     values: dict[str, str] = {}
     forms: dict[str, str] = {}
     spoken: dict[str, str] = {}
