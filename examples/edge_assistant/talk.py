@@ -18,13 +18,13 @@ LANGUAGES: dict[str, ModuleType] = {"en": talk_en, "fr": talk_fr}
 TASK, UNCLEAR = "none", "talk unclear"
 # What most people say first: drawn far more often in training than the thousands of other phrasings.
 COMMON = {
-    "en": ("hello", "hi", "hey", "hello there", "good morning", "how are you", "how are you today", "thank you", "thanks",
-           "bye", "goodbye", "good night", "who are you", "what is your name", "what can you do", "help", "are you a robot",
-           "tell me a joke", "I am bored", "yes", "no", "okay", "sorry", "what is the weather", "what time is it"),
-    "fr": ("bonjour", "salut", "bonsoir", "ça va", "comment ça va", "comment vas-tu", "merci", "au revoir", "bonne nuit",
-           "qui es-tu", "comment t'appelles-tu", "que sais-tu faire", "que peux-tu faire", "aide", "es-tu un robot",
-           "raconte une blague", "je m'ennuie", "oui", "non", "d'accord", "pardon", "quelle heure est-il"),
-}  # fmt: skip
+    "en": "hello|hi|hey|hello there|good morning|how are you|how are you today|thank you|thanks|bye|goodbye|good night|"
+    "who are you|what is your name|what can you do|help|are you a robot|tell me a joke|I am bored|yes|no|okay|sorry|"
+    "what is the weather|what time is it".split("|"),
+    "fr": "bonjour|salut|bonsoir|ça va|comment ça va|comment vas-tu|merci|au revoir|bonne nuit|qui es-tu|"
+    "comment t'appelles-tu|que sais-tu faire|que peux-tu faire|aide|es-tu un robot|raconte une blague|je m'ennuie|oui|"
+    "non|d'accord|pardon|quelle heure est-il".split("|"),
+}
 
 
 @dataclass(frozen=True)
