@@ -20,10 +20,10 @@ TASK, UNCLEAR = "none", "talk unclear"
 COMMON = {
     "en": "hello|hi|hey|hello there|good morning|how are you|how are you today|thank you|thanks|bye|goodbye|good night|"
     "who are you|what is your name|what can you do|help|are you a robot|tell me a joke|I am bored|yes|no|okay|sorry|"
-    "what is the weather|what time is it".split("|"),
+    "what is the weather|what time is it",
     "fr": "bonjour|salut|bonsoir|ça va|comment ça va|comment vas-tu|merci|au revoir|bonne nuit|qui es-tu|"
     "comment t'appelles-tu|que sais-tu faire|que peux-tu faire|aide|es-tu un robot|raconte une blague|je m'ennuie|oui|"
-    "non|d'accord|pardon|quelle heure est-il".split("|"),
+    "non|d'accord|pardon|quelle heure est-il",
 }
 
 
@@ -47,7 +47,7 @@ def phrasings(language: str, held_out: bool) -> dict[str, list[str]]:
     module = LANGUAGES[language]
     sources = {f"talk {intent}": patterns for intent, patterns in module.TALK.items()} | {TASK: module.TASKS}
     every = {verdict: sorted({s for p in patterns for s in expand(p)}) for verdict, patterns in sources.items()}
-    said = {normalized(s) for s in COMMON[language]}  # to be learnt, not to be tested
+    said = {normalized(s) for s in COMMON[language].split("|")}  # to be learnt, not to be tested
     drawn = {normalized(s) for found in every.values() for s in found if is_held_out(f"talk {normalized(s)}", 7)} - said
     known = {w for found in every.values() for s in found if normalized(s) not in drawn for w in normalized(s).split()}
     tested = {s for s in drawn if set(s.split()) <= known}
@@ -58,7 +58,7 @@ PHRASINGS = {(lang, side): phrasings(lang, side) for lang in LANGUAGES for side 
 _VERDICTS = {
     lang: {s: verdict for verdict, found in PHRASINGS[lang, False].items() for s in found} for lang in LANGUAGES
 }
-_COMMON = {lang: [s for s in said if s in _VERDICTS[lang]] for lang, said in COMMON.items()}
+_COMMON = {lang: [s for s in said.split("|") if s in _VERDICTS[lang]] for lang, said in COMMON.items()}
 _TESTED = {lang: {normalized(s) for found in PHRASINGS[lang, True].values() for s in found} for lang in LANGUAGES}
 
 
