@@ -167,3 +167,14 @@ def ask():
             return connection
 
         yield ask
+
+
+@pytest.fixture(scope="module")
+def example_on_path():
+    """The example's scripts import each other by bare names, and leave none of them behind."""
+    example = Path(__file__).parents[1] / "examples" / "edge_assistant"
+    sys.path.insert(0, str(example))
+    yield
+    sys.path.remove(str(example))
+    for file in example.glob("*.py"):
+        sys.modules.pop(file.stem, None)

@@ -3,8 +3,6 @@
 import itertools
 import json
 import random
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +13,8 @@ from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "edge_assistant"
 CHECKPOINT = EXAMPLE / "checkpoint"
-MODULES = [file.stem for file in EXAMPLE.glob("*.py")]
+pytestmark = pytest.mark.usefixtures("example_on_path")
 SPELLINGS = {"on", "off", "open", "close", "closed", "lock", "unlock", "locked", "unlocked"}  # of declared enums
-
-
-@pytest.fixture(scope="module", autouse=True)
-def example_on_path() -> Iterator[None]:
-    """The example's scripts import each other by bare names, and leave none of them behind."""
-    sys.path.insert(0, str(EXAMPLE))
-    yield
-    sys.path.remove(str(EXAMPLE))
-    for name in MODULES:
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")

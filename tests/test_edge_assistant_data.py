@@ -1,27 +1,15 @@
 """The example's training data: two clean sides of phrases and small talk, conversations that call nothing, answers."""
 
 import random
-import sys
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "edge_assistant"
-MODULES = [file.stem for file in EXAMPLE.glob("*.py")]
+pytestmark = pytest.mark.usefixtures("example_on_path")
 LANGUAGES = ("en", "fr")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def example_on_path() -> Iterator[None]:
-    """The example's scripts import each other by bare names, and leave none of them behind."""
-    sys.path.insert(0, str(EXAMPLE))
-    yield
-    sys.path.remove(str(EXAMPLE))
-    for name in MODULES:
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")
