@@ -60,12 +60,15 @@ class Connection(HTTPChannel):  # type: ignore[misc]
     error_task_class = JsonErrorTask
     parser_class = StrictParser
     refused = False
-    close_when_flushed: bool
+    _closing = False
+    _ending = False  # its refusal is written: what is left is to send it and to end the answer
     _began = 0.0  # when the first byte of the request at hand came, by the clock of time.monotonic
     _drop_until: float | None = None
 
     def received(self, data: bytes) -> bool:
-        """Take bytes of one or more requests."""
+        """Take bytes of one or more requests; what follows a refused one is none."""
+        if self.refused:
+            return False
         if self.request is None:
             self._began = time.monotonic()
         taken: bool = super().received(data)
@@ -87,7 +90,7 @@ class Connection(HTTPChannel):  # type: ignore[misc]
 
     def readable(self) -> bool:
         """Whether bytes may come."""
-        return self._drop_until is not None or bool(super().readable())
+        return self._drop_until is not None or (not self._ending and bool(super().readable()))
 
     def handle_read(self) -> None:
         """Take bytes that have come, or drop them."""
@@ -99,16 +102,28 @@ class Connection(HTTPChannel):  # type: ignore[misc]
         except OSError:
             self.handle_close()
 
+    def writable(self) -> bool:
+        """Whether there is something to send, or an answer to end."""
+        return self._ending or bool(super().writable())
+
     def handle_write(self) -> None:
         """Send what is due; after a refusal, end the answer and keep the connection for the rest of the request."""
-        if not (self.refused and self.close_when_flushed) or self.requests:
-            super().handle_write()
-            return
-        self._flush_exception(self._flush_some)
-        if self.will_close:
-            self.handle_close()
-        elif not self.total_outbufs_len:
-            self.close_when_flushed = False
+        super().handle_write()
+        if self._ending and self.connected and not (self.requests or self.total_outbufs_len):
+            self._ending = False
             self._drop_until = time.monotonic() + DROP_SECONDS
             with suppress(OSError):  # it has gone
                 self.socket.shutdown(socket.SHUT_WR)
+
+    @property
+    def close_when_flushed(self) -> bool:
+        """Whether waitress closes as soon as the answer is sent: never after a refusal."""
+        return self._closing
+
+    @close_when_flushed.setter
+    def close_when_flushed(self, close: bool) -> None:
+        """Set by the thread that answered, while the loop's may be in the middle of `handle_write`."""
+        if self.refused:
+            self._ending = close
+        else:
+            self._closing = close

@@ -5,11 +5,13 @@ import json
 import logging
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from types import SimpleNamespace
 
 import pytest
 from fake_engine import FakeEngine
 from live_server import get, send, wait_for
+from waitress.adjustments import Adjustments
 
 from moedge.edge_server import connection as module
 from moedge.edge_server import server as server_module
@@ -45,11 +47,10 @@ def test_a_client_that_sends_too_much_reads_why(run, size):
 
 
 def test_a_chunked_body_that_is_too_large_is_a_413_too(run):
-    client = http.client.HTTPConnection("127.0.0.1", run(FakeEngine()).port, timeout=20)
     parts = (b"x" * 65536 for _ in range(2 * MAX_BODY // 65536))
-    client.request("POST", "/v1/completions", parts, {"Content-Type": "application/json"}, encode_chunked=True)
-    assert client.getresponse().status == 413
-    client.close()
+    with closing(http.client.HTTPConnection("127.0.0.1", run(FakeEngine()).port, timeout=20)) as client:
+        client.request("POST", "/v1/completions", parts, {"Content-Type": "application/json"}, encode_chunked=True)
+        assert client.getresponse().status == 413
 
 
 def test_a_body_that_is_announced_and_too_large_is_refused_before_it_comes(run):
@@ -66,6 +67,27 @@ def test_what_comes_after_a_refusal_is_dropped_for_a_while_only(run, monkeypatch
     assert opened.recv(12) == b"HTTP/1.1 413"
     wait_for(lambda: not running.server.active_channels)
     opened.close()
+
+
+def test_a_refusal_is_never_closed_over_bytes_that_still_come():
+    """Its thread says that the connection may end, then drops the request; the loop may write in between."""
+    ours, theirs = socket.socketpair()
+    server = SimpleNamespace(active_channels={})
+    with theirs:
+        channel = module.Connection(server, ours, "", Adjustments(), map={})
+        channel.refused, channel.requests, channel.close_when_flushed = True, [object()], True
+        assert channel.writable()
+        assert not channel.readable()
+        channel.handle_write()
+        theirs.sendall(b"the rest of a body")
+        channel.requests = []
+        channel.handle_write()
+        assert theirs.recv(1) == b""
+        theirs.sendall(b"and more of it")
+        assert channel.readable()
+        channel.handle_read()
+        assert channel.connected
+        channel.handle_close()
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
