@@ -46,6 +46,7 @@ class Checkpoint:
         try:
             for shard in self.shards:
                 self._learn_headers(shard)
+            self._refuse_unheld()
         except BaseException:  # of the disk, or Ctrl-C: nobody else knows the shards that are open
             self._close()
             raise
@@ -172,10 +173,12 @@ class Checkpoint:
             if self._shard_of.setdefault(name, shard) != shard:
                 raise MoedgeError(f"{name} is in {shard} and in {self._shard_of[name]}: keep one.")
             self._headers[name] = header
-        missing = sorted(n for n, s in self._shard_of.items() if s == shard and n not in self._headers)
-        if missing:
+
+    def _refuse_unheld(self) -> None:
+        """Raise MoedgeError if a shard lacks what the index says that it holds."""
+        if missing := min(((self._shard_of[n], n) for n in self._shard_of.keys() - self._headers.keys()), default=None):
             raise MoedgeError(
-                f"{shard} lacks {missing[0]}, which {INDEX_NAME} says it holds: take both from the same commit."
+                f"{missing[0]} lacks {missing[1]}, which {INDEX_NAME} says it holds: take both from the same commit."
             )
 
     def _close(self) -> None:

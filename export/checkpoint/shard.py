@@ -8,9 +8,8 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -31,8 +30,7 @@ _DTYPES: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """What a file says of a tensor: shape, dtype as safetensors spells it, and where its bytes are in the file."""
 
     shape: tuple[int, ...]
