@@ -13,6 +13,7 @@ from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.modules import open_matrix
 from moedge.export.graph.arithmetic import FLOAT, normalize, scale
 from moedge.export.graph.block import Block, read_norm
+from moedge.export.graph.channels import Channels
 from moedge.export.graph.lowering import Lowering, Norm, Positions
 from moedge.export.graph.mixers import mix
 from moedge.export.graph.mlp import dense_mlp
@@ -39,14 +40,16 @@ def build_decoder(
     on_layer: Callable[[int], None] = lambda _: None,
     begin: int = 0,
     end: int | None = None,
+    channels: Channels | None = None,
 ) -> ir.Graph:
     """The graph of a checkpoint's decoder, its weights written on the way.
 
     With `begin` or `end`, only of layers begin:end. From 0 on it takes `input_ids` [1, s], else `hidden_states`
     [1, s, hidden_size]. Without `end` it has the head and gives `logits`, else `last_hidden_state` [1, s, hidden_size].
-    `on_layer` is called with each layer's number before it is built, and with the number of layers before the head.
+    `on_layer` is called with each layer's number before it is built, and with the number of layers before the head;
+    it may set factors of `channels` then.
     """
-    b, whole = low.builder, end is None
+    b, whole, channels = low.builder, end is None, channels or Channels()
     mask = ir.Value(name="attention_mask", type=INT64, shape=ir.Shape([1, "total_length"]))
     inputs = [_input(model, begin), mask]
     if whole:
@@ -56,11 +59,11 @@ def build_decoder(
     hidden = _begin(low, checkpoint, model, inputs[0], begin)
     for layer in layers:
         on_layer(layer)
-        hidden = build_block(Block(low, checkpoint, model, layer), hidden, where)
+        hidden = build_block(Block(low, checkpoint, model, layer, channels), hidden, where)
     x = hidden.x if hidden.delta is None else b.op("Add", hidden.x, hidden.delta)
     if whole:
         on_layer(model.num_hidden_layers)
-        out = _head(low, checkpoint, model, x, inputs[2], model.tie_word_embeddings and begin == 0)
+        out = _head(low, checkpoint, model, x, inputs[2], model.tie_word_embeddings and begin == 0, channels)
     else:
         out = b.op("Unsqueeze", x, b.ints(0), output="last_hidden_state")
         out.type, out.shape = FLOAT, ir.Shape([1, "sequence_length", model.hidden_size])
@@ -103,12 +106,18 @@ def _begin(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, given: ir.
 
 
 def _head(
-    low: Lowering, checkpoint: Checkpoint, model: ModelConfig, x: ir.Value, keep: ir.Value, tied: bool
+    low: Lowering,
+    checkpoint: Checkpoint,
+    model: ModelConfig,
+    x: ir.Value,
+    keep: ir.Value,
+    tied: bool,
+    channels: Channels,
 ) -> ir.Value:
     """Logits of the last `keep` hidden states; `tied`: by the embedding table that this graph holds."""
     b, names = low.builder, model.names
     kept = b.op("Slice", x, b.op("Reshape", b.op("Neg", keep), b.ints(1)), b.ints(2**62), b.ints(0))
-    normed = normalize(b, kept, read_norm(low, checkpoint, model, names.final_norm))
+    normed = normalize(b, kept, read_norm(low, checkpoint, model, names.final_norm, channels))
     name = names.embedding if model.tie_word_embeddings else names.lm_head
     shape = model.vocab_size, model.hidden_size
     head = low.head(normed, None if tied else open_matrix(checkpoint, name, shape))
