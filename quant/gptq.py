@@ -1,7 +1,7 @@
-"""GPTQ (Frantar et al. 2022): columns are rounded in turn, and each one's error is made up for by those still to come.
+"""GPTQ (Frantar et al. 2022): columns are rounded in turn, and those still to come make up for each one's error.
 
-What counts is the error of the product over real inputs x: `hessian` is the mean of x·xᵀ [K, K]. Columns go by how large
-their inputs are, inside grids that were found before; in the end each row's scales are fitted to its codes once more.
+What counts is the error of the product over real inputs x: `hessian` is the mean of x·xᵀ [K, K]. Columns go by how
+large their inputs are, inside grids that were found before; in the end each row's scales are fitted once more.
 """
 
 from dataclasses import dataclass
@@ -85,7 +85,7 @@ def _round_in_turn(weights: F32, block: int, grids: Grids, inputs: Inputs) -> F3
 
 
 def _fit_scales(weights: F32, codes: F32, block: int, scales: F32, moments: F32) -> F32:
-    """Each row's scales [N, K / B] for which its codes' product is nearest to its weights'; those given if it is flat."""
+    """Each row's scales [N, K / B] that bring its codes' product nearest to its weights'; the given ones if none do."""
     rows, columns = weights.shape
     count = columns // block
     parts = codes.reshape(rows, count, block)

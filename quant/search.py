@@ -1,4 +1,4 @@
-"""Rounding that looks for each block's scale and zero point: the least squared error, weighted by what inputs look like.
+"""Rounding that looks for each block's scale and zero point: the least squared error, weighted by its inputs.
 
 An error in column k of a matrix is felt as often as its input is large: `importance` [K] is the mean of that input's
 square. For given codes the best scale has a closed form, so that few candidates of a block's range suffice.
@@ -41,7 +41,7 @@ class Grids:
 
 
 def search(weights: F32, scheme: Scheme, importance: F32) -> Codes:
-    """Codes of a matrix [N, K] in a four-bit scheme, on the grids that `find_grids` finds; ValueError for NaN, infinity."""
+    """Codes of a matrix [N, K] in a four-bit scheme, on grids that `find_grids` finds; ValueError for NaN and infinity."""
     blocks = split(weights, scheme)
     grids = find_grids(blocks, split(importance[None], scheme)[0], scheme.zero_point)
     return encode(grids.codes(blocks), grids, scheme)
