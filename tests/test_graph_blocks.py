@@ -12,12 +12,13 @@ import tiny_families
 import tiny_models as tiny
 import torch
 
-from moedge.export.bundle import IR_VERSION, export_bundle
+from moedge.export.bundle import export_bundle
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.graph.builder import MICROSOFT, Builder
 from moedge.export.graph.decoder import build_decoder
 from moedge.export.graph.fused import FusedLowering
 from moedge.export.graph.lowering import note_expert_scheme
+from moedge.export.graph.saving import IR_VERSION
 from moedge.export.graph.standard import StandardLowering
 from moedge.export.options import ExportOptions, ExportProgress
 from moedge.export.understanding import understand
@@ -50,7 +51,7 @@ class Segments:
         kind = FusedLowering if self.scheme.quantized else StandardLowering
         with Journal(folder, RECIPE, False, True) as journal, WeightsFile(folder, journal) as weights:
             low = kind(Builder(weights), self.scheme, NEAREST, [])
-            graph = build_decoder(low, self.source, self.model, self.context, begin=begin, end=end)
+            graph = build_decoder(low, self.source, self.model, self.context, begin=begin or None, end=end)
         graph.opset_imports.update({"": 21, MICROSOFT: 1})
         ir.save(ir.Model(graph, ir_version=IR_VERSION), folder / "model.onnx")
         onnx.checker.check_model(str(folder / "model.onnx"))
