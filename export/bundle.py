@@ -9,15 +9,13 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
-
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
-from moedge.export.graph.builder import MICROSOFT, Builder
+from moedge.export.graph.builder import Builder
 from moedge.export.graph.decoder import build_decoder
 from moedge.export.graph.fused import FusedLowering
 from moedge.export.graph.probe import build_probe
+from moedge.export.graph.saving import save_graph
 from moedge.export.graph.standard import StandardLowering
 from moedge.export.graph.tied_head import with_stored_head
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit, refuse_target
@@ -38,9 +36,6 @@ from moedge.runtime.manifest import (
     Manifest,
     write_manifest,
 )
-
-# ONNX Runtime reads IR versions up to its own onnx; 10 came with opset 21 and is what onnxruntime-genai reads too.
-IR_VERSION = 10
 
 
 def export_bundle(
@@ -88,10 +83,10 @@ def export_bundle(
             if genai is not None:
                 add_last_logits(graph, model.vocab_size)
                 write_genai_files(folder, genai, source)
-            _save(graph, folder / MODEL_NAME)
+            save_graph(graph, folder / MODEL_NAME)
             talking.write(folder)
             if plan == "fused" and lowering.expert_scheme is not None:
-                _save(build_probe(lowering.expert_scheme, model.experts), folder / PROBE_NAME)
+                save_graph(build_probe(lowering.expert_scheme, model.experts), folder / PROBE_NAME)
             ExportReport(
                 hub=hub,
                 scheme=options.scheme.name,
@@ -133,14 +128,6 @@ def _recipe(source: Checkpoint, options: ExportOptions, context: int) -> Recipe:
         config=hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest(),
         shards=source.identity(),
     )
-
-
-def _save(graph: ir.Graph, path: Path) -> None:
-    domains = {node.domain for node in graph.all_nodes()}
-    graph.opset_imports.update({"": 21, **({MICROSOFT: 1} if MICROSOFT in domains else {})})
-    model = ir.Model(graph, ir_version=IR_VERSION, producer_name="moedge", producer_version=version("moedge"))
-    RemoveUnusedNodesPass()(model)
-    ir.save(model, path)
 
 
 def _entry(path: Path, weights: WeightsFile) -> FileEntry:

@@ -41,7 +41,7 @@ class Grids:
 
 
 def search(weights: F32, scheme: Scheme, importance: F32) -> Codes:
-    """Codes of a matrix [N, K] in a four-bit scheme, on grids that `find_grids` finds; ValueError for NaN and infinity."""
+    """Codes of a matrix [N, K] in a four-bit scheme, on the grids of `find_grids`; ValueError for NaN and infinity."""
     blocks = split(weights, scheme)
     grids = find_grids(blocks, split(importance[None], scheme)[0], scheme.zero_point)
     return encode(grids.codes(blocks), grids, scheme)
@@ -73,21 +73,21 @@ def find_grids(blocks: F32, importance: F32, zero_point: bool) -> Grids:
         middle, half = (low + high) / 2, (high - low) / 2
         for share in _COARSE:
             best.offer(*_spread(middle, half, share), share)
-        share = best.share
-        for step in (-_FINE, _FINE):
-            best.offer(*_spread(middle, half, share + np.float32(step)), share)
+        coarse = best.share.copy()
+        for fine in (-_FINE, _FINE):
+            best.offer(*_spread(middle, half, coarse + np.float32(fine)), 1)
         scales, zeros = best.grids.scales.copy(), best.grids.zeros.copy()
         for step in (-1, 1):
-            best.offer(scales, np.clip(zeros + step, 0, 15), share)
+            best.offer(scales, np.clip(zeros + step, 0, 15), 1)
     else:
         largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
         eight = np.full_like(largest, 8)
         for sign in (-1, 1):
             for share in _COARSE:
                 best.offer(largest * np.float32(sign * share / 8), eight, sign * share)
-        share = best.share
-        for step in (-_FINE, _FINE):
-            best.offer(largest * (share * np.float32(1 + step) / 8), eight, share)
+        coarse = best.share.copy()
+        for fine in (-_FINE, _FINE):
+            best.offer(largest * (coarse * np.float32(1 + fine) / 8), eight, 1)
     return best.grids
 
 
@@ -108,8 +108,8 @@ class _Best:
         self.share = np.ones(shape, np.float32)
         self._gain = np.full(shape, -1, np.float32)
 
-    def offer(self, scales: F32, zeros: F32, share: F32 | float) -> None:
-        """Try a grid a block, with the scale that suits its codes best; zeros are on every grid."""
+    def offer(self, scales: F32, zeros: F32, share: float) -> None:
+        """Try a grid a block, with the scale that suits its codes best."""
         tried = Grids(np.where(scales == 0, 1, scales).astype(np.float32), zeros.astype(np.float32))
         codes = tried.codes(self._blocks)
         product = np.einsum("ngb,ngb->ng", codes, self._weighted)
@@ -119,7 +119,7 @@ class _Best:
         gain = product * product / square  # what it leaves of the blocks' weighted square is the error
         better = gain > self._gain
         self.grids.replace_where(better, tried)
-        np.copyto(self.share, np.float32(share) if isinstance(share, float | int) else share, where=better)
+        np.copyto(self.share, np.float32(share), where=better)
         np.copyto(self._gain, gain, where=better)
 
 

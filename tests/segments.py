@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from moedge.export.bundle import IR_VERSION
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.graph.builder import MICROSOFT, Builder
 from moedge.export.graph.decoder import build_decoder
 from moedge.export.graph.fused import FusedLowering
+from moedge.export.graph.saving import IR_VERSION
 from moedge.export.graph.standard import StandardLowering
 from moedge.export.options import ExportOptions
 from moedge.export.understanding import understand
@@ -40,7 +40,7 @@ class Segments:
         with Journal(folder, RECIPE, False, True) as journal, WeightsFile(folder, journal) as weights:
             low = kind(Builder(weights), self.scheme, NEAREST, [])
             graph = build_decoder(
-                low, self.source, self.model, self.context, begin=begin, end=end, channels=self.channels
+                low, self.source, self.model, self.context, begin=begin or None, end=end, channels=self.channels
             )
         graph.opset_imports.update({"": 21, MICROSOFT: 1})
         ir.save(ir.Model(graph, ir_version=IR_VERSION), folder / "model.onnx")

@@ -22,6 +22,7 @@ ROOMS_MAY_IMPORT = {
     "export/writing": {"export/checkpoint"},
     "export/tokenizer": {"export/checkpoint"},
     "export/graph": {"export/checkpoint", "export/model", "export/writing"},
+    "export/streaming": {"export/checkpoint", "export/model", "export/graph", "export/writing"},
     "export/hub": {
         "export/checkpoint",
         "export/writing",

@@ -178,6 +178,18 @@ def stack(parts: Sequence[Matrix]) -> Matrix:
     return parts[0] if len(parts) == 1 else Stacked(tuple(parts))
 
 
+def names_of(matrix: Matrix) -> tuple[str, ...]:
+    """The names of the checkpoint's matrices that it is made of: those that a rounding hears."""
+    match matrix:
+        case Stacked(parts):
+            return tuple(name for part in parts for name in names_of(part))
+        case Interleaved(first, second):
+            return (*names_of(first), *names_of(second))
+        case Reordered(source, _):
+            return names_of(source)
+    return (matrix.name,)
+
+
 def pick_rows(matrix: Matrix, start: int, stop: int, step: int = 1) -> Matrix:
     """Rows start:stop:step of a matrix."""
     return Reordered(matrix, np.arange(start, stop, step))

@@ -106,13 +106,7 @@ class StandardLowering:
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """One `If` an expert: its branch gathers the expert's tokens, runs it and scatter-adds the result."""
         b = self.builder
-        top = b.ints(config.num_experts_per_tok)
-        values, indices = b.ops("TopK", routing.select, top, attributes={"axis": -1}, outputs=2)  # [s, top_k]
-        if routing.weigh is None:
-            parts = b.op("Softmax", values, attributes={"axis": -1})
-        else:
-            parts = b.op("GatherElements", routing.weigh, indices, attributes={"axis": 1})
-        parts = b.op("Mul", parts, b.constant(np.array(routing.scale, np.float32)))
+        indices, parts = self.choose(routing, config)
         routed = self._find_routed(indices, config.num_experts)
         total = b.op("Expand", b.constant(np.array([0], np.float32)), b.op("Shape", x))
         scheme = scheme_for(weights.matrices, self._scheme, ROUTED_EXPERTS, self.notes)
@@ -131,6 +125,17 @@ class StandardLowering:
                     },
                 )
         return total
+
+    def choose(self, routing: Routing, config: Experts) -> tuple[ir.Value, ir.Value]:
+        """The experts that each token goes to, the likeliest first, and how much each counts: [s, top_k] both."""
+        b = self.builder
+        top = b.ints(config.num_experts_per_tok)
+        values, indices = b.ops("TopK", routing.select, top, attributes={"axis": -1}, outputs=2)
+        if routing.weigh is None:
+            parts = b.op("Softmax", values, attributes={"axis": -1})
+        else:
+            parts = b.op("GatherElements", routing.weigh, indices, attributes={"axis": 1})
+        return indices, b.op("Mul", parts, b.constant(np.array(routing.scale, np.float32)))
 
     def _find_routed(self, indices: ir.Value, experts: int) -> Sequence[ir.Value]:
         """For each expert, whether any token goes to it: bool [1] each."""
