@@ -78,7 +78,7 @@ def find_grids(blocks: F32, importance: F32, zero_point: bool) -> Grids:
             best.offer(*_spread(middle, half, coarse + np.float32(fine)), 1)
         scales, zeros = best.grids.scales.copy(), best.grids.zeros.copy()
         for step in (-1, 1):
-            best.offer(scales, np.clip(zeros + step, 0, 15), 1)
+            best.offer(scales, np.clip(zeros + np.float32(step), 0, 15), 1)
     else:
         largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
         eight = np.full_like(largest, 8)
@@ -108,7 +108,7 @@ class _Best:
         self.share = np.ones(shape, np.float32)
         self._gain = np.full(shape, -1, np.float32)
 
-    def offer(self, scales: F32, zeros: F32, share: float) -> None:
+    def offer(self, scales: NDArray[np.floating], zeros: NDArray[np.floating], share: float) -> None:
         """Try a grid a block, with the scale that suits its codes best."""
         tried = Grids(np.where(scales == 0, 1, scales).astype(np.float32), zeros.astype(np.float32))
         codes = tried.codes(self._blocks)

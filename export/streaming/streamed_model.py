@@ -30,6 +30,7 @@ from moedge.devices.profile import load_profile
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.graph.arithmetic import FLOAT
 from moedge.export.graph.builder import Builder
+from moedge.export.graph.channels import Channels
 from moedge.export.graph.decoder import INT64, build_decoder
 from moedge.export.graph.lowering import ExpertWeights
 from moedge.export.graph.saving import save_graph
@@ -80,6 +81,7 @@ class StreamedModel:
         """Temporary files go to `folder`, or to the system's own place: a layer's weights in fp32 and hidden states."""
         self.model, self.windows = model, windows
         self.layer = 0  # the next one to run
+        self.channels = Channels()  # learns what reads which channels of the layers that are run
         self._source = checkpoint.aside()
         self._parent = folder
 
@@ -126,7 +128,9 @@ class StreamedModel:
     ) -> Iterator[tuple["_Stage", RecordingLowering]]:
         with tempfile.TemporaryDirectory(dir=self._folder) as name, ScratchFile(Path(name)) as weights:
             low = RecordingLowering(Builder(weights))
-            graph = build_decoder(low, self._source, self.model, self.windows.shape[1], begin=begin, end=end)
+            graph = build_decoder(
+                low, self._source, self.model, self.windows.shape[1], begin=begin, end=end, channels=self.channels
+            )
             tapped = _add_taps(graph, low) if taps else []
             save_graph(graph, Path(name) / MODEL_NAME)
             yield _Stage(Path(name) / MODEL_NAME, tapped), low
