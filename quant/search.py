@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from moedge.quant.blocks import F32, Codes, pack, quantize
 from moedge.quant.scheme import Scheme
 
-_COARSE = (1.0, 0.9, 0.8)  # of the range that round to nearest takes
-_FINE = 0.05
+_COARSE = (1.0, 0.8, 0.6, 0.4)  # of a range
+_FINE = 0.1
+_COUNTS = 0.3  # times the mean importance of its block: a column that counts
 _TINY = np.float32(1e-30)
 
 
@@ -68,47 +69,62 @@ def find_grids(blocks: F32, importance: F32, zero_point: bool) -> Grids:
         raise ValueError("NaN and infinity have no code")
     importance = importance / np.maximum(importance.mean(-1, keepdims=True), _TINY) + np.float32(1e-3)
     best = _Best(blocks, importance)
+    counting = np.where(importance > _COUNTS, blocks, 0)
     if zero_point:
-        low, high = np.minimum(blocks.min(-1), 0), np.maximum(blocks.max(-1), 0)
-        middle, half = (low + high) / 2, (high - low) / 2
-        for share in _COARSE:
-            best.offer(*_spread(middle, half, share), share)
-        coarse = best.share.copy()
-        for fine in (-_FINE, _FINE):
-            best.offer(*_spread(middle, half, coarse + np.float32(fine)), 1)
+        for values in (blocks, counting):
+            low, high = np.minimum(values.min(-1), 0), np.maximum(values.max(-1), 0)
+            for share in _COARSE:
+                best.offer(*_spread(low, high, share))
+        best.offer_near()
+        for _ in range(2):
+            best.offer(*best.fit_line())
         scales, zeros = best.grids.scales.copy(), best.grids.zeros.copy()
         for step in (-1, 1):
-            best.offer(scales, np.clip(zeros + np.float32(step), 0, 15), 1)
+            best.offer(scales, np.clip(zeros + np.float32(step), 0, 15))
     else:
-        largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
-        eight = np.full_like(largest, 8)
-        for sign in (-1, 1):
+        for values in (blocks, counting):
+            largest = np.take_along_axis(values, np.abs(values).argmax(-1)[..., None], -1)[..., 0]
             for share in _COARSE:
-                best.offer(largest * np.float32(sign * share / 8), eight, sign * share)
-        coarse = best.share.copy()
-        for fine in (-_FINE, _FINE):
-            best.offer(largest * (coarse * np.float32(1 + fine) / 8), eight, 1)
+                for sign in (-1, 1):
+                    best.offer(largest * np.float32(sign * share / 8), best.grids.zeros)
+        best.offer_near()
     return best.grids
 
 
-def _spread(middle: F32, half: F32, share: F32 | float) -> tuple[F32, F32]:
-    """Scale and zero point of that share of a range around its middle."""
-    scales = half * share * np.float32(2 / 15)
-    return scales, np.clip(np.rint((half * share - middle) / np.where(scales == 0, 1, scales)), 0, 15)
+def _spread(low: F32, high: F32, share: float) -> tuple[F32, F32]:
+    """Scale and zero point of that share of a range, around its middle."""
+    middle, half = (low + high) / 2, (high - low) * np.float32(share / 2)
+    scales = half * np.float32(2 / 15)
+    return scales, np.clip(np.rint((half - middle) / np.where(scales == 0, 1, scales)), 0, 15)
 
 
 class _Best:
-    """The best grids so far, and the share of the range that each came from."""
+    """The best grids so far, of all that were offered."""
 
     def __init__(self, blocks: F32, importance: F32) -> None:
         self._blocks, self._weighted = blocks, importance * blocks
         self._importance = importance
         shape = blocks.shape[:-1]
         self.grids = Grids(np.ones(shape, np.float32), np.full(shape, 8, np.float32))
-        self.share = np.ones(shape, np.float32)
         self._gain = np.full(shape, -1, np.float32)
 
-    def offer(self, scales: NDArray[np.floating], zeros: NDArray[np.floating], share: float) -> None:
+    def offer_near(self) -> None:
+        """Try scales a little smaller and a little larger."""
+        for step in (1 - _FINE, 1 + _FINE):
+            self.offer(self.grids.scales * np.float32(step), self.grids.zeros)
+
+    def fit_line(self) -> tuple[F32, F32]:
+        """The line through the best codes that is nearest to their weights, as a scale and the nearest zero point."""
+        codes = self.grids.codes(self._blocks) + self.grids.zeros[..., None]
+        h = self._importance
+        sums = [np.einsum("ngb,gb->ng", codes, h), np.einsum("ngb,ngb,gb->ng", codes, codes, h)]
+        total, wanted = h.sum(-1), [self._weighted.sum(-1), np.einsum("ngb,ngb->ng", codes, self._weighted)]
+        flat = np.maximum(total * sums[1] - sums[0] ** 2, _TINY)
+        scales = (total * wanted[1] - sums[0] * wanted[0]) / flat
+        scales = np.where(scales == 0, self.grids.scales, scales)
+        return scales, np.clip(np.rint((sums[0] / total) - wanted[0] / total / scales), 0, 15)
+
+    def offer(self, scales: NDArray[np.floating], zeros: NDArray[np.floating]) -> None:
         """Try a grid a block, with the scale that suits its codes best."""
         tried = Grids(np.where(scales == 0, 1, scales).astype(np.float32), zeros.astype(np.float32))
         codes = tried.codes(self._blocks)
@@ -119,7 +135,6 @@ class _Best:
         gain = product * product / square  # what it leaves of the blocks' weighted square is the error
         better = gain > self._gain
         self.grids.replace_where(better, tried)
-        np.copyto(self.share, np.float32(share), where=better)
         np.copyto(self._gain, gain, where=better)
 
 
