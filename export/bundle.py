@@ -60,7 +60,7 @@ def export_bundle(
         model, context, talking = understood.model, understood.context, understood.talking
         rehearsal = rehearse(source, model, context, options.scheme)
         refuse_extra_biases(source, model, rehearsal.extra_biases)
-        notes = [*talking.notes]
+        notes = [*talking.notes, *rehearsal.notes]
         model = with_stored_head(source, model, notes)
         recipe = _recipe(source, options, context)
         with (

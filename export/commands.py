@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from moedge.devices.errors import MoedgeError
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit
+from moedge.export.schemes import QUANTIZABLE, parse_plan, spell
 from moedge.export.tokenizer.brought import brought_templates
-from moedge.quant.scheme import SCHEME_NAMES, parse_scheme
+from moedge.quant.scheme import SCHEME_NAMES
 from moedge.runtime.manifest import REPORT_NAME, Manifest
 
 
@@ -26,6 +26,14 @@ def export(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the bundle to make.")],
     scheme: Annotated[str, typer.Option(help=f"How weights are stored: {', '.join(SCHEME_NAMES)}.")] = "int4",
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GROUP=SCHEME",
+            help="Another scheme for a group of tensors; repeatable. With int4, embedding and lm_head have int8. "
+            f"Groups: {', '.join(map(spell, QUANTIZABLE))}.",
+        ),
+    ] = None,
     experts: Annotated[
         Literal["fused", "if"] | None,
         typer.Option(help="fused: ONNX Runtime's fast kernels; if: standard ONNX. [default: fused, for fp32: if]"),
@@ -53,11 +61,8 @@ def export(
     from moedge.export.writing.journal import describe_kept
     from moedge.export.writing.publish import partial_folder
 
-    try:
-        chosen = parse_scheme(scheme)
-    except ValueError as error:
-        raise MoedgeError(f"{error}.") from None
-    options = ExportOptions(chosen, experts, context, force, resume, chat_template=chat_template)
+    schemes = parse_plan(scheme, group or ())
+    options = ExportOptions(schemes, experts, context, force, resume, chat_template=chat_template)
     folder, hub = _folder(checkpoint, output, options)
     try:
         with _bar() as progress:

@@ -7,20 +7,20 @@ from pathlib import Path
 from moedge.devices.errors import MoedgeError
 from moedge.export.writing.journal import refuse_kept
 from moedge.export.writing.publish import partial_folder, refuse_impossible
+from moedge.quant.plan import SchemePlan
 from moedge.quant.rounding import NEAREST, Rounding
-from moedge.quant.scheme import Scheme
-from moedge.runtime.manifest import MANIFEST_NAME, ExpertPlan
+from moedge.runtime.manifest import MANIFEST_NAME, ROUTED_EXPERTS, ExpertPlan
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a user chooses: scheme, expert plan (None: the scheme's own), context length (None: a moderate one).
+    """What a user chooses: schemes, expert plan (None: the experts' own), context length (None: a moderate one).
 
     `chat_template` is the name of one that moedge brings, or a file (None: the checkpoint's own).
     `force` replaces a bundle, and throws an interrupted export away unless `resume` goes on with it.
     """
 
-    scheme: Scheme
+    scheme: SchemePlan
     experts: ExpertPlan | None = None
     context: int | None = None
     force: bool = False
@@ -30,10 +30,11 @@ class ExportOptions:
 
     @property
     def plan(self) -> ExpertPlan:
-        """The expert plan; fp32 has only the exact one."""
+        """The expert plan; experts in fp32 have only the exact one."""
+        quantized = self.scheme.of(ROUTED_EXPERTS).quantized
         if self.experts is None:
-            return "fused" if self.scheme.quantized else "if"
-        if self.experts == "fused" and not self.scheme.quantized:
+            return "fused" if quantized else "if"
+        if self.experts == "fused" and not quantized:
             raise MoedgeError("fused experts are quantized ones: use --experts if with --scheme fp32, or int8 or int4.")
         return self.experts
 

@@ -13,11 +13,11 @@ from moedge.export.graph.fused import FusedLowering
 from moedge.export.graph.saving import IR_VERSION
 from moedge.export.graph.standard import StandardLowering
 from moedge.export.options import ExportOptions
+from moedge.export.schemes import parse_plan
 from moedge.export.understanding import understand
 from moedge.export.writing.journal import Journal, Recipe
 from moedge.export.writing.weights_file import WeightsFile
 from moedge.quant.rounding import NEAREST
-from moedge.quant.scheme import FP32
 
 import onnx_ir as ir  # isort: skip
 
@@ -27,18 +27,18 @@ RECIPE = Recipe("", "", "", "", "", 0, "", {})
 class Segments:
     """Graphs of some layers of a checkpoint, each run once from an empty cache."""
 
-    def __init__(self, checkpoint, folder, change=lambda model: model, scheme=FP32, context=64, channels=None):
-        self.opened = ExitStack()
+    def __init__(self, checkpoint, folder, change=lambda model: model, scheme="fp32", context=64, channels=None):
+        self.opened, schemes = ExitStack(), parse_plan(scheme)
         self.source = self.opened.enter_context(Checkpoint(checkpoint))
-        self.model = change(understand(self.source, ExportOptions(scheme)).model)
-        self.folder, self.scheme, self.context, self.channels = folder, scheme, context, channels
+        self.model = change(understand(self.source, ExportOptions(schemes)).model)
+        self.folder, self.schemes, self.context, self.channels = folder, schemes, context, channels
 
     def build(self, begin, end):
         folder = self.folder / f"{begin}-{end}"
         folder.mkdir(parents=True)
-        kind = FusedLowering if self.scheme.quantized else StandardLowering
+        kind = FusedLowering if self.schemes.quantized else StandardLowering
         with Journal(folder, RECIPE, False, True) as journal, WeightsFile(folder, journal) as weights:
-            low = kind(Builder(weights), self.scheme, NEAREST, [])
+            low = kind(Builder(weights), self.schemes, NEAREST, [])
             graph = build_decoder(
                 low, self.source, self.model, self.context, begin=begin or None, end=end, channels=self.channels
             )

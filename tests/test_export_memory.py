@@ -15,10 +15,10 @@ def test_peak_memory_does_not_follow_the_checkpoint(tmp_path):
         "from moedge.export.bundle import export_bundle\n"
         "from moedge.export.options import ExportOptions\n"
         "from moedge.export.process_memory import peak_resident_bytes\n"
-        "from moedge.quant.scheme import parse_scheme\n"
+        "from moedge.export.schemes import parse_plan\n"
         "before = peak_resident_bytes()\n"
         "folder = pathlib.Path(sys.argv[1])\n"
-        "export_bundle(folder / 'checkpoint', folder / 'bundle', ExportOptions(parse_scheme('int4')))\n"
+        "export_bundle(folder / 'checkpoint', folder / 'bundle', ExportOptions(parse_plan('int4')))\n"
         "print(before, peak_resident_bytes())"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)

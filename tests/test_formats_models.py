@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
+from moedge.export.schemes import parse_plan
 from moedge.quant.blocks import Codes, dequantize
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine
@@ -55,7 +56,7 @@ FORMATS = {
 
 def export(folder, scheme, plan=None):
     target = folder / f"{scheme}-{plan}"
-    export_bundle(folder / "checkpoint", target, ExportOptions(parse_scheme(scheme), plan))
+    export_bundle(folder / "checkpoint", target, ExportOptions(parse_plan(scheme), plan))
     return target
 
 

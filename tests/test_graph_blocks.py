@@ -16,6 +16,7 @@ from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.lowering import note_expert_scheme
 from moedge.export.options import ExportOptions, ExportProgress
+from moedge.export.schemes import parse_plan
 from moedge.quant.rounding import NEAREST
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine
@@ -67,10 +68,7 @@ def test_each_layer_has_its_own_rope_window_and_heads(scheme, tmp_path):
         return replace(model, mixers=tuple(turn(mixer) for mixer in model.mixers))
 
     models = {"plain": lambda model: model, "turned": turned, "mixed": mixed}
-    by = {
-        name: Segments(tmp_path / "checkpoint", tmp_path / name, change, parse_scheme(scheme))
-        for name, change in models.items()
-    }
+    by = {name: Segments(tmp_path / "checkpoint", tmp_path / name, change, scheme) for name, change in models.items()}
     whole = by["mixed"].run(0, None, IDS)
     chained = by["plain"].run(2, None, by["turned"].run(1, 2, by["plain"].run(0, 1, IDS)))
     largest = np.abs(whole).max()
@@ -86,7 +84,7 @@ def test_no_byte_of_a_checkpoint_is_read_twice(family, plan, tmp_path):
     tiny.save_checkpoint(tiny_families.quantizable(family), tmp_path / "checkpoint", 0)
     totals, read = [], []
     progress = ExportProgress(on_total=totals.append, on_read=read.append)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("int4"), plan), progress)
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("int4"), plan), progress)
     assert 0 < sum(read) <= sum(totals)
 
 
@@ -98,7 +96,7 @@ QUANTIZED = ("int4", "int4-block32-zp", "int8")
 )
 def test_every_byte_of_the_weights_is_in_a_group(plan, scheme, tmp_path):
     tiny.save_checkpoint(tiny_families.quantizable("mixtral"), tmp_path / "checkpoint", 0)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme(scheme), plan))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan(scheme), plan))
     graph = onnx.load(tmp_path / "bundle" / "model.onnx", load_external_data=False).graph
     nested = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
     places, inside = {}, 0
@@ -132,7 +130,7 @@ class Halved:
 @pytest.mark.parametrize("plan", ["if", "fused"])
 def test_what_rounds_is_passed_in(plan, tmp_path):
     tiny.save_checkpoint(tiny_families.quantizable("qwen2_moe"), tmp_path / "checkpoint", 0)
-    halved, scheme = Halved(), parse_scheme("int4")
+    halved, scheme = Halved(), parse_plan("int4")
     for name, rounding in (("nearest", NEAREST), ("halved", halved)):
         options = ExportOptions(scheme, plan, rounding=rounding)
         export_bundle(tmp_path / "checkpoint", tmp_path / name, options)

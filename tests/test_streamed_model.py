@@ -10,16 +10,16 @@ from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.modules import open_matrix
 from moedge.export.graph.tied_head import with_stored_head
 from moedge.export.options import ExportOptions
+from moedge.export.schemes import parse_plan
 from moedge.export.streaming.streamed_model import StreamedModel
 from moedge.export.understanding import understand
-from moedge.quant.scheme import FP32
 from moedge.runtime import Engine
 
 WINDOWS = np.random.default_rng(0).integers(2, 211, (3, 40))
 
 
 def opened(source):
-    return with_stored_head(source, understand(source, ExportOptions(FP32)).model, [])
+    return with_stored_head(source, understand(source, ExportOptions(parse_plan("fp32"))).model, [])
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def qwen(tmp_path):
 @pytest.mark.parametrize("family", ["deepseek_v3", "lfm2_moe", "gpt_oss", "granitemoe", "phimoe", "qwen2_moe"])
 def test_all_stages_together_are_the_whole_model(family, tmp_path):
     tiny.save_checkpoint(tiny_families.MAKERS[family](), tmp_path / "checkpoint", 0)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(FP32))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
     engine = Engine.load(tmp_path / "bundle")
     with Checkpoint(tmp_path / "checkpoint") as source:
         model = opened(source)

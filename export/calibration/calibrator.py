@@ -21,7 +21,7 @@ from moedge.export.model.config import ModelConfig
 from moedge.export.streaming.streamed_model import StreamedModel
 from moedge.quant.blocks import F32
 from moedge.quant.channel_factors import ReadBy, choose_factors
-from moedge.quant.scheme import Scheme
+from moedge.quant.plan import SchemePlan
 
 _ROWS = 256  # of each matrix that factors are tried on, in four pieces
 _READERS = 12  # matrices that factors are tried on
@@ -35,14 +35,14 @@ class Calibrator:
         checkpoint: Checkpoint,
         model: ModelConfig,
         windows: NDArray[np.int64],
-        scheme: Scheme,
+        schemes: SchemePlan,
         rounding: Calibrated,
         folder: Path | None = None,
     ) -> None:
         self.channels = Channels()
         self.rounding = rounding
         self.coverage: dict[int, NDArray[np.int64]] = {}  # by layer: tokens that chose each expert
-        self._scheme, self._model = scheme, model
+        self._schemes, self._model = schemes, model
         self._stream = StreamedModel(checkpoint, model, windows, folder)
 
     def __enter__(self) -> "Calibrator":
@@ -79,16 +79,19 @@ class Calibrator:
         return {writer: factors for writer, factors in chosen.items() if factors is not None}
 
     def _factors(self, readers: Sequence[Reader], inputs: LayerInputs) -> F32 | None:
-        rounded = [reader for reader in readers if names_of(reader.matrix)[0] in inputs.names()]
-        if not rounded or any(source.native is not None for reader in rounded for source in reader.matrix.sources):
+        rounded = [reader for reader in readers if names_of(reader.matrix)[0] in inputs.groups]
+        if any(source.native is not None for reader in rounded for source in reader.matrix.sources):
             return None  # published codes stay as they are
-        some = [rounded[i] for i in np.unique(np.linspace(0, len(rounded) - 1, _READERS).astype(int))]
+        schemes = [self._schemes.of(inputs.groups[names_of(reader.matrix)[0]]) for reader in rounded]
+        if not any(scheme.bits == 4 for scheme in schemes):
+            return None  # there is next to nothing to gain
         tried, channels = [], []
-        for reader in some:
+        for place in np.unique(np.linspace(0, len(rounded) - 1, _READERS).astype(int)):
+            reader = rounded[place]
             sample = inputs.sample(names_of(reader.matrix)[0])
             if sample is None:
                 raise AssertionError(f"{reader.matrix.name} was not seen")
-            scheme = self._scheme.fit(reader.matrix.shape[1])
+            scheme = schemes[place].fit(reader.matrix.shape[1])
             tried.append(ReadBy(_some_rows(reader), sample.moments, scheme, reader.spread))
             channels.append(reader.gather(sample.moments))
         return choose_factors(np.mean(channels, axis=0), tried)

@@ -5,6 +5,7 @@ down-projection reads is made of its gate and up-projection when it is asked for
 inputs and one expert's.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,7 @@ from moedge.export.checkpoint.views import names_of
 from moedge.export.model.config import Gate
 from moedge.export.streaming.streamed_model import RoutedTaps, Taps
 from moedge.quant.blocks import F32
+from moedge.runtime.manifest import GroupName
 
 FIRST_TOKEN = 16.0  # how much a window's first token counts: attention rests on it (Xiao et al. 2023)
 FEW = 64  # tokens of an expert: with fewer its statistics are those of all tokens
@@ -49,6 +51,7 @@ class LayerInputs:
     """The inputs of a layer's matrices by the checkpoint's names; `collect` takes the taps of each window in turn."""
 
     def __init__(self, gate: Gate) -> None:
+        self.groups: Mapping[str, GroupName] = {}  # of all matrices that a scheme rounds
         self._gate = gate
         self._parts: dict[str, list[F32]] = {}
         self._first: list[F32] = []
@@ -64,15 +67,12 @@ class LayerInputs:
             self._parts.setdefault(name, []).append(rows)
             weights = np.ones(len(rows), np.float32)
         weights[0] = FIRST_TOKEN
+        self.groups = taps.groups
         self._first.append(weights)
         if taps.routed is not None:
             self._routed.append(taps.routed)
             if not self._experts:
                 self._experts = _owners(taps.routed)
-
-    def names(self) -> set[str]:
-        """All matrices that a scheme may round."""
-        return self._parts.keys() | self._experts.keys()
 
     def sample(self, name: str) -> Sample | None:
         """What a matrix reads; None if it was not seen."""

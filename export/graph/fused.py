@@ -14,10 +14,18 @@ from moedge.export.graph.builder import MICROSOFT, Attributes, Builder
 from moedge.export.graph.grouped_query import plain_grouped_query, rotate
 from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing, note_expert_scheme
 from moedge.export.graph.positions import build_positions
-from moedge.export.graph.storing import StoredCodes, scale_codes, scheme_for, store_quantized, write_rows
+from moedge.export.graph.storing import (
+    StoredCodes,
+    scale_codes,
+    scheme_for,
+    store_floats,
+    store_quantized,
+    write_rows,
+)
 from moedge.export.model.config import Experts, GroupedQuery, Mixer
 from moedge.export.model.rope import Rope
 from moedge.quant.blocks import Codes
+from moedge.quant.plan import SchemePlan
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
 from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, CacheTensor, GroupName
@@ -30,14 +38,14 @@ INT8_ACTIVATIONS = 4
 class FusedLowering:
     """Lowers a decoder to ONNX Runtime's contributed operators."""
 
-    def __init__(self, builder: Builder, scheme: Scheme, rounding: Rounding, notes: list[str]) -> None:
+    def __init__(self, builder: Builder, schemes: SchemePlan, rounding: Rounding, notes: list[str]) -> None:
         self.builder = builder
         self.cache: list[CachePort] = []
         self.notes = notes
         self.expert_scheme: Scheme | None = None
-        self._scheme = scheme
+        self._schemes = schemes
         self._rounding = rounding
-        self._table: StoredCodes | None = None
+        self._table: ir.Value | StoredCodes | None = None
         self._lengths: tuple[ir.Value, ir.Value] | None = None
         # Until the first router has decided, activations stay fp32: its choices are then those of the exact twin.
         self._activations = FP32_ACTIVATIONS
@@ -52,9 +60,14 @@ class FusedLowering:
         return where
 
     def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
-        """GatherBlockQuantized over the same bytes that a tied head multiplies."""
+        """GatherBlockQuantized over the same bytes that a tied head multiplies; Gather where they are fp32."""
         b, (rows, columns) = self.builder, table.shape
-        scheme = scheme_for((table,), self._scheme, "model.embed_tokens", self.notes)
+        scheme = scheme_for((table,), self._schemes.of(EMBEDDING), "model.embed_tokens", self.notes)
+        ids = b.op("Squeeze", input_ids, b.ints(0))  # [s]
+        if not scheme.quantized:
+            weight = store_floats(b, "model.embed_tokens", table, self._rounding, EMBEDDING)
+            self._table = weight if tied else None
+            return b.op("Gather", weight, ids)
         stored = store_quantized(b, "model.embed_tokens", table, scheme, self._rounding, EMBEDDING)
         self._table = stored if tied else None
         width = columns * scheme.bits // 8
@@ -62,7 +75,6 @@ class FusedLowering:
             b.weights.alias(stored.codes, "model.embed_tokens.rows", ir.DataType.UINT8, (rows, width))
         )
         zeros = None if stored.zero_points is None else b.initializer(stored.zero_points.tensor)
-        ids = b.op("Squeeze", input_ids, b.ints(0))  # [s]
         return b.op(
             "GatherBlockQuantized",
             *drop_absent_last([codes, ids, b.initializer(stored.scales.tensor), zeros]),
@@ -79,9 +91,11 @@ class FusedLowering:
         return self._product(hidden, self._table)
 
     def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
-        """MatMulNBits."""
+        """MatMulNBits; Gemm where weights are fp32."""
         full = self.builder.full_name(name)
-        scheme = scheme_for((matrix,), self._scheme, full, self.notes)
+        scheme = scheme_for((matrix,), self._schemes.of(group), full, self.notes)
+        if not scheme.quantized:
+            return self._product(x, store_floats(self.builder, full, matrix, self._rounding, group))
         return self._product(x, store_quantized(self.builder, full, matrix, scheme, self._rounding, group))
 
     def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
@@ -150,7 +164,7 @@ class FusedLowering:
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """One QMoE node; the routing scale goes into the second projection."""
         b = self.builder
-        scheme = scheme_for(weights.matrices, self._scheme, ROUTED_EXPERTS, self.notes)
+        scheme = scheme_for(weights.matrices, self._schemes.of(ROUTED_EXPERTS), ROUTED_EXPERTS, self.notes)
         note_expert_scheme(self, scheme)
         self._activations = INT8_ACTIVATIONS
         with b.scope("experts"):
@@ -199,7 +213,9 @@ class FusedLowering:
         past = ir.Value(name=f"past_key_values.{layer}.{name}", type=FLOAT, shape=shape)
         return past, CacheTensor(past.name or "", f"present.{layer}.{name}", "shared", (heads, dim))
 
-    def _product(self, x: ir.Value, stored: StoredCodes) -> ir.Value:
+    def _product(self, x: ir.Value, stored: ir.Value | StoredCodes) -> ir.Value:
+        if isinstance(stored, ir.Value):
+            return self.builder.op("Gemm", x, stored, attributes={"transB": 1})
         rows, columns = stored.shape
         return self.builder.op(
             "MatMulNBits",

@@ -28,6 +28,7 @@ from moedge.export.graph.storing import (
 from moedge.export.model.config import Experts, Gate, GroupedQuery, Mixer
 from moedge.export.model.rope import Rope
 from moedge.quant.blocks import F32
+from moedge.quant.plan import SchemePlan
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
 from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, GroupName
@@ -36,12 +37,12 @@ from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, GroupNam
 class StandardLowering:
     """Lowers a decoder to standard ONNX."""
 
-    def __init__(self, builder: Builder, scheme: Scheme, rounding: Rounding, notes: list[str]) -> None:
+    def __init__(self, builder: Builder, schemes: SchemePlan, rounding: Rounding, notes: list[str]) -> None:
         self.builder = builder
         self.cache: list[CachePort] = []
         self.notes = notes
         self.expert_scheme: Scheme | None = None
-        self._scheme = scheme
+        self._schemes = schemes
         self._rounding = rounding
         self._table: ir.Value | StoredCodes | None = None
 
@@ -54,11 +55,11 @@ class StandardLowering:
         """Rows of the table; codes are gathered before they are dequantized."""
         b = self.builder
         ids = b.op("Squeeze", input_ids, b.ints(0))  # [s]
-        if not self._scheme.quantized:
-            weight = self._store(b, "model.embed_tokens", table, self._scheme, EMBEDDING)
+        scheme = scheme_for((table,), self._schemes.of(EMBEDDING), "model.embed_tokens", self.notes)
+        if not scheme.quantized:
+            weight = self._store(b, "model.embed_tokens", table, scheme, EMBEDDING)
             self._table = weight if tied else None
             return b.op("Gather", weight, ids)
-        scheme = scheme_for((table,), self._scheme, "model.embed_tokens", self.notes)
         stored = store_quantized(b, "model.embed_tokens", table, scheme, self._rounding, EMBEDDING)
         self._table = stored if tied else None
         return self._gather_codes(stored, ids)
@@ -74,7 +75,7 @@ class StandardLowering:
 
     def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
         """Gemm over fp32 or dequantized weights."""
-        scheme = scheme_for((matrix,), self._scheme, name, self.notes)
+        scheme = scheme_for((matrix,), self._schemes.of(group), name, self.notes)
         return self._product(x, self._store(self.builder, self.builder.full_name(name), matrix, scheme, group))
 
     def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
@@ -109,7 +110,7 @@ class StandardLowering:
         indices, parts = self.choose(routing, config)
         routed = self._find_routed(indices, config.num_experts)
         total = b.op("Expand", b.constant(np.array([0], np.float32)), b.op("Shape", x))
-        scheme = scheme_for(weights.matrices, self._scheme, ROUTED_EXPERTS, self.notes)
+        scheme = scheme_for(weights.matrices, self._schemes.of(ROUTED_EXPERTS), ROUTED_EXPERTS, self.notes)
         note_expert_scheme(self, scheme)
         for expert in range(config.num_experts):
             with b.scope(f"experts.{expert}"):

@@ -160,6 +160,13 @@ def store_quantized(
     return stored
 
 
+def store_floats(builder: Builder, name: str, matrix: Matrix, rounding: Rounding, group: GroupName) -> ir.Value:
+    """A matrix as fp32 in the weights file, a few rows at a time."""
+    stored = reserve_floats(builder, f"{name}.weight", matrix.shape, group, (matrix,))
+    store_rows(matrix, rounding, stored)
+    return builder.initializer(stored.region.tensor)
+
+
 def dequantize_stored(builder: Builder, stored: StoredCodes) -> ir.Value:
     """Standard ONNX: DequantizeLinear over the same bytes, as (u)int4 or (u)int8 [N, K] in blocks along K.
 

@@ -10,9 +10,9 @@ from moedge.export.graph.builder import Builder
 from moedge.export.graph.lowering import ExpertWeights, Routing
 from moedge.export.graph.standard import StandardLowering
 from moedge.export.model.config import Experts
+from moedge.quant.plan import EXACT
 from moedge.quant.rounding import NEAREST
-from moedge.quant.scheme import FP32
-from moedge.runtime.manifest import GroupName
+from moedge.runtime.manifest import ROUTED_EXPERTS, GroupName
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,19 @@ class RoutedValues:
 
 
 class RecordingLowering(StandardLowering):
-    """The exact fp32 lowering; `inputs` are the values that matrices read, by the checkpoint's names for these."""
+    """The exact fp32 lowering; by the checkpoint's names of matrices, `inputs` are the values that these read."""
 
     def __init__(self, builder: Builder) -> None:
-        super().__init__(builder, FP32, NEAREST, [])
+        super().__init__(builder, EXACT, NEAREST, [])
         self.inputs: dict[str, ir.Value] = {}
+        self.groups: dict[str, GroupName] = {}
         self.routed: RoutedValues | None = None
         self._chosen: tuple[ir.Value, ir.Value] | None = None
 
     def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
         """The exact product, noted."""
         self.inputs |= dict.fromkeys(names_of(matrix), x)
+        self.groups |= dict.fromkeys(names_of(matrix), group)
         return super().linear(name, x, matrix, group)
 
     def choose(self, routing: Routing, config: Experts) -> tuple[ir.Value, ir.Value]:
@@ -52,4 +54,6 @@ class RecordingLowering(StandardLowering):
         self.routed = RoutedValues(x, *self._chosen, weights)
         names = (name for matrix in weights.gate_up for name in names_of(matrix))
         self.inputs |= dict.fromkeys(names, x)
+        all_names = (name for matrix in weights.matrices for name in names_of(matrix))
+        self.groups |= dict.fromkeys(all_names, ROUTED_EXPERTS)
         return out

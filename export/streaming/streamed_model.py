@@ -38,7 +38,7 @@ from moedge.export.model.config import ModelConfig
 from moedge.export.streaming.recording import RecordingLowering
 from moedge.export.writing.scratch_file import ScratchFile
 from moedge.quant.blocks import F32
-from moedge.runtime.manifest import MODEL_NAME
+from moedge.runtime.manifest import MODEL_NAME, GroupName
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Taps:
     """
 
     inputs: Mapping[str, F32]
+    groups: Mapping[str, GroupName]  # of all matrices that a scheme rounds
     routed: RoutedTaps | None  # None: a dense layer
 
 
@@ -187,4 +188,4 @@ def _read_taps(low: RecordingLowering, arrays: Mapping[str, NDArray[Any]]) -> Ta
     if low.routed is not None:
         x, chosen, shares = (arrays[_tap_name(v)] for v in (low.routed.x, low.routed.chosen, low.routed.shares))
         routed = RoutedTaps(x, chosen, shares, low.routed.weights)
-    return Taps({name: arrays[_tap_name(value)] for name, value in low.inputs.items()}, routed)
+    return Taps({name: arrays[_tap_name(value)] for name, value in low.inputs.items()}, low.groups, routed)
