@@ -9,6 +9,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from moedge.export.calibration.beside_export import calibrate_beside
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
 from moedge.export.graph.builder import Builder
@@ -69,11 +70,19 @@ def export_bundle(
         ):
             if journal.marks:
                 progress.on_stage("check")
-            with WeightsFile(folder, journal) as weights:
+            with (
+                WeightsFile(folder, journal) as weights,
+                calibrate_beside(options, source, model, talking, notes, folder) as beside,
+            ):
                 stages = Stages(journal, weights, source, model.num_hidden_layers, progress.on_stage)
                 lower = FusedLowering if plan == "fused" else StandardLowering
-                lowering = lower(Builder(weights), options.scheme, options.rounding, notes)
-                graph = build_decoder(lowering, source, model, context, stages.begin)
+                lowering = lower(Builder(weights), options.scheme, beside.rounding, notes)
+
+                def begin(layer: int) -> None:
+                    stages.begin(layer)
+                    beside.prepare(layer)
+
+                graph = build_decoder(lowering, source, model, context, begin, channels=beside.channels)
                 if unread := rehearsal.consumed.difference(source.consumed()):
                     raise AssertionError(f"{min(unread)} and more were not read, though the dry run says so")
                 stages.finish()
@@ -90,7 +99,7 @@ def export_bundle(
             ExportReport(
                 hub=hub,
                 scheme=options.scheme.name,
-                rounding=options.rounding.name,
+                rounding=options.rounding_name,
                 experts=plan,
                 chat_template=talking.chosen_template,
                 notes=tuple(sorted({*notes, *weights.account.notes()})),
@@ -122,7 +131,7 @@ def _recipe(source: Checkpoint, options: ExportOptions, context: int) -> Recipe:
         moedge=version("moedge"),
         numpy=version("numpy"),
         scheme=options.scheme.name,
-        rounding=options.rounding.name,
+        rounding=options.rounding_name,
         experts=options.plan,
         context=context,
         config=hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest(),

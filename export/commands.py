@@ -9,10 +9,13 @@ from typing import Annotated, Literal
 
 import typer
 
+from moedge.export.calibration.texts import CalibrationText
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit
 from moedge.export.schemes import QUANTIZABLE, parse_plan, spell
 from moedge.export.tokenizer.brought import brought_templates
+from moedge.quant.rounding import NEAREST, Rounding
 from moedge.quant.scheme import SCHEME_NAMES
+from moedge.quant.search import SEARCHED
 from moedge.runtime.manifest import REPORT_NAME, Manifest
 
 
@@ -48,6 +51,13 @@ def export(
             help=f"Another chat template: a file, or one of moedge's: {', '.join(brought_templates())}.",
         ),
     ] = None,
+    calibration: Annotated[
+        str,
+        typer.Option(
+            metavar="mix|none|FILE",
+            help="What 4-bit weights are rounded by: moedge's mix of texts, a text file, or nothing.",
+        ),
+    ] = "mix",
     force: Annotated[
         bool, typer.Option("--force", help="Replace the bundle if it exists, and an interrupted export.")
     ] = False,
@@ -62,7 +72,9 @@ def export(
     from moedge.export.writing.publish import partial_folder
 
     schemes = parse_plan(scheme, group or ())
-    options = ExportOptions(schemes, experts, context, force, resume, chat_template=chat_template)
+    texts = _calibration(calibration) if schemes.has_four_bits else None
+    rounding: Rounding = SEARCHED if schemes.has_four_bits else NEAREST
+    options = ExportOptions(schemes, experts, context, force, resume, rounding, chat_template, texts)
     folder, hub = _folder(checkpoint, output, options)
     try:
         with _bar() as progress:
@@ -91,6 +103,14 @@ def families(as_json: Annotated[bool, typer.Option("--json", help="Print the lis
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*cells, row[-1]]))
     print(f"\nPlans: fused, if. Schemes: {', '.join(SCHEME_NAMES)}. Number formats of checkpoints: docs/formats.md.")
+
+
+def _calibration(name: str) -> CalibrationText | None:
+    from moedge.export.calibration.texts import built_in_mix, read_text
+
+    if name == "none":
+        return None
+    return built_in_mix() if name == "mix" else read_text(Path(name))
 
 
 def _folder(checkpoint: str, output: Path, options: ExportOptions) -> tuple[Path, HubCommit | None]:

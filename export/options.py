@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.calibration.texts import CalibrationText
 from moedge.export.writing.journal import refuse_kept
 from moedge.export.writing.publish import partial_folder, refuse_impossible
 from moedge.quant.plan import SchemePlan
@@ -17,6 +18,7 @@ class ExportOptions:
     """What a user chooses: schemes, expert plan (None: the experts' own), context length (None: a moderate one).
 
     `chat_template` is the name of one that moedge brings, or a file (None: the checkpoint's own).
+    With `calibration`, matrices are rounded by what they read of that text, and `rounding` is not asked.
     `force` replaces a bundle, and throws an interrupted export away unless `resume` goes on with it.
     """
 
@@ -27,6 +29,12 @@ class ExportOptions:
     resume: bool = False
     rounding: Rounding = NEAREST
     chat_template: str | None = None
+    calibration: CalibrationText | None = None
+
+    @property
+    def rounding_name(self) -> str:
+        """What reports and resumed exports call how weights are rounded."""
+        return self.rounding.name if self.calibration is None else self.calibration.rounding
 
     @property
     def plan(self) -> ExpertPlan:

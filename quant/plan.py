@@ -26,6 +26,11 @@ class SchemePlan:
         """Whether any weights become codes."""
         return any(scheme.quantized for scheme in (self.default, *self.by_group.values()))
 
+    @property
+    def has_four_bits(self) -> bool:
+        """Whether any weights get so few bits that how they are rounded is felt."""
+        return any(scheme.bits == 4 for scheme in (self.default, *self.by_group.values()))
+
     def of(self, group: str) -> Scheme:
         """The scheme of a group's matrices."""
         return self.by_group.get(group, self.default)

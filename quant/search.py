@@ -138,6 +138,17 @@ class _Best:
         np.copyto(self._gain, gain, where=better)
 
 
-def round_weighted(weights: F32, scheme: Scheme, importance: F32) -> Codes:
-    """Search where the scheme has four bits; more bits are rounded to nearest, which loses next to nothing there."""
-    return search(weights, scheme, importance) if scheme.bits == 4 else quantize(weights, scheme)
+@dataclass(frozen=True)
+class Searched:
+    """A rounding (see `Rounding`) that knows no inputs: grids are searched with all columns alike."""
+
+    name: str = "searched"
+
+    def __call__(self, matrix: str, weights: F32, scheme: Scheme) -> Codes:
+        """More than four bits are rounded to nearest, which loses next to nothing there."""
+        if scheme.bits != 4:
+            return quantize(weights, scheme)
+        return search(weights, scheme, np.ones(weights.shape[1], np.float32))
+
+
+SEARCHED = Searched()

@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from moedge.export.calibration.statistics import LayerInputs, Sample
 from moedge.quant.blocks import F32, Codes
 from moedge.quant.gptq_rounding import Inputs, gptq, learn_inputs
 from moedge.quant.rounding import NEAREST
 from moedge.quant.scheme import Scheme
-from moedge.quant.search import search
+from moedge.quant.search import SEARCHED, search
 
 
 @dataclass
@@ -31,7 +29,7 @@ class Calibrated:
             return NEAREST(matrix, weights, scheme)
         sample = None if self.inputs is None else self.inputs.sample(matrix)
         if sample is None:
-            return search(weights, scheme, np.ones(weights.shape[1], np.float32))
+            return SEARCHED(matrix, weights, scheme)
         factors = self.by_column.get(matrix)
         if self.by_gptq and sample.own and len(sample.rows) >= weights.shape[1] // 2:
             return gptq(weights, scheme, self._learn(sample, factors))
