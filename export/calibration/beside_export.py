@@ -38,7 +38,8 @@ def calibrate_beside(
         yield BesideExport(options.rounding)
         return
     tokenizer = Tokenizer.from_str(talking.tokenizer)
-    windows = cut_windows(tokenizer, options.calibration.render(talking.chat_template), talking.bos_token_id)
+    texts = options.calibration.render(talking.chat_template)
+    windows = cut_windows(tokenizer, texts, model.vocab_size, talking.bos_token_id)
     rounding = Calibrated(options.calibration.rounding, by_gptq=True)
     with Calibrator(source, model, windows, options.scheme, rounding, folder) as calibrator:
         yield BesideExport(rounding, calibrator.channels, calibrator.prepare)

@@ -12,12 +12,16 @@ WINDOW = 512  # tokens of a sequence
 WINDOWS = 48
 
 
-def cut_windows(tokenizer: Tokenizer, texts: Sequence[str], bos: int | None = None) -> NDArray[np.int64]:
+def cut_windows(
+    tokenizer: Tokenizer, texts: Sequence[str], vocab_size: int, bos: int | None = None
+) -> NDArray[np.int64]:
     """Windows [windows, tokens] spread evenly over the texts' tokens, each behind `bos` if there is one.
 
-    A text too short for all of them gives fewer, and at least one shorter one; MoedgeError if it gives none.
+    A text too short for all of them gives fewer, and at least one shorter one; MoedgeError if it gives none. Tokens
+    that the model has no row for are left out.
     """
     ids = np.concatenate([np.array(e.ids, np.int64) for e in tokenizer.encode_batch(texts, add_special_tokens=False)])
+    ids = ids[ids < vocab_size]
     room = WINDOW - (bos is not None)
     length = min(room, len(ids))
     if length < 2:
