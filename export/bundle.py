@@ -72,7 +72,9 @@ def export_bundle(
                 progress.on_stage("check")
             with (
                 WeightsFile(folder, journal) as weights,
-                calibrate_beside(options, source, model, talking, notes, folder) as beside,
+                calibrate_beside(
+                    options.calibration, options.rounding, options.scheme, source, model, talking, notes, folder
+                ) as beside,
             ):
                 stages = Stages(journal, weights, source, model.num_hidden_layers, progress.on_stage)
                 lower = FusedLowering if plan == "fused" else StandardLowering

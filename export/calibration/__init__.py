@@ -1,1 +1,1 @@
-"""What real text makes of a layer's activations, and how a layer's matrices are rounded by that."""
+"""What real text makes of a layer's activations, and how matrices are rounded by that; mix/ is a text of our own."""

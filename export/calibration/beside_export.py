@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
+from moedge.export.calibration.calibrated import Calibrated
 from moedge.export.calibration.calibrator import Calibrator
-from moedge.export.calibration.rounding import Calibrated
 from moedge.export.calibration.statistics import FEW
-from moedge.export.calibration.text import cut_windows
+from moedge.export.calibration.texts import CalibrationText
+from moedge.export.calibration.windows import cut_windows
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.graph.channels import Channels
 from moedge.export.model.config import ModelConfig
-from moedge.export.options import ExportOptions
 from moedge.export.tokenizer.talking import Talking
+from moedge.quant.plan import SchemePlan
 from moedge.quant.rounding import Rounding
 
 
@@ -31,17 +32,24 @@ class BesideExport:
 
 @contextmanager
 def calibrate_beside(
-    options: ExportOptions, source: Checkpoint, model: ModelConfig, talking: Talking, notes: list[str], folder: Path
+    text: CalibrationText | None,
+    otherwise: Rounding,
+    schemes: SchemePlan,
+    source: Checkpoint,
+    model: ModelConfig,
+    talking: Talking,
+    notes: list[str],
+    folder: Path,
 ) -> Iterator[BesideExport]:
-    """The calibration that the options ask for, with temporary files in `folder`; it notes what it saw little of."""
-    if options.calibration is None:
-        yield BesideExport(options.rounding)
+    """The calibration by a text, with temporary files in `folder`; notes what it saw little of. None: `otherwise`."""
+    if text is None:
+        yield BesideExport(otherwise)
         return
     tokenizer = Tokenizer.from_str(talking.tokenizer)
-    texts = options.calibration.render(talking.chat_template)
+    texts = text.render(talking.chat_template)
     windows = cut_windows(tokenizer, texts, model.vocab_size, talking.bos_token_id)
-    rounding = Calibrated(options.calibration.rounding, by_gptq=True)
-    with Calibrator(source, model, windows, options.scheme, rounding, folder) as calibrator:
+    rounding = Calibrated(text.rounding, by_gptq=True)
+    with Calibrator(source, model, windows, schemes, rounding, folder) as calibrator:
         yield BesideExport(rounding, calibrator.channels, calibrator.prepare)
     few = {layer: int(np.sum(tokens < FEW)) for layer, tokens in calibrator.coverage.items()}
     if total := sum(few.values()):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from moedge.export.calibration.rounding import Calibrated
+from moedge.export.calibration.calibrated import Calibrated
 from moedge.export.calibration.statistics import LayerInputs
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.views import names_of

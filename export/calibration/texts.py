@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat.template import CannotRender, ChatTemplate, ToolsNotShown
+from moedge.export.tokenizer.template_choice import render_conversation
 
 _MIX = ("prose.txt", "code.txt")
 _CHATS = "chat.jsonl"
@@ -33,15 +32,13 @@ class CalibrationText:
 
     def render(self, chat_template: str | None) -> list[str]:
         """All of it as texts of their own, conversations as the template writes them."""
-        template = None if chat_template is None else ChatTemplate(chat_template)
-        return [*self.passages, *(_render(chat, template) for chat in self.conversations)]
+        return [*self.passages, *(_render(chat, chat_template) for chat in self.conversations)]
 
 
-def _render(chat: Mapping[str, Any], template: ChatTemplate | None) -> str:
+def _render(chat: Mapping[str, Any], template: str | None) -> str:
     """A conversation in a template; without one, or where it refuses this one, what was said line by line."""
-    if template is not None:
-        with suppress(CannotRender, ToolsNotShown):
-            return template.render(chat["messages"], chat.get("tools"), add_generation_prompt=False)
+    if template is not None and (text := render_conversation(template, chat)) is not None:
+        return text
     return "\n\n".join(message["content"] for message in chat["messages"] if message.get("content"))
 
 
