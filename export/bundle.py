@@ -63,11 +63,11 @@ def export_bundle(
         progress.on_total(source.nbytes())
         understood = understand(source, options)
         model, context, talking = understood.model, understood.context, understood.talking
-        rehearsal = rehearse(source, model, context, options.scheme)
+        rehearsal = rehearse(source, model, context, options.scheme, options.scale_dtype)
         refuse_extra_biases(source, model, rehearsal.extra_biases)
         notes = [*talking.notes, *rehearsal.notes]
         model = with_stored_head(source, model, notes)
-        recipe = _recipe(source, options, context)
+        recipe = _recipe(source, options, rehearsal.schemes.scales, context)
         with (
             publish(target, options.force) as folder,
             Journal(folder, recipe, options.resume, options.force) as journal,
@@ -77,7 +77,7 @@ def export_bundle(
             with WeightsFile(folder, journal) as weights:
                 stages = Stages(journal, weights, source, model.num_hidden_layers, progress.on_stage)
                 lower = FusedLowering if plan == "fused" else StandardLowering
-                lowering = lower(Builder(weights), options.scheme, options.rounding, notes)
+                lowering = lower(Builder(weights), rehearsal.schemes, options.rounding, notes)
                 graph = build_decoder(lowering, source, model, context, stages.begin)
                 if unread := rehearsal.consumed.difference(source.consumed()):
                     raise AssertionError(f"{min(unread)} and more were not read, though the dry run says so")
@@ -122,11 +122,12 @@ def export_bundle(
     return manifest
 
 
-def _recipe(source: Checkpoint, options: ExportOptions, context: int) -> Recipe:
+def _recipe(source: Checkpoint, options: ExportOptions, scales: str, context: int) -> Recipe:
     return Recipe(
         moedge=version("moedge"),
         numpy=version("numpy"),
         scheme=options.scheme.name,
+        scale_dtype=scales,
         rounding=options.rounding.name,
         experts=options.plan,
         context=context,

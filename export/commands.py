@@ -34,6 +34,13 @@ def export(
             f"Groups: {', '.join(map(spell, QUANTIZABLE))}.",
         ),
     ] = None,
+    scale_dtype: Annotated[
+        Literal["float16", "float32"] | None,
+        typer.Option(
+            help="How scales are stored; float16 is smaller, and fp32 in memory. "
+            "[default: float16, if that takes up to 1 GiB of memory]"
+        ),
+    ] = None,
     experts: Annotated[
         Literal["fused", "if"] | None,
         typer.Option(help="fused: ONNX Runtime's fast kernels; if: standard ONNX. [default: fused, for fp32: if]"),
@@ -62,7 +69,9 @@ def export(
     from moedge.export.writing.publish import partial_folder
 
     schemes = parse_plan(scheme, group or ())
-    options = ExportOptions(schemes, experts, context, force, resume, chat_template=chat_template)
+    options = ExportOptions(
+        schemes, experts, context, force, resume, chat_template=chat_template, scale_dtype=scale_dtype
+    )
     folder, hub = _folder(checkpoint, output, options)
     try:
         with _bar() as progress:

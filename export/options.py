@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.writing.journal import refuse_kept
@@ -17,6 +18,7 @@ class ExportOptions:
     """What a user chooses: schemes, expert plan (None: the experts' own), context length (None: a moderate one).
 
     `chat_template` is the name of one that moedge brings, or a file (None: the checkpoint's own).
+    `scale_dtype` is what scales are kept in; None: float16, or float32 where float16 would take too much memory.
     `force` replaces a bundle, and throws an interrupted export away unless `resume` goes on with it.
     """
 
@@ -27,6 +29,7 @@ class ExportOptions:
     resume: bool = False
     rounding: Rounding = NEAREST
     chat_template: str | None = None
+    scale_dtype: Literal["float16", "float32"] | None = None
 
     @property
     def plan(self) -> ExpertPlan:

@@ -33,7 +33,7 @@ from moedge.runtime.sizes import memory_bytes
 import onnx_ir as ir  # isort: skip
 
 IDS = np.random.default_rng(0).integers(2, 211, 40)
-RECIPE = Recipe("", "", "", "", "", 0, "", {})
+RECIPE = Recipe("", "", "", "", "", "", 0, "", {})
 
 
 class Segments:
