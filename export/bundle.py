@@ -59,11 +59,11 @@ def export_bundle(
         progress.on_total(source.nbytes())
         understood = understand(source, options)
         model, context, talking = understood.model, understood.context, understood.talking
-        rehearsal = rehearse(source, model, context, options.scheme)
+        rehearsal = rehearse(source, model, context, options.scheme, options.scale_dtype)
         refuse_extra_biases(source, model, rehearsal.extra_biases)
         notes = [*talking.notes, *rehearsal.notes]
         model = with_stored_head(source, model, notes)
-        recipe = _recipe(source, options, context)
+        recipe = _recipe(source, options, rehearsal.schemes.scales, context)
         with (
             publish(target, options.force) as folder,
             Journal(folder, recipe, options.resume, options.force) as journal,
@@ -73,12 +73,12 @@ def export_bundle(
             with (
                 WeightsFile(folder, journal) as weights,
                 calibrate_beside(
-                    options.calibration, options.rounding, options.scheme, source, model, talking, notes, folder
+                    options.calibration, options.rounding, rehearsal.schemes, source, model, talking, notes, folder
                 ) as beside,
             ):
                 stages = Stages(journal, weights, source, model.num_hidden_layers, progress.on_stage)
                 lower = FusedLowering if plan == "fused" else StandardLowering
-                lowering = lower(Builder(weights), options.scheme, beside.rounding, notes)
+                lowering = lower(Builder(weights), rehearsal.schemes, beside.rounding, notes)
 
                 def begin(layer: int) -> None:
                     stages.begin(layer)
@@ -128,12 +128,13 @@ def export_bundle(
     return manifest
 
 
-def _recipe(source: Checkpoint, options: ExportOptions, context: int) -> Recipe:
+def _recipe(source: Checkpoint, options: ExportOptions, scales: str, context: int) -> Recipe:
     return Recipe(
         moedge=version("moedge"),
         numpy=version("numpy"),
         scheme=options.scheme.name,
         rounding=options.rounding_name,
+        scale_dtype=scales,
         experts=options.plan,
         context=context,
         config=hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest(),

@@ -37,6 +37,13 @@ def export(
             f"Groups: {', '.join(map(spell, QUANTIZABLE))}.",
         ),
     ] = None,
+    scale_dtype: Annotated[
+        Literal["float16", "float32"] | None,
+        typer.Option(
+            help="How scales are stored; float16 is smaller, and fp32 in memory. "
+            "[default: float16, if that takes up to 1 GiB of memory]"
+        ),
+    ] = None,
     experts: Annotated[
         Literal["fused", "if"] | None,
         typer.Option(help="fused: ONNX Runtime's fast kernels; if: standard ONNX. [default: fused, for fp32: if]"),
@@ -74,7 +81,7 @@ def export(
     schemes = parse_plan(scheme, group or ())
     texts = _calibration(calibration) if schemes.has_four_bits else None
     rounding: Rounding = SEARCHED if schemes.has_four_bits else NEAREST
-    options = ExportOptions(schemes, experts, context, force, resume, rounding, chat_template, texts)
+    options = ExportOptions(schemes, experts, context, force, resume, rounding, chat_template, texts, scale_dtype)
     folder, hub = _folder(checkpoint, output, options)
     try:
         with _bar() as progress:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.calibration.texts import CalibrationText
@@ -19,6 +20,7 @@ class ExportOptions:
 
     `chat_template` is the name of one that moedge brings, or a file (None: the checkpoint's own).
     With `calibration`, matrices are rounded by what they read of that text, and `rounding` is not asked.
+    `scale_dtype` is what scales are kept in; None: float16, or float32 where float16 would take too much memory.
     `force` replaces a bundle, and throws an interrupted export away unless `resume` goes on with it.
     """
 
@@ -30,6 +32,7 @@ class ExportOptions:
     rounding: Rounding = NEAREST
     chat_template: str | None = None
     calibration: CalibrationText | None = None
+    scale_dtype: Literal["float16", "float32"] | None = None
 
     @property
     def rounding_name(self) -> str:

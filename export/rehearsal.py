@@ -18,8 +18,11 @@ from moedge.export.graph.tied_head import has_own_head
 from moedge.export.model.config import ModelConfig
 from moedge.export.schemes import spell
 from moedge.quant.plan import SchemePlan
+from moedge.quant.scheme import ScaleType
 from moedge.runtime.manifest import LM_HEAD, TensorGroup
 
+# Scales that ONNX Runtime casts are memory of the process, where those in fp32 are pages of the file.
+MOST_CAST_BYTES = 1 << 30
 _NAMED = 3  # of each kind of fault; the rest is counted
 
 
@@ -27,19 +30,39 @@ _NAMED = 3  # of each kind of fault; the rest is counted
 class Rehearsal:
     """What an export would do: the tensors that it would read, and what each group of the bundle would cost.
 
-    `notes` are what a user should hear of it that the export itself does not find.
+    `schemes` are those that it is to be done with, scales and all; `notes` are what a user should hear of it that the
+    export itself does not find.
 
     `extra_biases` have a place only if all of their values are zero.
     """
 
+    schemes: SchemePlan
     consumed: frozenset[str]
     groups: tuple[TensorGroup, ...]
     extra_biases: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
 
-def rehearse(source: Checkpoint, model: ModelConfig, context: int, schemes: SchemePlan) -> Rehearsal:
-    """Walk the export; MoedgeError if tensors are missing, misshapen or left over, or if a scheme does not fit."""
+def rehearse(
+    source: Checkpoint, model: ModelConfig, context: int, schemes: SchemePlan, scale_dtype: ScaleType | None = None
+) -> Rehearsal:
+    """Walk the export; MoedgeError if tensors are missing, misshapen or left over, or if a scheme does not fit.
+
+    `scale_dtype` is what scales are kept in; None: float16, or float32 where casting them at load would take too much.
+    """
+    rehearsal = _walk(source, model, context, replace(schemes, scales=scale_dtype or "float16"))
+    cast = sum(group.cast_bytes for group in rehearsal.groups)
+    if scale_dtype is not None or cast <= MOST_CAST_BYTES:
+        return rehearsal
+    rehearsal = _walk(source, model, context, replace(schemes, scales="float32"))
+    note = (
+        f"scales are stored as float32: as float16 they would take {cast / 1e9:.1f} GB more of memory, which "
+        "--scale-dtype float16 gives for a smaller bundle"
+    )
+    return replace(rehearsal, notes=(*rehearsal.notes, note))
+
+
+def _walk(source: Checkpoint, model: ModelConfig, context: int, schemes: SchemePlan) -> Rehearsal:
     outline, low = Outline(source), DryLowering(schemes)
     if has_own_head(source, model):  # values tell later whether it is the embedding once more
         model = replace(model, tie_word_embeddings=False)
@@ -54,7 +77,8 @@ def rehearse(source: Checkpoint, model: ModelConfig, context: int, schemes: Sche
     _refuse(source, model, [*outline.faults.values()], sorted({*left} - {*extra}))
     if low.refusal is not None:
         raise low.refusal
-    return Rehearsal(frozenset(outline.consumed()), low.account.groups(), extra, tuple(_note_idle(schemes, low, model)))
+    notes = tuple(_note_idle(schemes, low, model))
+    return Rehearsal(schemes, frozenset(outline.consumed()), low.account.groups(), extra, notes)
 
 
 def _note_idle(schemes: SchemePlan, low: DryLowering, model: ModelConfig) -> Iterator[str]:

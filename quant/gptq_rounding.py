@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moedge.quant.blocks import F32, Codes
+from moedge.quant.blocks import F32, Codes, hold_scales
 from moedge.quant.scheme import Scheme
 from moedge.quant.search import Grids, encode, find_grids, split
 
@@ -55,7 +55,8 @@ def gptq(weights: F32, scheme: Scheme, inputs: Inputs) -> Codes:
     blocks = split(weights, scheme)
     grids = find_grids(blocks, split(inputs.importance[None], scheme)[0], scheme.zero_point)
     codes = _round_in_turn(weights, scheme.block, grids, inputs)
-    grids.scales = _fit_scales(weights, codes, scheme.block, grids.scales, inputs.moments)
+    fitted = _fit_scales(weights, codes, scheme.block, grids.scales, inputs.moments)
+    grids.scales = hold_scales(fitted, scheme.scales)
     return encode(split(codes, scheme), grids, scheme)
 
 

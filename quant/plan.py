@@ -6,20 +6,22 @@ Groups are known here by name alone: which ones there are is the manifest's, wha
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from moedge.quant.scheme import FP32, Scheme
+from moedge.quant.scheme import FP32, ScaleType, Scheme
 
 
 @dataclass(frozen=True)
 class SchemePlan:
     """A scheme for every group: `default`, but for the groups of `by_group`.
 
-    Two plans of one name are equal. `asked` are the groups that a user named, who is to hear if one is not there.
+    Two plans of one name are equal but for `scales`, what all scales are kept in. `asked` are the groups that a user
+    named, who is to hear if one is not there.
     """
 
     name: str
     default: Scheme
     by_group: Mapping[str, Scheme] = field(default_factory=dict)
     asked: frozenset[str] = frozenset()
+    scales: ScaleType = "float32"
 
     @property
     def quantized(self) -> bool:
@@ -33,7 +35,7 @@ class SchemePlan:
 
     def of(self, group: str) -> Scheme:
         """The scheme of a group's matrices."""
-        return self.by_group.get(group, self.default)
+        return self.by_group.get(group, self.default).with_scales(self.scales)
 
 
 EXACT = SchemePlan(FP32.name, FP32)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moedge.quant.blocks import F32, Codes, pack, quantize
+from moedge.quant.blocks import F32, Codes, hold_scales, pack, quantize
 from moedge.quant.scheme import Scheme
 
 _COARSE = (1.0, 0.8, 0.6, 0.4)  # of a range
@@ -45,6 +45,7 @@ def search(weights: F32, scheme: Scheme, importance: F32) -> Codes:
     """Codes of a matrix [N, K] in a four-bit scheme, on the grids of `find_grids`; ValueError for NaN and infinity."""
     blocks = split(weights, scheme)
     grids = find_grids(blocks, split(importance[None], scheme)[0], scheme.zero_point)
+    grids.scales = hold_scales(grids.scales, scheme.scales)
     return encode(grids.codes(blocks), grids, scheme)
 
 

@@ -21,7 +21,7 @@ from moedge.quant.rounding import NEAREST
 
 import onnx_ir as ir  # isort: skip
 
-RECIPE = Recipe("", "", "", "", "", 0, "", {})
+RECIPE = Recipe("", "", "", "", "", "", 0, "", {})
 
 
 class Segments:

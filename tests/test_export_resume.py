@@ -190,6 +190,10 @@ def refuse(folder, match, options=INT4):
             ExportOptions(parse_plan("int4", ["attention=int8"])),
             "begun with --scheme int4-block64, and this is int4-block64, attention=int8-block32",
         ),
+        (
+            ExportOptions(parse_plan("int4"), scale_dtype="float32"),
+            "begun with --scale-dtype float16, and this is float32",
+        ),
         (ExportOptions(parse_plan("int4"), "if"), "begun with --experts fused, and this is if"),
         (ExportOptions(parse_plan("int4"), context=77), "begun with --context 512, and this is 77"),
     ],

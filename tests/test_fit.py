@@ -27,17 +27,18 @@ def checkpoint(tmp_path_factory, request):
 
 def estimated(opened, options):
     understood = understand(opened, options)
-    groups = rehearse(opened, understood.model, understood.context, options.scheme).groups
+    groups = rehearse(opened, understood.model, understood.context, options.scheme, options.scale_dtype).groups
     return estimate(groups, understood.model.tie_word_embeddings)
 
 
 @pytest.mark.parametrize(
     "scheme", ["fp32", "int8", "int4", "int4-block32-zp", "int4 embedding=fp32 attention=int8", "int8 embedding=int4"]
 )
-def test_estimates_are_what_the_bundle_takes(checkpoint, tmp_path, scheme):
+@pytest.mark.parametrize("scale_dtype", [None, "float32"])
+def test_estimates_are_what_the_bundle_takes(checkpoint, tmp_path, scheme, scale_dtype):
     """To the byte: the dry run's graph is the bundle's."""
     name, *changes = scheme.split()
-    options = ExportOptions(parse_plan(name, changes), context=16)
+    options = ExportOptions(parse_plan(name, changes), context=16, scale_dtype=scale_dtype)
     manifest = export_bundle(checkpoint, tmp_path / "bundle", options)
     with Checkpoint(checkpoint) as opened:
         size = estimated(opened, options)

@@ -4,19 +4,21 @@ QMoE's inputs and attributes are written down in docs/qmoe.md; routing stays exp
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from moedge.export.checkpoint.matrix import Matrix
-from moedge.export.graph.arithmetic import FLOAT
+from moedge.export.graph.arithmetic import FLOAT, scale
 from moedge.export.graph.builder import MICROSOFT, Attributes, Builder
 from moedge.export.graph.grouped_query import plain_grouped_query, rotate
 from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing, note_expert_scheme
 from moedge.export.graph.positions import build_positions
 from moedge.export.graph.storing import (
+    SCALE_TYPES,
     StoredCodes,
-    scale_codes,
     scheme_for,
     store_floats,
     store_quantized,
@@ -24,7 +26,6 @@ from moedge.export.graph.storing import (
 )
 from moedge.export.model.config import Experts, GroupedQuery, Mixer
 from moedge.export.model.rope import Rope
-from moedge.quant.blocks import Codes
 from moedge.quant.plan import SchemePlan
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
@@ -77,7 +78,7 @@ class FusedLowering:
         zeros = None if stored.zero_points is None else b.initializer(stored.zero_points.tensor)
         return b.op(
             "GatherBlockQuantized",
-            *drop_absent_last([codes, ids, b.initializer(stored.scales.tensor), zeros]),
+            *drop_absent_last([codes, ids, b.floats(stored.scales.tensor), zeros]),
             attributes={"bits": scheme.bits, "block_size": scheme.block, "gather_axis": 0, "quantize_axis": 1},
             domain=MICROSOFT,
         )
@@ -162,7 +163,7 @@ class FusedLowering:
         return b.op("Reshape", out, b.ints(-1, config.num_heads * dim))
 
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
-        """One QMoE node; the routing scale goes into the second projection."""
+        """One QMoE node, its result times the routing scale."""
         b = self.builder
         scheme = scheme_for(weights.matrices, self._schemes.of(ROUTED_EXPERTS), ROUTED_EXPERTS, self.notes)
         note_expert_scheme(self, scheme)
@@ -172,22 +173,21 @@ class FusedLowering:
             second = self._reserve_experts("down_proj", weights.down, scheme)
             if not first.codes.kept:
                 for e, (gate_up, down) in enumerate(zip(weights.gate_up, weights.down, strict=True)):
-                    write_rows(first, self._encode(gate_up, scheme).arrays, e * gate_up.shape[0])
-                    scaled = scale_codes(self._encode(down, scheme), routing.scale)
-                    write_rows(second, scaled.arrays, e * down.shape[0])
+                    write_rows(first, self._encode(first, gate_up), e * gate_up.shape[0])
+                    write_rows(second, self._encode(second, down), e * down.shape[0])
             tensors = self._tensors(first), self._tensors(second)
             biases: list[ir.Value | None] = [None, None]
             if weights.gate_up_bias is not None and weights.down_bias is not None:
-                last = weights.down_bias * np.float32(routing.scale)
                 biases = [
                     b.matrix(b.full_name("gate_up_proj.bias"), weights.gate_up_bias, ROUTED_EXPERTS),
-                    b.matrix(b.full_name("down_proj.bias"), last, ROUTED_EXPERTS),
+                    b.matrix(b.full_name("down_proj.bias"), weights.down_bias, ROUTED_EXPERTS),
                 ]
             inputs = qmoe_inputs(x, routing, *tensors, biases)
-            return b.op("QMoE", *inputs, attributes=qmoe_attributes(scheme, config), domain=MICROSOFT)
+            out = b.op("QMoE", *inputs, attributes=qmoe_attributes(scheme, config), domain=MICROSOFT)
+            return scale(b, out, routing.scale)
 
-    def _encode(self, matrix: Matrix, scheme: Scheme) -> Codes:
-        return matrix.codes(scheme, self._rounding, 0, matrix.shape[0])
+    def _encode(self, room: StoredCodes, matrix: Matrix) -> tuple[NDArray[Any], ...]:
+        return room.encode(matrix, self._rounding, 0, matrix.shape[0])
 
     def _reserve_experts(self, name: str, matrices: Sequence[Matrix], scheme: Scheme) -> StoredCodes:
         """Room for a projection of all experts, one after the other: [experts, rows, columns]."""
@@ -195,7 +195,7 @@ class FusedLowering:
         full, file = self.builder.full_name(name), self.builder.weights
         blocks = columns // scheme.block
         codes = file.region(f"{full}.codes", ir.DataType.UINT8, (experts, rows, columns * scheme.bits // 8))
-        scales = file.region(f"{full}.scales", ir.DataType.FLOAT, (experts, rows, blocks))
+        scales = file.region(f"{full}.scales", SCALE_TYPES[scheme.scales], (experts, rows, blocks))
         zeros = None
         if scheme.zero_point:
             zeros = file.region(f"{full}.zero_points", ir.DataType.UINT8, (experts, rows, blocks * scheme.bits // 8))
@@ -205,8 +205,9 @@ class FusedLowering:
 
     def _tensors(self, stored: StoredCodes) -> list[ir.Value | None]:
         """Codes, scales and zero points as values of the graph."""
-        regions = (stored.codes, stored.scales, stored.zero_points)
-        return [None if region is None else self.builder.initializer(region.tensor) for region in regions]
+        b, zeros = self.builder, stored.zero_points
+        codes, scales = b.initializer(stored.codes.tensor), b.floats(stored.scales.tensor)
+        return [codes, scales, None if zeros is None else b.initializer(zeros.tensor)]
 
     def _shared_port(self, layer: int, name: str, heads: int, dim: int) -> tuple[ir.Value, CacheTensor]:
         shape = ir.Shape([1, heads, "capacity", dim])

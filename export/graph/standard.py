@@ -252,8 +252,10 @@ class StandardLowering:
             middle = b.op("Unsqueeze", b.op("Cast", zeros, attributes={"to": ir.DataType.FLOAT.value}), b.ints(-1))
         else:
             middle = b.constant(np.array(1 << (bits - 1), np.float32))
-        scale_table = b.initializer(table.scales.tensor)
-        scales = b.op("Unsqueeze", b.op("Gather", scale_table, ids), b.ints(-1))  # [s, blocks, 1]
+        scales = b.op("Gather", b.initializer(table.scales.tensor), ids)
+        if table.scheme.scales != "float32":  # of the rows alone, so that no table of fp32 is held
+            scales = b.op("Cast", scales, attributes={"to": ir.DataType.FLOAT.value})
+        scales = b.op("Unsqueeze", scales, b.ints(-1))  # [s, blocks, 1]
         return b.op("Reshape", b.op("Mul", b.op("Sub", blocks, middle), scales), b.ints(0, columns))
 
     def _nibbles(self, packed: ir.Value, bits: int) -> ir.Value:
