@@ -183,14 +183,7 @@ def _compare_layers(
     """Run the reference to its end; figures of each layer if there is what to compare with."""
     figures, judged, model = [], slice(SKIPPED, -1), stream.model
     for layer in range(model.num_hidden_layers):
-        chosen: list[NDArray[np.int64]] = []
-
-        def note(_: int, taps: Taps, chosen: list[NDArray[np.int64]] = chosen, layer: int = layer) -> None:
-            progress.on_step(f"layer {layer}")
-            if taps.routed is not None:
-                chosen.append(taps.routed.chosen)
-
-        stream.run_layer(note)
+        chosen = _run_layer(stream, progress)
         if recorded is None:
             continue
         pairs = zip(stream.hidden, recorded.hidden[layer], strict=True)
@@ -202,6 +195,19 @@ def _compare_layers(
             agreement = float(np.mean(shares))
         figures.append(LayerFigures(layer, float(error), agreement))
     return None if recorded is None else tuple(figures)
+
+
+def _run_layer(stream: StreamedModel, progress: EvalProgress) -> list[NDArray[np.int64]]:
+    """Run the reference's next layer; the experts that it chose [tokens, top_k], a window each, none if it is dense."""
+    what, chosen = f"layer {stream.layer}", []
+
+    def note(_: int, taps: Taps) -> None:
+        if taps.routed is not None:
+            chosen.append(taps.routed.chosen)
+        progress.on_step(what)
+
+    stream.run_layer(note)
+    return chosen
 
 
 def _compare_logits(
