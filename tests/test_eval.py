@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from tokenizers import processors
 
 from moedge.export.bundle import export_bundle
+from moedge.export.evaluation.evaluate import EvalOptions, EvalProgress, evaluate
 from moedge.export.evaluation.windows import SKIPPED, read_windows
 from moedge.export.options import ExportOptions
 from moedge.quant.scheme import parse_scheme
@@ -151,6 +152,15 @@ def test_people_see_tables(made, capsys):
     assert "249 positions, in 3 windows of 100 tokens" in out
     for told in ("KL(fp32 || bundle)", "±", "99th percentile", "perplexity", "bits a weight", "same experts", "%"):
         assert told in out
+
+
+def test_it_tells_how_far_it_is(made):
+    totals, steps = [], []
+    progress = EvalProgress(on_total=totals.append, on_step=steps.append)
+    paths = made / "int4", made / "checkpoint", made / "text.txt"
+    assert evaluate(*paths, EvalOptions(300, 100), progress).windows == 3
+    assert totals == [len(steps)]
+    assert [*dict.fromkeys(steps)] == ["bundle", "layer 0", "layer 1", "layer 2", "logits"]
 
 
 @pytest.mark.parametrize(("change", "told"), [({"vocab_size": 300}, "vocabulary is 260 there and 300 here"),
