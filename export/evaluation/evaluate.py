@@ -29,7 +29,7 @@ from moedge.quant.fidelity import Divergence, Fidelity, diverge, join, relative_
 from moedge.quant.scheme import FP32
 from moedge.runtime.engine import Engine
 from moedge.runtime.integrity import OnHashed, say_nothing
-from moedge.runtime.manifest import ROTARY_TABLES, TOKENIZER_NAME, Manifest, TensorGroup, read_manifest
+from moedge.runtime.manifest import ROTARY_TABLES, TOKENIZER_NAME, Manifest, read_manifest
 from moedge.runtime.sizes import memory_bytes
 from moedge.runtime.text import Tokenizer
 
@@ -116,10 +116,11 @@ def evaluate(
         with StreamedModel(source, model, windows, Path(scratch)) as stream:
             layers = _compare_layers(stream, recorded, progress)
             divergences = _compare_logits(bundle, stream, options, progress)
+    on_disk, in_memory = _weigh(manifest)
     return Evaluation(
         fidelity=summarize(divergences),
-        bits_per_weight=_bits(manifest, lambda group: group.bytes) or 0.0,
-        bits_per_weight_in_memory=_bits(manifest, lambda group: memory_bytes(group, manifest)),
+        bits_per_weight=on_disk,
+        bits_per_weight_in_memory=in_memory,
         windows=len(windows),
         window=options.window,
         positions=sum(len(each.kl) for each in divergences),
@@ -243,9 +244,10 @@ def _score(engine: Engine, ids: NDArray[np.int64]) -> Iterator[tuple[int, F32]]:
         yield start, logits
 
 
-def _bits(manifest: Manifest, nbytes: Callable[[TensorGroup], int | None]) -> float | None:
-    """Bits a weight of the model, by the bytes of each group; None if any is unknown."""
-    sizes = [nbytes(group) for group in manifest.tensors if group.name != ROTARY_TABLES]
-    if None in sizes:
-        return None
-    return 8 * sum(size or 0 for size in sizes) / manifest.model.total_parameters
+def _weigh(manifest: Manifest) -> tuple[float, float | None]:
+    """Bits a weight of the model on the disk and in memory, the latter None if any group has no estimate."""
+    groups = [group for group in manifest.tensors if group.name != ROTARY_TABLES]
+    held = [memory_bytes(group, manifest) for group in groups]
+    of_a_byte = 8 / manifest.model.total_parameters
+    on_disk = of_a_byte * sum(group.bytes for group in groups)
+    return on_disk, None if None in held else of_a_byte * sum(size or 0 for size in held)
