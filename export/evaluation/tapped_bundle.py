@@ -27,7 +27,7 @@ _SCORES = ("router_logits", "selection_scores", "selection_scores_in_groups")
 
 
 class TappedBundle:
-    """A loaded copy of the graph; `hidden` and `scores` are the values after each layer and of each MoE layer."""
+    """A loaded copy of the graph that gives out `taps`, the values that `find_taps` names."""
 
     def __init__(
         self,
