@@ -8,11 +8,13 @@ import tiny_models as tiny
 from moedge.export.bundle import export_bundle
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.modules import open_matrix
+from moedge.export.checkpoint.views import names_of
 from moedge.export.graph.tied_head import with_stored_head
 from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
 from moedge.export.streaming.streamed_model import StreamedModel
 from moedge.export.understanding import understand
+from moedge.quant.rounding import NEAREST
 from moedge.runtime import Engine
 
 WINDOWS = np.random.default_rng(0).integers(2, 211, (3, 40))
@@ -115,6 +117,40 @@ def test_taps_have_the_scale_of_the_router_and_dense_layers_no_experts(tmp_path)
     mlp = {"gate_proj", "up_proj", "down_proj"}
     at = "model.layers.0"
     assert dense.inputs.keys() == {f"{at}.self_attn.{n}" for n in attention} | {f"{at}.mlp.{n}" for n in mlp}
+
+
+class Heard:
+    """Round to nearest, and which matrices were asked for."""
+
+    name = "heard"
+
+    def __init__(self):
+        self.matrices = set()
+
+    def __call__(self, matrix, weights, scheme):
+        self.matrices.add(matrix)
+        return NEAREST(matrix, weights, scheme)
+
+
+@pytest.mark.parametrize("family", tiny_families.MAKERS)
+def test_taps_have_every_matrix_that_a_rounding_hears_by_its_name(family, tmp_path):
+    tiny.save_checkpoint(tiny_families.quantizable(family), tmp_path / "checkpoint", 0)
+    heard, tapped = Heard(), set()
+    options = ExportOptions(parse_plan("int4"), rounding=heard)
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", options)
+
+    def note(_, taps):
+        tapped.update(taps.inputs)
+        if taps.routed is not None:
+            tapped.update(name for matrix in taps.routed.weights.down for name in names_of(matrix))
+
+    with Checkpoint(tmp_path / "checkpoint") as source:
+        model = opened(source)
+        with StreamedModel(source, model, WINDOWS[:1, :20], tmp_path) as stream:
+            for _ in range(model.num_hidden_layers):
+                stream.run_layer(note)
+    assert heard.matrices - tapped == {model.names.embedding, *([] if model.tie_word_embeddings else ["lm_head"])}
+    assert tapped <= heard.matrices
 
 
 def test_a_run_gives_the_same_bits_each_time_and_taps_change_none(qwen, tmp_path):
