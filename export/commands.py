@@ -64,7 +64,7 @@ def export(
             metavar="mix|none|FILE",
             help="What 4-bit weights are rounded by: moedge's mix of texts, a text file, or nothing.",
         ),
-    ] = "mix",
+    ] = "none",
     force: Annotated[
         bool, typer.Option("--force", help="Replace the bundle if it exists, and an interrupted export.")
     ] = False,
