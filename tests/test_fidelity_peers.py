@@ -15,8 +15,7 @@ from fidelity_models import SHAPE, dense_model
 @pytest.fixture
 def source(tmp_path):
     writer = gguf.GGUFWriter(tmp_path / "source.gguf", "llama")
-    writer.add_feed_forward_length(SHAPE.width)
-    writer.add_rope_freq_base(SHAPE.theta)
+    writer.add_feed_forward_length(5 * SHAPE.width)
     writer.add_token_list(["a", "b"])
     writer.add_token_types([1, 3])
     writer.write_header_to_file()

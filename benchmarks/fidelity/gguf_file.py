@@ -1,4 +1,4 @@
-"""A mixture as an F32 GGUF for llama.cpp: architecture `llama` with experts, metadata of the source's own file."""
+"""A mixture as an F32 GGUF for llama.cpp: architecture `llama` with experts, tokenizer of the source's own file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,21 +6,30 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
+from fidelity.checkpoint import CONTEXT
 from fidelity.model import Model
 from fidelity.source import pairs
 
-# Written by the writer itself, or no longer true.
-LEFT_OUT = ("GGUF.", "general.architecture", "general.file_type", "llama.feed_forward_length")
+LEFT_OUT = ("general.architecture", "general.file_type")  # written by the writer itself; no longer true
 
 
 def write_gguf(model: Model, source: Path, path: Path) -> None:
-    """The same function as the model's; `source` is a Llama's GGUF with the tokenizer and all other metadata."""
+    """The same function as the model's; `source` is the GGUF that the tokenizer and general facts are copied from."""
     shape, writer = model.shape, GGUFWriter(path, "llama")
     for key, field in GGUFReader(source).fields.items():
-        if not key.startswith(LEFT_OUT):
+        if key.startswith(("general.", "tokenizer.")) and key not in LEFT_OUT:
             kind = field.types[0]
             inner = field.types[-1] if kind == GGUFValueType.ARRAY else None
             writer.add_key_value(key, field.contents(), kind, sub_type=inner)
+    writer.add_block_count(shape.layers)
+    writer.add_context_length(CONTEXT)
+    writer.add_vocab_size(shape.vocab)
+    writer.add_embedding_length(shape.hidden)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_rope_dimension_count(shape.head_dim)
+    writer.add_rope_freq_base(shape.theta)
+    writer.add_layer_norm_rms_eps(shape.eps)
     writer.add_feed_forward_length(shape.width)
     writer.add_expert_count(shape.experts)
     writer.add_expert_used_count(shape.chosen)
