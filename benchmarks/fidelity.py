@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="measure peers again too")
     parser.add_argument("--json", action="store_true")
     for field in fields(Settings):
-        parser.add_argument(f"--{field.name}", type=int, default=field.default, help="windows, or tokens of one")
+        parser.add_argument(f"--{field.name}", type=int, default=field.default, help=field.metadata["help"])
     options = parser.parse_args()
     settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
     place = prepare(options.folder, settings, tuple(options.mixtures))

@@ -1,7 +1,8 @@
 """ONNX Runtime's own weight quantizers on single matrices, as MatMulNBitsQuantizer runs them: four bits, table eight.
 
-Weights only, since no exporter of theirs makes the model: onnxruntime-genai's builder (0.18) knows no Mixtral. Bits are
-those of an fp32 model: a block has an fp32 scale and a zero point, four bits wide, or for hqq a float.
+Weights only, since no exporter of theirs makes the model: onnxruntime-genai's builder (0.18) knows no Mixtral, and none
+of the mixtures that it knows is the same function. Bits are those of an fp32 model: a block has an fp32 scale, and a
+zero point as wide as its codes or, for hqq, a float.
 """
 
 from collections.abc import Callable, Iterator

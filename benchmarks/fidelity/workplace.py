@@ -13,7 +13,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,17 +31,24 @@ from fidelity.texts import fetch_texts, windows
 
 MIXTURES = ("even", "routed")
 EVEN_EXPERTS = 6
-ROUTED_EXPERTS, ROUTED_CHOSEN = 12, 8
+
+
+def setting(default: int, meaning: str) -> int:
+    """A field of Settings with its help."""
+    return field(default=default, metadata={"help": meaning})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How much text: windows to evaluate, to calibrate and to fit routers on (the first of the latter), tokens each."""
+    """What a comparison is made with; every field is an option of the command."""
 
-    evaluate: int = 24
-    calibrate: int = 96
-    fit: int = 32
-    tokens: int = 256
+    evaluate: int = setting(24, "windows that are scored")
+    calibrate: int = setting(96, "windows that are calibrated on")
+    fit: int = setting(32, "how many of these the routed mixture is fitted on")
+    tokens: int = setting(256, "tokens of a window")
+    experts: int = setting(12, "experts of the routed mixture")
+    chosen: int = setting(8, "how many of them a token takes")
+    seed: int = setting(0, "of the dithering of weights and of the fit")
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ def prepare(folder: Path, settings: Settings, mixtures: tuple[str, ...]) -> Work
     source_file = fetch(folder.parent / "downloads")
     for mixture in mixtures:
         if not (place.of(mixture) / "shape.json").exists():
-            source = read_source(source_file)
+            source = read_source(source_file, settings.seed)
             write_texts(place, source.tokenizer)
             made = make(place, mixture, source.model)
             told(f"{mixture}: checkpoint and GGUF")
@@ -120,9 +127,12 @@ def make(place: Workplace, mixture: str, dense: Model) -> Model:
     if mixture == "even":
         return split_evenly(dense, EVEN_EXPERTS)
     told("routed: fitting routers and down matrices (minutes)")
-    calibration = np.load(place.folder / "calibration.npy")
-    chosen = np.linspace(0, len(calibration) - 1, place.settings.fit).astype(int)
-    made, fits = split_routed(dense, calibration[chosen], ROUTED_EXPERTS, ROUTED_CHOSEN)
+    settings, calibration = place.settings, np.load(place.folder / "calibration.npy")
+    used = np.linspace(0, len(calibration) - 1, settings.fit).astype(int)
+    made, fits = split_routed(dense, calibration[used], settings.experts, settings.chosen, settings.seed)
+    error, loads = np.mean([fit.error for fit in fits]), [(fit.least_load, fit.most_load) for fit in fits]
+    span = f"{np.min(loads):.0%} to {np.max(loads):.0%}"
+    told(f"routed: {error:.1%} of the feed-forwards' energy lost, experts see {span} of the tokens")
     place.of(mixture).mkdir(parents=True, exist_ok=True)
     (place.of(mixture) / "fits.json").write_text(json.dumps([asdict(fit) for fit in fits], indent=1), encoding="utf-8")
     return made
