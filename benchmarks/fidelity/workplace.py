@@ -44,7 +44,7 @@ class Settings:
 
     evaluate: int = setting(24, "windows that are scored")
     calibrate: int = setting(96, "windows that are calibrated on")
-    fit: int = setting(32, "how many of these the routed mixture is fitted on")
+    fit: int = setting(64, "how many of these the routed mixture is fitted on")
     tokens: int = setting(256, "tokens of a window")
     experts: int = setting(12, "experts of the routed mixture")
     chosen: int = setting(8, "how many of them a token takes")
