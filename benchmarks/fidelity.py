@@ -15,7 +15,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from fidelity.measuring import measure
-from fidelity.methods import DEFAULT
+from fidelity.methods import DEFAULT, parse
 from fidelity.picture import picture
 from fidelity.table import ratios, table
 from fidelity.workplace import MIXTURES, Settings, prepare
@@ -35,6 +35,8 @@ def main() -> None:
     for field in fields(Settings):
         parser.add_argument(f"--{field.name}", type=int, default=field.default, help=field.metadata["help"])
     options = parser.parse_args()
+    for method in options.methods:
+        parse(method)  # before hours of work
     settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
     place = prepare(options.folder, settings, tuple(options.mixtures))
     measured = [

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from fidelity.ggml_blocks import bits, form_of
 from fidelity.gguf_file import stored, write_gguf
-from fidelity.methods import DEFAULT, start
+from fidelity.methods import DEFAULT, parse
 from fidelity.mixture import split_evenly
 from fidelity.ort_quantizers import k_quant, nearest, stored_bits
 from fidelity.source import halves, pairs
@@ -94,7 +94,8 @@ def test_onnxruntimes_quantizers_stay_near_the_weights(algorithm, bits, share):
 
 
 def test_a_method_that_is_none_is_refused():
-    assert len(set(DEFAULT)) == len(DEFAULT)
-    for method in ("moedge:", "ggml:Q3_K_M", "onnxruntime:best-32", "vendor:int4"):
+    assert len({parse(method) for method in DEFAULT}) == len(DEFAULT)
+    assert parse("llama.cpp:Q4_K_M+") == ("llama.cpp", "Q4_K_M", True)
+    for method in ("moedge:", "ggml:Q3_K_M", "llama.cpp:Q3", "onnxruntime:best-32", "onnxruntime:rtn", "vendor:int4"):
         with pytest.raises(ValueError, match=f"no method {method}"):
-            start(None, "even", method)
+            parse(method)

@@ -8,6 +8,7 @@ onnxruntime:NAME-BLOCK   its quantizers rtn, k_quant and hqq, weights only
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -20,10 +21,11 @@ from fidelity.model import Array, Model
 from fidelity.moments import load_moments
 from fidelity.workplace import Workplace
 
+LLAMA_TYPES = ("F32", "Q8_0", "Q4_0", "Q4_K_S", "Q4_K_M", "IQ4_XS")
 DEFAULT = (
     "moedge:int4",
     "moedge:int8",
-    *(f"llama.cpp:{name}{plus}" for name in ("Q4_0", "Q4_K_S", "Q4_K_M", "IQ4_XS") for plus in ("", "+")),
+    *(f"llama.cpp:{name}{plus}" for name in LLAMA_TYPES[2:] for plus in ("", "+")),
     *(f"ggml:{name}{plus}" for name in ggml_blocks.MIXTURES for plus in ("", "+")),
     *(f"onnxruntime:{name}-32" for name in ort_quantizers.ALGORITHMS),
 )
@@ -40,26 +42,40 @@ class Run:
     note: str
 
 
-def start(place: Workplace, mixture: str, method: str) -> Run:
-    """Quantize, and be ready to score. ValueError for a name that is none."""
+def parse(method: str) -> tuple[str, str, bool]:
+    """Engine, name and whether it ends with +; ValueError for what is no method."""
     engine, _, name = method.partition(":")
     weighed, name = name.endswith("+"), name.removesuffix("+")
     match engine:
         case "moedge" if name:
-            return start_bundle(place, mixture, name, weighed)
-        case "llama.cpp" if name:
-            return start_llama(place, mixture, name, weighed)
+            return engine, name, weighed
+        case "llama.cpp" if name in LLAMA_TYPES:
+            return engine, name, weighed
         case "ggml" if name in ggml_blocks.MIXTURES:
+            return engine, name, weighed
+        case "onnxruntime" if re.fullmatch(f"({'|'.join(ort_quantizers.ALGORITHMS)})-[0-9]+", name) and not weighed:
+            return engine, name, weighed
+    raise ValueError(f"no method {method}: say moedge:SCHEME, llama.cpp:TYPE, ggml:TYPE or onnxruntime:NAME-BLOCK")
+
+
+def start(place: Workplace, mixture: str, method: str) -> Run:
+    """Quantize, and be ready to score; ValueError for what is no method."""
+    engine, name, weighed = parse(method)
+    match engine:
+        case "moedge":
+            return start_bundle(place, mixture, name, weighed)
+        case "llama.cpp":
+            return start_llama(place, mixture, name, weighed)
+        case "ggml":
             model = place.model(mixture)
             moments = load_moments(place.of(mixture) / "moments.safetensors") if weighed else None
             ggml = ggml_blocks.Ggml(ggml_blocks.library())
             made = ggml_blocks.rounded_matrices(ggml, model, name, moments)
             return start_rounded(model, made, place.evaluation(), "weights only, as if rows were multiples of 256")
-        case "onnxruntime" if name.partition("-")[0] in ort_quantizers.ALGORITHMS:
+        case _:
             model, (algorithm, _, block) = place.model(mixture), name.partition("-")
             made = ort_quantizers.rounded_matrices(model, algorithm, int(block))
             return start_rounded(model, made, place.evaluation(), "weights only")
-    raise ValueError(f"no method {method}: say moedge:SCHEME, llama.cpp:TYPE, ggml:TYPE or onnxruntime:NAME-BLOCK")
 
 
 def start_bundle(place: Workplace, mixture: str, scheme: str, calibrated: bool) -> Run:

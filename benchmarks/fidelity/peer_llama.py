@@ -14,19 +14,11 @@ import numpy as np
 
 from fidelity.model import Array
 
-FILE_TYPES = {
-    "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
-    "Q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
-    "Q4_K_S": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_S,
-    "Q4_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
-    "IQ4_XS": llama_cpp.LLAMA_FTYPE_MOSTLY_IQ4_XS,
-}
-
 
 def quantize(source: Path, path: Path, file_type: str, moments: dict[str, Array] | None, threads: int) -> None:
-    """Write `path`, of a name in FILE_TYPES; with importance where `moments` are given. RuntimeError if it fails."""
+    """Write `path`, as llama-quantize names types; with importance where `moments` are given. RuntimeError if it fails."""
     params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype, params.nthread = FILE_TYPES[file_type], threads
+    params.ftype, params.nthread = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{file_type}"), threads
     if moments is not None:
         rows = {name: np.ascontiguousarray(moment.reshape(-1), np.float32) for name, moment in moments.items()}
         params.imatrix = importance(rows)  # borrows: rows must live until the call below is over
