@@ -16,7 +16,7 @@ from fidelity.model import Array
 
 
 def quantize(source: Path, path: Path, file_type: str, moments: dict[str, Array] | None, threads: int) -> None:
-    """Write `path`, as llama-quantize names types; with importance where `moments` are given. RuntimeError if it fails."""
+    """Write `path` in a type of llama-quantize, with importance where there are moments. RuntimeError if it fails."""
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{file_type}"), threads
     if moments is not None:
