@@ -20,7 +20,7 @@ def second_moments(model: Model, ids: np.ndarray, batch: int = 4) -> dict[str, A
     counts = {name: np.zeros((len(total), 1)) for name, total in sums.items()}
 
     def watch(name: str, expert: int, rows: Array) -> None:
-        sums[name][expert] += np.einsum("ni,ni->i", rows, rows, dtype=np.float64)
+        sums[name][expert] += np.einsum("ni,ni->i", rows, rows)
         counts[name][expert] += len(rows)
 
     for start in range(0, len(ids), batch):
