@@ -6,6 +6,7 @@ where rows are multiples of 256 is ggml_blocks.py's.
 """
 
 import ctypes
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,19 @@ import numpy as np
 from fidelity.model import Array
 
 
+ERROR = 4  # of ggml's log levels
+
+
+@llama_cpp.llama_log_callback
+def errors_only(level: int, text: bytes, data: ctypes.c_void_p) -> None:
+    """Its log has a line a tensor: of that only errors, on stderr."""
+    if level == ERROR:
+        print(text.decode(errors="replace"), end="", file=sys.stderr)
+
+
 def quantize(source: Path, path: Path, file_type: str, moments: dict[str, Array] | None, threads: int) -> None:
     """Write `path` in a type of llama-quantize, with importance where there are moments. RuntimeError if it fails."""
+    llama_cpp.llama_log_set(errors_only, ctypes.c_void_p(0))
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{file_type}"), threads
     if moments is not None:
