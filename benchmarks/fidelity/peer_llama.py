@@ -15,7 +15,6 @@ import numpy as np
 
 from fidelity.model import Array
 
-
 ERROR = 4  # of ggml's log levels
 
 
