@@ -13,9 +13,7 @@ from moedge.export.calibration.texts import CalibrationText
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit
 from moedge.export.schemes import QUANTIZABLE, parse_plan, spell
 from moedge.export.tokenizer.brought import brought_templates
-from moedge.quant.rounding import NEAREST, Rounding
 from moedge.quant.scheme import SCHEME_NAMES
-from moedge.quant.search import SEARCHED
 from moedge.runtime.manifest import REPORT_NAME, Manifest
 
 
@@ -80,8 +78,16 @@ def export(
 
     schemes = parse_plan(scheme, group or ())
     texts = _calibration(calibration) if schemes.has_four_bits else None
-    rounding: Rounding = SEARCHED if schemes.has_four_bits else NEAREST
-    options = ExportOptions(schemes, experts, context, force, resume, rounding, chat_template, texts, scale_dtype)
+    options = ExportOptions(
+        schemes,
+        experts,
+        context,
+        force,
+        resume,
+        chat_template=chat_template,
+        calibration=texts,
+        scale_dtype=scale_dtype,
+    )
     folder, hub = _folder(checkpoint, output, options)
     try:
         with _bar() as progress:

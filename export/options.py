@@ -10,7 +10,8 @@ from moedge.export.calibration.texts import CalibrationText
 from moedge.export.writing.journal import refuse_kept
 from moedge.export.writing.publish import partial_folder, refuse_impossible
 from moedge.quant.plan import SchemePlan
-from moedge.quant.rounding import NEAREST, Rounding
+from moedge.quant.rounding import Rounding
+from moedge.quant.search import SEARCHED
 from moedge.runtime.manifest import MANIFEST_NAME, ROUTED_EXPERTS, ExpertPlan
 
 
@@ -29,7 +30,7 @@ class ExportOptions:
     context: int | None = None
     force: bool = False
     resume: bool = False
-    rounding: Rounding = NEAREST
+    rounding: Rounding = SEARCHED
     chat_template: str | None = None
     calibration: CalibrationText | None = None
     scale_dtype: Literal["float16", "float32"] | None = None
