@@ -17,7 +17,7 @@ from tokenizers import processors
 
 from moedge.export.bundle import export_bundle
 from moedge.export.evaluation.evaluate import EvalOptions, EvalProgress, evaluate
-from moedge.export.evaluation.windows import SKIPPED, read_windows
+from moedge.export.evaluation.text_windows import SKIPPED, read_windows
 from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 
 
@@ -98,7 +98,7 @@ def test_the_checkpoint_is_the_same_function(tmp_path, chosen):
     model = split_evenly(dense, 6) if chosen == 6 else split_routed(dense, token_windows(20, 40), 6, chosen)[0]
     byte_tokenizer(tmp_path / "tokenizer.json")
     write_checkpoint(model, Tokenizer.from_file(str(tmp_path / "tokenizer.json")), tmp_path / "checkpoint")
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("fp32")))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
     [ids] = token_windows(1)
     [reference] = logits_of(model, ids[None])
     np.testing.assert_allclose(Engine.load(tmp_path / "bundle").score(ids.tolist()), reference, atol=1e-4)

@@ -17,7 +17,7 @@ from moedge.devices.errors import MoedgeError
 from moedge.devices.profile import Profile
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.evaluation.tapped_bundle import tap_bundle
-from moedge.export.evaluation.windows import SKIPPED, read_windows
+from moedge.export.evaluation.text_windows import SKIPPED, read_windows
 from moedge.export.graph.tied_head import with_stored_head
 from moedge.export.model.config import ModelConfig
 from moedge.export.options import ExportOptions
