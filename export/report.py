@@ -13,6 +13,7 @@ from moedge.runtime.manifest import (
     REPORT_NAME,
     ROTARY_TABLES,
     ROUTED_EXPERTS,
+    CodeKind,
     ExpertKernel,
     ExpertPlan,
     ModelFacts,
@@ -47,7 +48,10 @@ def kernel_of(plan: ExpertPlan, experts: Scheme | None) -> ExpertKernel:
     """The kernel that runs routed experts of that scheme; None: every layer is dense, so none has to be proved."""
     if experts is None:
         return ExpertKernel("if", FP32.bits, FP32.block, FP32.zero_point)
-    return ExpertKernel(plan, experts.bits, experts.block, experts.zero_point)
+    codes: CodeKind = "integers"
+    if experts.numbers == "floats":
+        codes = "mxfp4" if experts.scales == "float8e8m0" else "nvfp4"
+    return ExpertKernel(plan, experts.bits, experts.block, experts.zero_point, codes)
 
 
 def facts_of(model: ModelConfig, groups: tuple[TensorGroup, ...], context: int, talking: Talking) -> ModelFacts:

@@ -4,15 +4,18 @@ Layout, for a matrix [N, K] in blocks of B along K (what MatMulNBits and QMoE re
     weight[n, k] = (code[n, k] - zero_point[n, k // B]) * scale[n, k // B]
     8 bits: byte k of a row is code k.     4 bits: byte j of a row is code 2j | code 2j+1 << 4.
 Zero points are packed along K // B in the same way. A symmetric scheme stores none: 8 for 4 bits, 128 for 8.
+Codes that are four-bit floats are packed like others; four_bit_floats.py has their formula.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moedge.quant.scheme import ScaleType, Scheme
+from moedge.quant.four_bit_floats import NUMBERS, codes_of, factor_of, nearest_number, spread_scales
+from moedge.quant.scheme import Numbers, ScaleType, Scheme
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -35,16 +38,30 @@ class Codes:
     zero_points: U8 | None
     bits: int
     block: int
+    numbers: Numbers = "integers"
+    factor: float = 1.0  # of all weights, beside their scales
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
         """Codes, scales and, if there are any, zero points."""
         return (self.codes, self.scales) if self.zero_points is None else (self.codes, self.scales, self.zero_points)
 
-    def rows(self, some: slice) -> "Codes":
+    def rows(self, some: slice | NDArray[np.int64]) -> "Codes":
         """Some of its rows."""
         zeros = None if self.zero_points is None else self.zero_points[some]
-        return Codes(self.codes[some], self.scales[some], zeros, self.bits, self.block)
+        return replace(self, codes=self.codes[some], scales=self.scales[some], zero_points=zeros)
+
+
+def join_codes(parts: Sequence[Codes], how: Callable[[Sequence[NDArray[Any]]], NDArray[Any]]) -> Codes:
+    """Matrices of one scheme and factor as one, whose rows `how` joins."""
+    first = parts[0]
+    if {(p.bits, p.block, p.numbers, p.factor) for p in parts} != {
+        (first.bits, first.block, first.numbers, first.factor)
+    }:
+        raise AssertionError("codes of different schemes share no matrix")
+    zeros = [p.zero_points for p in parts if p.zero_points is not None]
+    codes, scales = how([p.codes for p in parts]), how([p.scales for p in parts])
+    return replace(first, codes=codes, scales=scales, zero_points=how(zeros) if zeros else None)
 
 
 def pack(codes: U8, bits: int) -> U8:
@@ -72,6 +89,8 @@ def quantize(weight: F32, scheme: Scheme) -> Codes:
     """
     n, k = weight.shape
     blocks = weight.reshape(n, k // scheme.block, scheme.block)  # [N, K/B, B]
+    if scheme.numbers == "floats":
+        return encode_floats(blocks, spread_scales(blocks, scheme), scheme)
     middle, top = 1 << (scheme.bits - 1), (1 << scheme.bits) - 1
     if scheme.zero_point:
         low, high = np.minimum(blocks.min(-1), 0), np.maximum(blocks.max(-1), 0)
@@ -88,8 +107,19 @@ def quantize(weight: F32, scheme: Scheme) -> Codes:
     return Codes(pack(codes, scheme.bits), scales, packed_zeros, scheme.bits, scheme.block)
 
 
+def encode_floats(blocks: F32, scales: F32, scheme: Scheme) -> Codes:
+    """The nearest four-bit floats of blocks [N, K / B, B] on scales [N, K / B] that the scheme holds."""
+    factor = factor_of(scheme)
+    codes = codes_of(nearest_number(blocks / (scales * factor)[..., None])).reshape(len(blocks), -1)
+    return Codes(pack(codes, 4), scales, None, 4, scheme.block, "floats", float(factor))
+
+
 def dequantize(matrix: Codes) -> F32:
     """The fp32 matrix [N, K] that the codes stand for."""
+    if matrix.numbers == "floats":
+        numbers = NUMBERS[unpack(matrix.codes, 4)].reshape(*matrix.scales.shape, matrix.block)
+        numbers *= (matrix.scales * np.float32(matrix.factor))[..., None]
+        return numbers.reshape(len(numbers), -1)
     codes = unpack(matrix.codes, matrix.bits).astype(np.float32)
     n, k = codes.shape
     zeros: Any = 1 << (matrix.bits - 1)

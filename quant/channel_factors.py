@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moedge.quant.blocks import F32, dequantize, quantize
+from moedge.quant.four_bit_floats import suit
 from moedge.quant.scheme import Scheme
 
 STRENGTHS = (0.15, 0.3, 0.45, 0.6, 0.75)
@@ -48,5 +49,6 @@ def choose_factors(channels: F32, readers: Sequence[ReadBy]) -> F32 | None:
 def _damage(reader: ReadBy, factors: F32 | None) -> float:
     """The weighted square of what rounding to nearest changes."""
     by_column = np.float32(1) if factors is None else reader.spread(factors)
-    rounded = dequantize(quantize(reader.weights * by_column, reader.scheme)) / by_column
+    scaled = reader.weights * by_column
+    rounded = dequantize(quantize(scaled, suit(reader.scheme, float(np.abs(scaled).max())))) / by_column
     return float((np.square(rounded - reader.weights) @ reader.importance).sum(dtype=np.float64))

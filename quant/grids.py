@@ -1,7 +1,8 @@
 """Grids of codes that others chose: which scheme holds one without a change, and the grid written in that scheme.
 
 A published group may be longer than a kernel's block, or as long as a row: its scale and zero point then stand for
-several blocks, and no code changes. `blocks.py` has the layout of codes; the formats' files turn tensors into a `Grid`.
+several blocks, and no code changes. Twice a four-bit float is a whole number of at most 12, so that eight-bit integers
+hold those too, at half the scale. `blocks.py` has the layout of codes; the formats' files turn tensors into grids.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,13 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from moedge.quant.blocks import F32, U8, Codes, pack, unpack
+from moedge.quant.blocks import F32, U8, Codes, dequantize, pack, unpack
+from moedge.quant.four_bit_floats import NUMBERS, factor_of
 from moedge.quant.scheme import BLOCKS, ScaleType, Scheme, scheme_of
+
+_TWICE = (2 * NUMBERS + 128).astype(np.uint8)
+# [256]: the 8-bit codes of both nibbles of a byte, as one value so that a lookup moves both
+_PAIRS = _TWICE[np.stack([np.arange(256) & 15, np.arange(256) >> 4], axis=1)].view(np.uint16)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,43 @@ class Grid:
         return self.group or self.shape[1] // self.scales.shape[1]
 
 
+@dataclass(frozen=True)
+class FloatGrid:
+    """A matrix [N, K] published as four-bit floats: packed codes [N, K / 2] and scales [N, K / B] in a scheme.
+
+    ValueError if the shapes do not belong together, or if a scale is not finite.
+    """
+
+    codes: U8
+    scales: F32
+    scheme: Scheme  # with the factor that the matrix has
+
+    def __post_init__(self) -> None:
+        if (len(self.codes), self.codes.shape[1] * 2) != (len(self.scales), self.scales.shape[1] * self.scheme.block):
+            raise ValueError(f"scales {self.scales.shape} are not those of codes {self.codes.shape}")
+        if not np.isfinite(self.scales).all() or not np.isfinite(self._factor):
+            raise ValueError("its scales hold NaN or infinity")
+
+    def dequantize(self) -> F32:
+        """The fp32 matrix [N, K]; infinite where a scale is too large for its codes."""
+        with np.errstate(over="ignore"):
+            return dequantize(self._as_published())
+
+    def at(self, scheme: Scheme) -> Codes:
+        """The same matrix in a scheme that holds its grid (`holds`): every code as it is, or as an integer."""
+        if scheme.numbers == "floats":
+            return self._as_published()
+        halves = self.scales * self._factor * np.float32(0.5)
+        return Grid(_PAIRS[self.codes].view(np.uint8), halves, None, 8).at(scheme)
+
+    def _as_published(self) -> Codes:
+        return Codes(self.codes, self.scales, None, 4, self.scheme.block, "floats", float(self._factor))
+
+    @property
+    def _factor(self) -> np.float32:
+        return factor_of(self.scheme)
+
+
 @cache
 def native_scheme(
     bits: int,
@@ -123,21 +166,43 @@ def native_scheme(
 
 def holds(scheme: Scheme, native: Scheme | None) -> bool:
     """Whether codes of the native scheme can be written in `scheme` without rounding any, or any scale."""
+    if native is None or not scheme.quantized:
+        return False
+    if scheme.numbers == "floats":
+        same = (native.numbers, native.block) == (scheme.numbers, scheme.block)
+        return same and scheme.factor in (None, native.factor)
+    native = as_integers(native)
     return (
-        native is not None
-        and scheme.quantized
-        and native.bits <= scheme.bits
+        native.bits <= scheme.bits
         and native.block % scheme.block == 0
         and (scheme.zero_point or not native.zero_point)
         and scheme.scales in ("float32", native.scales)
     )
 
 
-def joint_scheme(natives: Sequence[Scheme | None], columns: Sequence[int]) -> Scheme | None:
-    """The leanest scheme that holds the grids of matrices of so many columns; None if one has none, or none does."""
+def as_integers(native: Scheme) -> Scheme:
+    """The scheme of integers that holds a grid of four-bit floats; any other as it is."""
+    if native.numbers == "integers":
+        return native
+    return scheme_of(8, native.block, False, "bfloat16" if native.scales == "float8e8m0" else "float32")
+
+
+def joint_scheme(natives: Sequence[Scheme | None], columns: Sequence[int], floats: bool = False) -> Scheme | None:
+    """The leanest scheme that holds the grids of matrices of so many columns; None if one has none, or none does.
+
+    `floats`: whether it may be one of four-bit floats.
+    """
     known = [native for native in natives if native is not None]
     if not known or len(known) < len(natives):
         return None
+    first = known[0]
+    if floats and {(n.numbers, n.block) for n in known} == {("floats", first.block)}:
+        factors = {n.factor for n in known}
+        try:
+            return replace(first, factor=1.0 if factors == {1.0} else None).fit(*columns)
+        except ValueError:
+            pass
+    known = [as_integers(native) for native in known]
     kept = {n.scales for n in known}
     scales = kept.pop() if len(kept) == 1 else "float32"
     bits, block = max(n.bits for n in known), min(n.block for n in known)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moedge.quant.blocks import F32, Codes, hold_scales, pack, quantize
+from moedge.quant.blocks import F32, Codes, encode_floats, hold_scales, pack, quantize
+from moedge.quant.four_bit_floats import find_scales
 from moedge.quant.scheme import Scheme
 
 _COARSE = (1.0, 0.8, 0.6, 0.4)  # of a range
@@ -43,8 +44,10 @@ class Grids:
 
 def search(weights: F32, scheme: Scheme, importance: F32) -> Codes:
     """Codes of a matrix [N, K] in a four-bit scheme, on the grids of `find_grids`; ValueError for NaN and infinity."""
-    blocks = split(weights, scheme)
-    grids = find_grids(blocks, split(importance[None], scheme)[0], scheme.zero_point)
+    blocks, importance = split(weights, scheme), split(importance[None], scheme)[0]
+    if scheme.numbers == "floats":
+        return encode_floats(blocks, find_scales(blocks, importance, scheme), scheme)
+    grids = find_grids(blocks, importance, scheme.zero_point)
     grids.scales = hold_scales(grids.scales, scheme.scales)
     return encode(grids.codes(blocks), grids, scheme)
 

@@ -37,7 +37,8 @@ def describe(manifest: Manifest) -> dict[str, Any]:
 def description_lines(manifest: Manifest) -> list[str]:
     """The same for people, one fact or one tensor group a line."""
     model, experts = manifest.model, manifest.experts
-    kernel = "fp32" if not experts.block_size else f"int{experts.bits} in blocks of {experts.block_size}"
+    kind = f"int{experts.bits}" if experts.codes == "integers" else experts.codes
+    kernel = "fp32" if not experts.block_size else f"{kind} in blocks of {experts.block_size}"
     kernel += " with zero points" if experts.zero_point else ""
     memory, per_token = model_memory_bytes(manifest), cache_bytes_per_token(manifest)
     ends = ", ".join(str(token) for token in model.eos_token_ids) or "none"

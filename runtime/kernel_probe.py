@@ -1,7 +1,8 @@
 """Which QMoE kernel this machine takes, found out at load: by rule where a reason is known, then by a run.
 
-The fast kernel works on int8 activations and so differs from exact arithmetic by about 1 %. The fallback, which
-dequantizes all experts at every call and is an order of magnitude slower, agrees to 1e-5. docs/graph.md has the probe.
+The fast kernel of integers works on int8 activations and so differs from exact arithmetic by about 1 %. The fallback,
+which dequantizes all experts at every call and is an order of magnitude slower, agrees to 1e-5. Four-bit floats have
+one kernel, which is exact and reads them as they lie. docs/graph.md has the probe.
 """
 
 import os
@@ -16,9 +17,11 @@ from moedge.devices.errors import MoedgeError
 from moedge.runtime.manifest import PROBE_NAME, ExpertKernel, Manifest
 
 FIRST_FAST_VERSION = (1, 31)
+FIRST_WITH_FLOATS = (1, 32)  # the first that was seen to run four-bit floats on a CPU
 OVERRIDE = "ORT_QMOE_CPU_QNBIT_GEMM"
 EXACT_BELOW = 1e-4  # the dequantizing fallback ran
 WRONG_ABOVE = 0.05  # no kernel that works is this far off
+FLOATS_WRONG_ABOVE = 0.01  # nor one of four-bit floats with its fp32 activations
 
 
 def prove_fast_kernel(folder: Path, manifest: Manifest, allow_slow: bool = False) -> None:
@@ -29,13 +32,11 @@ def prove_fast_kernel(folder: Path, manifest: Manifest, allow_slow: bool = False
     """
     if manifest.experts.plan != "fused":
         return
+    if manifest.experts.codes != "integers":
+        _prove_floats(folder, manifest.experts)
+        return
     reason = known_reason(manifest.experts, manifest.model.hidden_size, onnxruntime.__version__, dict(os.environ))
-    difference = run_probe(folder / PROBE_NAME)
-    if not difference <= WRONG_ABOVE:  # NaN is wrong too
-        raise MoedgeError(
-            f"the expert kernel of onnxruntime {onnxruntime.__version__} computes wrong results on this CPU (off by "
-            f"{difference:.0%}): install another version of onnxruntime, or export with `--experts if`."
-        )
+    difference = _prove_right(folder, WRONG_ABOVE)
     if reason is None and difference < EXACT_BELOW:
         kernel = manifest.experts
         reason = (
@@ -52,10 +53,34 @@ def prove_fast_kernel(folder: Path, manifest: Manifest, allow_slow: bool = False
     print(f"warning: {reason}; answers will be slow.", file=sys.stderr)
 
 
+def _prove_right(folder: Path, wrong_above: float) -> float:
+    """What `run_probe` finds; MoedgeError if it is more than that."""
+    difference = run_probe(folder / PROBE_NAME)
+    if not difference <= wrong_above:  # NaN is wrong too
+        raise MoedgeError(
+            f"the expert kernel of onnxruntime {onnxruntime.__version__} computes wrong results on this CPU (off by "
+            f"{difference:.2g} of 1): install another version of onnxruntime, or export with `--experts if`."
+        )
+    return difference
+
+
+def _prove_floats(folder: Path, kernel: ExpertKernel) -> None:
+    if _release(onnxruntime.__version__) < FIRST_WITH_FLOATS:
+        first = ".".join(map(str, FIRST_WITH_FLOATS))
+        raise MoedgeError(
+            f"onnxruntime {onnxruntime.__version__} does not run experts in {kernel.codes}: install {first} or later, "
+            "or export with `--group routed-experts=int4`."
+        )
+    _prove_right(folder, FLOATS_WRONG_ABOVE)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
 def known_reason(experts: ExpertKernel, hidden_size: int, version: str, environ: dict[str, str]) -> str | None:
     """Why the fast kernel cannot run, if a rule says so; None leaves it to the probe."""
-    release = tuple(int(part) for part in version.split(".")[:2])
-    if release < FIRST_FAST_VERSION:
+    if _release(version) < FIRST_FAST_VERSION:
         return f"onnxruntime {version} has no fast expert kernel (1.31 is the first that has)"
     if experts.bits not in (4, 8):
         return f"the experts have {experts.bits} bits and the fast kernel reads 4 or 8"

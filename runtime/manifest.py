@@ -43,7 +43,8 @@ LM_HEAD: Final = "lm_head"
 ROTARY_TABLES: Final = "rotary tables"  # computed, no weights of the model's
 
 ExpertPlan = Literal["fused", "if"]
-ScaleDtype = Literal["float32", "float16", "bfloat16"]
+ScaleDtype = Literal["float32", "float16", "bfloat16", "float8e4m3fn", "float8e8m0"]
+CodeKind = Literal["integers", "mxfp4", "nvfp4"]
 CacheLayout = Literal["rows", "shared"]
 ChatFormat = Literal[
     "deepseek_v3", "deepseek_v3_1", "ernie", "glm", "gpt_oss", "granite", "hermes",
@@ -102,12 +103,21 @@ class TensorGroup:
     block: int  # weights that share a scale; 0: unquantized
     parameters: int
     bytes: int
-    scales: ScaleDtype = "float32"  # what they are kept in; ONNX Runtime casts others to fp32 when it loads the bundle
+    scales: ScaleDtype = "float32"  # what they are kept in
+
+    @property
+    def read_as_it_lies(self) -> bool:
+        """Whether its kernel reads the file's own pages: that of four-bit floats, whose scales have eight bits."""
+        return self.scales in ("float8e4m3fn", "float8e8m0")
 
     @property
     def cast_bytes(self) -> int:
-        """Bytes of the fp32 scales that this makes, in memory of the process where others are pages of the file."""
-        return 4 * self.parameters // self.block if self.block and self.scales != "float32" else 0
+        """Bytes of fp32 scales that ONNX Runtime casts others to at load, in memory of the process.
+
+        Those in fp32 are pages of the file, and those of four-bit floats no kernel casts.
+        """
+        cast = self.block and self.scales != "float32" and not self.read_as_it_lies
+        return 4 * self.parameters // self.block if cast else 0
 
 
 @dataclass(frozen=True)
@@ -136,6 +146,7 @@ class ExpertKernel:
     bits: int  # 32, 8 or 4
     block_size: int  # 0: unquantized
     zero_point: bool
+    codes: CodeKind = "integers"
 
 
 @dataclass(frozen=True)
@@ -187,6 +198,8 @@ def render(manifest: Manifest) -> bytes:
     for group in data["tensors"]:
         if group["scales"] == "float32":  # nor have those from before scales could be kept otherwise
             del group["scales"]
+    if manifest.experts.codes == "integers":  # nor those from before experts could be four-bit floats
+        del data["experts"]["codes"]
     digest = hashlib.sha256(_json(data)).hexdigest()
     return _json(data | {"sha256": digest})
 

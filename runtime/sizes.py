@@ -29,6 +29,8 @@ def packed_bits_per_weight(bits: int, block_size: int) -> float:
 def memory_bytes(group: TensorGroup, manifest: Manifest) -> int | None:
     """Estimated bytes of one of the manifest's groups once loaded: packed if multiplied in blocks, else as on disk.
 
+    Four-bit floats of the fused plan are as on disk too: pages of the file.
+
     Rows of the embedding are looked up and stay as they are; a tied one, that is a bundle without an lm_head of its
     own, is multiplied too and so held twice. None for blocks in the `if` plan: there ONNX Runtime decides at load which
     of them it unpacks to fp32.
@@ -37,6 +39,8 @@ def memory_bytes(group: TensorGroup, manifest: Manifest) -> int | None:
         return group.bytes
     if manifest.experts.plan != "fused":
         return None
+    if group.read_as_it_lies:
+        return group.bytes
     packed = round(group.parameters * packed_bits_per_weight(group.bits, group.block) / 8)
     if group.name != EMBEDDING:
         return packed + group.cast_bytes

@@ -1,5 +1,7 @@
 """Layouts of published formats: against the formats' own packages, and by hand where there is none that installs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import quantized_checkpoints as quantized
@@ -16,7 +18,7 @@ from moedge.quant.formats.fp8 import dequantize_fp8, e8m0
 from moedge.quant.formats.gptq import grid_from_gptq, zeros_from_gptq
 from moedge.quant.formats.mxfp4 import grid_from_mxfp4
 from moedge.quant.grids import Grid, find_group, holds, joint_scheme, native_scheme
-from moedge.quant.scheme import FP32, scheme_of
+from moedge.quant.scheme import FP32, MXFP4, NVFP4, scheme_of
 
 
 def random_weight(rows=24, columns=256, seed=0):
@@ -147,7 +149,9 @@ def test_mxfp4_is_what_transformers_reads():
         grid = grid_from_mxfp4(blocks[e].reshape(12, -1), scales[e])
         assert np.array_equal(grid.dequantize(), theirs[e].T.numpy())
         assert np.array_equal(dequantize(grid.at(scheme_of(8, 32))), theirs[e].T.numpy())
-        assert unpack(grid.codes, 8).min() >= 116  # twice a value lies within ± 12
+        assert grid.at(scheme_of(8, 32)).codes.min() >= 116  # twice a value lies within ± 12
+        assert np.array_equal(grid.at(MXFP4).codes, blocks[e].reshape(12, -1))
+        assert np.array_equal(dequantize(grid.at(MXFP4)), theirs[e].T.numpy())
 
 
 def test_mxfp4_of_compressed_tensors_is_what_the_package_decompresses():
@@ -202,6 +206,17 @@ def test_which_blocks_hold_a_grid():
         (scheme_of(4, 32), scheme_of(4, 32, True), False),
         (FP32, scheme_of(4, 32), False),
         (scheme_of(4, 32), None, False),
+        (MXFP4, MXFP4, True),
+        (NVFP4, MXFP4, False),
+        (MXFP4, scheme_of(4, 32), False),
+        (scheme_of(8, 32, False, "bfloat16"), MXFP4, True),
+        (scheme_of(8, 16, True), MXFP4, True),
+        (scheme_of(8, 32, False, "float16"), MXFP4, False),
+        (scheme_of(4, 32), MXFP4, False),
+        (scheme_of(8, 16), NVFP4, True),
+        (scheme_of(8, 32), NVFP4, False),
+        (NVFP4, replace(NVFP4, factor=0.3), False),  # it would be rounded to another factor
+        (replace(NVFP4, factor=None), replace(NVFP4, factor=0.3), True),
     ],
 )
 def test_a_scheme_holds_a_grid_of_no_more_bits_and_longer_groups(scheme, native, held):
@@ -216,6 +231,13 @@ def test_schemes_that_hold_all_grids():
     assert joint_scheme([four, zero], [192]) == scheme_of(4, 32, True)  # three blocks of 64 are odd
     assert joint_scheme([four, None], [512]) is None
     assert joint_scheme([], []) is None
+    assert joint_scheme([MXFP4, MXFP4], [512], floats=True) == MXFP4
+    assert joint_scheme([MXFP4, MXFP4], [512]) == scheme_of(8, 32, False, "bfloat16")
+    assert joint_scheme([MXFP4, NVFP4], [512], floats=True) == scheme_of(8, 16)
+    assert joint_scheme([MXFP4, four], [512], floats=True) == scheme_of(8, 32)
+    own = [replace(NVFP4, factor=factor) for factor in (0.3, 0.4)]
+    assert joint_scheme(own, [512], floats=True) == replace(NVFP4, factor=None)
+    assert joint_scheme(own, [48], floats=True) == scheme_of(8, 16)  # of whose dimensions the kernel refuses
     assert holds(scheme_of(4, 32), four)
     assert not holds(scheme_of(4, 128), scheme_of(4, 64))
     assert not holds(scheme_of(4, 64), zero)

@@ -42,7 +42,7 @@ FORMATS = {
     "compressed fp8 blocks": (quantized.compressed_fp8("block", [32, 64]), ""),
     "compressed fp8 a row": (quantized.compressed_fp8("channel"), ""),
     "compressed fp8 whole": (quantized.compressed_fp8("tensor"), ""),
-    "compressed mxfp4": (quantized.compressed_mxfp4(), "int8-block32"),
+    "compressed mxfp4": (quantized.compressed_mxfp4(), "mxfp4"),
     "gptq": (quantized.gptq(4, 128), "int4-block128"),
     "gptq v2": (quantized.gptq(4, 64, version=2), "int4-block64"),
     "gptq, zero points": (quantized.gptq(4, 32, symmetric=False), "int4-block32-zp"),
@@ -68,20 +68,18 @@ def bundle_experts(bundle, layer):
     """The routed experts of a layer as fp32, dequantized from the initializers: gate, up and down [E, N, K]."""
     tensors = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(bundle / "model.onnx").graph.initializer}
     kernel = read_manifest(bundle).experts
+    numbers = "integers" if kernel.codes == "integers" else "floats"
     weights = []
     for name in ("gate_up_proj", "down_proj"):
-        codes, scales, zeros = (
+        codes, scales, zeros, factors = (
             tensors.get(f"model.layers.{layer}.mlp.experts.{name}.{part}")
-            for part in ("codes", "scales", "zero_points")
+            for part in ("codes", "scales", "zero_points", "factors")
         )
-        weights.append(
-            [
-                dequantize(
-                    Codes(codes[e], scales[e], None if zeros is None else zeros[e], kernel.bits, kernel.block_size)
-                )
-                for e in range(len(codes))
-            ]
-        )
+        weights.append([])
+        for e in range(len(codes)):
+            zero, factor = None if zeros is None else zeros[e], 1.0 if factors is None else float(factors[e])
+            made = Codes(codes[e], scales[e].astype(np.float32), zero, kernel.bits, kernel.block_size, numbers, factor)
+            weights[-1].append(dequantize(made))
     both, down = (np.stack(w) for w in weights)
     return both[:, 0::2], both[:, 1::2], down
 
@@ -160,13 +158,13 @@ def test_gpt_oss_in_mxfp4(tmp_path):
     model = quantized.dense_model(tmp_path / "checkpoint", dense)
     fits(Engine.load(export(tmp_path, "fp32")).score(IDS.tolist()), tiny.reference_logits(model, IDS))
     bundle = export(tmp_path, "int4-block32")
-    assert read_manifest(bundle).experts.bits == 8
+    assert read_manifest(bundle).experts.codes == "mxfp4"
     gate, up, down = bundle_experts(bundle, 2)
     published = dense["model.layers.2.mlp.experts.gate_up_proj"].numpy()
     assert np.array_equal(gate, published[..., 0::2].transpose(0, 2, 1))
     assert np.array_equal(up, published[..., 1::2].transpose(0, 2, 1))
     assert np.array_equal(down, dense["model.layers.2.mlp.experts.down_proj"].numpy().transpose(0, 2, 1))
-    note = "routed experts: 48 matrices of mxfp4: codes unchanged, stored as int8-block32 (native)"
+    note = "routed experts: 48 matrices of mxfp4: codes unchanged, stored as mxfp4 (native)"
     assert note in report(bundle)["notes"]
 
 

@@ -135,6 +135,10 @@ FORMATS = {
 }
 
 
+# four-bit floats keep the bytes of their scales where a kernel reads them
+OF_EXPERTS = {("powers of two", "if"): "float32", ("powers of two", "fused"): "float8e8m0"}
+
+
 @pytest.mark.parametrize("experts", ["if", "fused"])
 @pytest.mark.parametrize("name", FORMATS)
 def test_published_scales_stay_as_they_are(name, experts, tmp_path):
@@ -150,8 +154,10 @@ def test_published_scales_stay_as_they_are(name, experts, tmp_path):
         )
     fp32 = ["embedding=fp32", "lm_head=fp32"]
     short, wide = (export(tmp_path, t, "int4", t, experts, fp32) for t in ("float16", "float32"))
-    assert scales_of(short) == {"attention": kept, "routed experts": kept}
-    assert set(scales_of(wide).values()) == {"float32"}
+    of_experts = OF_EXPERTS.get((name, experts), kept)
+    assert scales_of(short) == {"attention": kept, "routed experts": of_experts}
+    as_bytes = of_experts == "float8e8m0"
+    assert scales_of(wide) == {"attention": "float32", "routed experts": of_experts if as_bytes else "float32"}
     origins = json.loads((short / "report.json").read_text())["origins"]
     assert {o["outcome"] for o in origins if o["group"] in scales_of(short)} == {"codes unchanged"}
     both = [Engine.load(bundle).score(IDS).view(np.uint32) for bundle in (short, wide)]

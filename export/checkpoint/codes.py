@@ -1,6 +1,6 @@
 """Matrices published as integer codes: which tensors hold them, and which parts of these a few rows need.
 
-The layouts stand as formulas in quant/formats/.
+The layouts stand as formulas in quant/formats/; four-bit floats are float_codes.py's.
 """
 
 from collections.abc import Mapping
@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.errors import MisshapenError
-from moedge.export.checkpoint.folder import POWERS, Checkpoint
+from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.matrix import Coded, Matrix
 from moedge.export.checkpoint.published import WHOLE_ROW
 from moedge.quant.blocks import F32, U8
 from moedge.quant.formats.awq import grid_from_awq
 from moedge.quant.formats.compressed_tensors import grid_from_int8, grid_from_packed, zeros_from_packed
 from moedge.quant.formats.gptq import grid_from_gptq, zeros_from_gptq
-from moedge.quant.formats.mxfp4 import BLOCK, grid_from_mxfp4
 from moedge.quant.grids import Grid, find_group, native_scheme
 from moedge.quant.scheme import ScaleType, Scheme
 
@@ -49,19 +48,8 @@ class _Groups:
 
 
 def packed_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
-    """`<name>.weight_packed` of compressed-tensors: int4 or int8, or MXFP4 where it is bytes."""
+    """`<name>.weight_packed` of compressed-tensors: int4 or int8."""
     packed, (rows, columns) = f"{name}.weight_packed", shape
-    if checkpoint.dtype(packed) == "U8":
-        if columns % BLOCK:
-            raise MoedgeError(f"{packed} holds MXFP4, whose blocks of {BLOCK} do not divide {columns}: take another.")
-        checkpoint.expect(packed, rows, columns // 2)
-        checkpoint.expect(f"{name}.weight_scale", rows, columns // BLOCK)
-        scale = f"{name}.weight_scale"
-        if checkpoint.dtype(scale) not in POWERS:
-            raise MoedgeError(f"{scale} is stored as {checkpoint.dtype(scale)} where MXFP4 has bytes: take another.")
-        native = native_scheme(8, columns, columns // BLOCK, False, None, "bfloat16")  # powers of two
-        grid = _Mxfp4(checkpoint, packed, scale)
-        return Coded(name, shape, "compressed-tensors mxfp4", native, (packed, scale), grid)
     shape_name = f"{name}.weight_shape"
     if prod(checkpoint.shape(shape_name)) != 2:
         raise MisshapenError(shape_name, checkpoint.shape(shape_name), "rows and columns are wanted")
@@ -143,22 +131,6 @@ def awq_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Mat
     return Coded(name, shape, kind, native, tensors, _Awq(checkpoint, name, with_zeros, groups))
 
 
-def mxfp4_plane(checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int, int]) -> Matrix:
-    """An expert of `<name>_blocks` [E, rows, columns / 32, 16] and `<name>_scales` [E, rows, columns / 32]."""
-    rows, columns = shape
-    blocks, scales = f"{name}_blocks", f"{name}_scales"
-    experts = next(iter(checkpoint.shape(blocks)), 0)
-    checkpoint.expect(blocks, experts, rows, columns // BLOCK, BLOCK // 2)
-    checkpoint.expect(scales, experts, rows, columns // BLOCK)
-    if columns % BLOCK or expert >= experts:
-        raise MisshapenError(
-            blocks, checkpoint.shape(blocks), f"expert {expert} of {shape} is wanted, in blocks of {BLOCK}"
-        )
-    native = native_scheme(8, columns, columns // BLOCK, False, None, "bfloat16")  # powers of two
-    grid = _Mxfp4(checkpoint, blocks, scales, expert)
-    return Coded(f"{name}[{expert}]", shape, "mxfp4", native, (blocks, scales), grid)
-
-
 @dataclass(frozen=True, eq=False)
 class _Compressed:
     checkpoint: Checkpoint
@@ -226,20 +198,6 @@ class _Awq:
         scales = self.checkpoint.read_float_part(f"{self.name}.scales", every, whole)
         zeros = self.checkpoint.read_part(f"{self.name}.qzeros", every, words) if self.with_zeros else None
         return grid_from_awq(codes, scales, zeros, self.groups.group).rows(a, b)
-
-
-@dataclass(frozen=True)
-class _Mxfp4:
-    checkpoint: Checkpoint
-    blocks: str
-    scales: str
-    expert: int | None = None  # of a tensor of many
-
-    def __call__(self, start: int, stop: int) -> Grid:
-        some = slice(start, stop)
-        part = (some,) if self.expert is None else (slice(self.expert, self.expert + 1), some)
-        packed, scales = (self.checkpoint.read_part(name, *part) for name in (self.blocks, self.scales))
-        return grid_from_mxfp4(packed.reshape(stop - start, -1), scales.reshape(stop - start, -1))
 
 
 def _find_groups(checkpoint: Checkpoint, scales: str, order: str | None, columns: int, count: int) -> _Groups:

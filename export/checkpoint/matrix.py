@@ -10,7 +10,7 @@ from typing import Protocol
 
 from moedge.devices.errors import MoedgeError
 from moedge.quant.blocks import F32, Codes, ScaleError
-from moedge.quant.grids import Grid, holds
+from moedge.quant.grids import FloatGrid, Grid, holds
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
 
@@ -84,14 +84,14 @@ class Rounded:
 
 @dataclass(frozen=True)
 class Coded:
-    """A matrix that comes as integer codes."""
+    """A matrix that comes as codes: integers, or four-bit floats."""
 
     name: str
     shape: tuple[int, int]
     format: str
     native: Scheme | None  # None: no scheme of ours holds its grid
     tensors: tuple[str, ...]  # that `grid` reads
-    grid: Callable[[int, int], Grid]  # of some rows; ValueError if they cannot be read
+    grid: Callable[[int, int], Grid | FloatGrid]  # of some rows; ValueError if they cannot be read
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -107,7 +107,7 @@ class Coded:
             return self._grid(start, stop).at(scheme)
         return round_rows(self, scheme, rounding, start, stop)
 
-    def _grid(self, start: int, stop: int) -> Grid:
+    def _grid(self, start: int, stop: int) -> Grid | FloatGrid:
         try:
             return self.grid(start, stop)
         except ValueError as error:

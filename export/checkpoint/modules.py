@@ -1,13 +1,14 @@
 """A matrix of the checkpoint, in whatever format it is published there: the tensors that are present decide.
 
-Plain numbers and matrices within a 3-D tensor are read here, the rest in codes.py and floats.py.
+Plain numbers and matrices within a 3-D tensor are read here, the rest in codes.py, float_codes.py and floats.py.
 """
 
 from dataclasses import dataclass
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.checkpoint.codes import awq_matrix, gptq_matrix, int8_matrix, mxfp4_plane, packed_matrix
+from moedge.export.checkpoint.codes import awq_matrix, gptq_matrix, int8_matrix, packed_matrix
 from moedge.export.checkpoint.errors import MisshapenError, TensorError
+from moedge.export.checkpoint.float_codes import mxfp4_matrix, mxfp4_plane
 from moedge.export.checkpoint.floats import fp8_matrix
 from moedge.export.checkpoint.folder import FLOATS, Checkpoint
 from moedge.export.checkpoint.matrix import Matrix, Rounded
@@ -25,7 +26,8 @@ def open_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Ma
 
 def _open(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
     if f"{name}.weight_packed" in checkpoint:
-        return packed_matrix(checkpoint, name, shape)
+        in_bytes = checkpoint.dtype(f"{name}.weight_packed") == "U8"
+        return (mxfp4_matrix if in_bytes else packed_matrix)(checkpoint, name, shape)
     if f"{name}.qweight" in checkpoint:
         published = checkpoint.published
         if published.method == "gptq":

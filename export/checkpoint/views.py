@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.export.checkpoint.matrix import Matrix, Source, round_rows
-from moedge.quant.blocks import F32, Codes, interleave_rows
+from moedge.quant.blocks import F32, Codes, interleave_rows, join_codes
 from moedge.quant.grids import holds
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
@@ -37,14 +37,7 @@ class Stacked:
     def codes(self, scheme: Scheme, rounding: Rounding, start: int, stop: int) -> Codes:
         """Rows of the parts' codes, each its own or rounded."""
         pieces = [part.codes(scheme, rounding, a, b) for part, a, b in self._cut(start, stop)]
-        zeros = [p.zero_points for p in pieces if p.zero_points is not None]
-        return Codes(
-            np.concatenate([p.codes for p in pieces]),
-            np.concatenate([p.scales for p in pieces]),
-            np.concatenate(zeros) if zeros else None,
-            scheme.bits,
-            scheme.block,
-        )
+        return join_codes(pieces, np.concatenate)
 
     def _cut(self, start: int, stop: int) -> Iterator[tuple[Matrix, int, int]]:
         offset = 0
@@ -87,9 +80,7 @@ class Reordered:
         if not any(holds(scheme, source.native) for source in self.source.sources):
             return round_rows(self, scheme, rounding, start, stop)
         order, low, high = self._span(start, stop)
-        span = self.source.codes(scheme, rounding, low, high)
-        zeros = None if span.zero_points is None else span.zero_points[order]
-        return Codes(span.codes[order], span.scales[order], zeros, span.bits, span.block)
+        return self.source.codes(scheme, rounding, low, high).rows(order)
 
     def _span(self, start: int, stop: int) -> tuple[NDArray[np.int64], int, int]:
         order = self.order[start:stop]
@@ -123,12 +114,9 @@ class Interleaved:
     def codes(self, scheme: Scheme, rounding: Rounding, start: int, stop: int) -> Codes:
         """Rows of the codes of both, each its own or rounded."""
         low, high = start // 2, -(-stop // 2)
-        first, second = self.first.codes(scheme, rounding, low, high), self.second.codes(scheme, rounding, low, high)
-        zeros = None
-        if first.zero_points is not None and second.zero_points is not None:
-            zeros = interleave_rows(first.zero_points, second.zero_points)
-        codes, scales = interleave_rows(first.codes, second.codes), interleave_rows(first.scales, second.scales)
-        return Codes(codes, scales, zeros, first.bits, first.block).rows(slice(start % 2, start % 2 + stop - start))
+        both = [part.codes(scheme, rounding, low, high) for part in (self.first, self.second)]
+        joined = join_codes(both, lambda arrays: interleave_rows(*arrays))
+        return joined.rows(slice(start % 2, start % 2 + stop - start))
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,7 +84,7 @@ class DryLowering:
     def _take(self, what: str, matrices: Sequence[Matrix], group: GroupName) -> None:
         self.taken.add(group)
         try:
-            scheme = scheme_for(matrices, self.schemes.of(group), what, self.notes)
+            scheme = scheme_for(matrices, self.schemes.of(group), what, self.notes, floats=group == ROUTED_EXPERTS)
         except MoedgeError as error:
             self.refusal, scheme = self.refusal or error, FP32
         weights = sum(rows * columns for rows, columns in (matrix.shape for matrix in matrices))

@@ -4,11 +4,9 @@ QMoE's inputs and attributes are written down in docs/qmoe.md; routing stays exp
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.graph.arithmetic import FLOAT, scale
@@ -165,7 +163,7 @@ class FusedLowering:
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """One QMoE node, its result times the routing scale."""
         b = self.builder
-        scheme = scheme_for(weights.matrices, self._schemes.of(ROUTED_EXPERTS), ROUTED_EXPERTS, self.notes)
+        scheme = scheme_for(weights.matrices, self._schemes.of(ROUTED_EXPERTS), ROUTED_EXPERTS, self.notes, floats=True)
         note_expert_scheme(self, scheme)
         self._activations = INT8_ACTIVATIONS
         with b.scope("experts"):
@@ -173,8 +171,8 @@ class FusedLowering:
             second = self._reserve_experts("down_proj", weights.down, scheme)
             if not first.codes.kept:
                 for e, (gate_up, down) in enumerate(zip(weights.gate_up, weights.down, strict=True)):
-                    write_rows(first, self._encode(first, gate_up), e * gate_up.shape[0])
-                    write_rows(second, self._encode(second, down), e * down.shape[0])
+                    self._write_expert(first, gate_up, e)
+                    self._write_expert(second, down, e)
             tensors = self._tensors(first), self._tensors(second)
             biases: list[ir.Value | None] = [None, None]
             if weights.gate_up_bias is not None and weights.down_bias is not None:
@@ -183,11 +181,17 @@ class FusedLowering:
                     b.matrix(b.full_name("down_proj.bias"), weights.down_bias, ROUTED_EXPERTS),
                 ]
             inputs = qmoe_inputs(x, routing, *tensors, biases)
-            out = b.op("QMoE", *inputs, attributes=qmoe_attributes(scheme, config), domain=MICROSOFT)
+            attributes = qmoe_attributes(scheme, config, routing)
+            out = b.op("QMoE", *inputs, attributes=attributes, domain=MICROSOFT)
             return scale(b, out, routing.scale)
 
-    def _encode(self, room: StoredCodes, matrix: Matrix) -> tuple[NDArray[Any], ...]:
-        return room.encode(matrix, self._rounding, 0, matrix.shape[0])
+    def _write_expert(self, room: StoredCodes, matrix: Matrix, expert: int) -> None:
+        """Put an expert's matrix at its place, and its factor."""
+        suited, rows = room.suit(matrix), matrix.shape[0]
+        coded = matrix.codes(suited.scheme, self._rounding, 0, rows)
+        write_rows(room, room.keep(coded), expert * rows)
+        if room.factors is not None:
+            room.factors.write(np.array([coded.factor], np.float32), 4 * expert)
 
     def _reserve_experts(self, name: str, matrices: Sequence[Matrix], scheme: Scheme) -> StoredCodes:
         """Room for a projection of all experts, one after the other: [experts, rows, columns]."""
@@ -199,15 +203,20 @@ class FusedLowering:
         zeros = None
         if scheme.zero_point:
             zeros = file.region(f"{full}.zero_points", ir.DataType.UINT8, (experts, rows, blocks * scheme.bits // 8))
-        stored = StoredCodes(full, codes, scales, zeros, scheme, (experts * rows, columns), ROUTED_EXPERTS)
+        factors = None
+        if scheme.scales == "float8e4m3fn":
+            factors = file.region(f"{full}.factors", ir.DataType.FLOAT, (experts,))
+        stored = StoredCodes(full, codes, scales, zeros, scheme, (experts * rows, columns), ROUTED_EXPERTS, factors)
         file.account.add(ROUTED_EXPERTS, scheme, experts * rows * columns, stored.nbytes, matrices)
         return stored
 
     def _tensors(self, stored: StoredCodes) -> list[ir.Value | None]:
-        """Codes, scales and zero points as values of the graph."""
-        b, zeros = self.builder, stored.zero_points
-        codes, scales = b.initializer(stored.codes.tensor), b.floats(stored.scales.tensor)
-        return [codes, scales, None if zeros is None else b.initializer(zeros.tensor)]
+        """Codes, scales, zero points and factors as values of the graph."""
+        b = self.builder
+        as_kept = stored.scheme.numbers == "floats"
+        scales = (b.initializer if as_kept else b.floats)(stored.scales.tensor)
+        others = [None if part is None else b.initializer(part.tensor) for part in (stored.zero_points, stored.factors)]
+        return [b.initializer(stored.codes.tensor), scales, *others]
 
     def _shared_port(self, layer: int, name: str, heads: int, dim: int) -> tuple[ir.Value, CacheTensor]:
         shape = ir.Shape([1, heads, "capacity", dim])
@@ -239,7 +248,7 @@ def qmoe_inputs(
     second: Sequence[ir.Value | None],
     biases: Sequence[ir.Value | None] = (None, None),
 ) -> list[ir.Value | None]:
-    """QMoE's inputs by position; `first` and `second` are codes, scales and zero points of a projection."""
+    """QMoE's inputs by position; `first` and `second` are codes, scales, zero points and factors of a projection."""
     named = {
         "input": x,
         "router_probs": routing.select,
@@ -256,6 +265,8 @@ def qmoe_inputs(
         "fc2_zero_points": second[2],
         "fc3_zero_points": None,
         "router_weights": routing.weigh,
+        "fc1_global_scale": first[3],
+        "fc2_global_scale": second[3],
     }
     return drop_absent_last([*named.values()])
 
@@ -266,10 +277,10 @@ def drop_absent_last(inputs: Sequence[ir.Value | None]) -> list[ir.Value | None]
     return [*inputs[: last + 1]]
 
 
-def qmoe_attributes(scheme: Scheme, config: Experts) -> Attributes:
+def qmoe_attributes(scheme: Scheme, config: Experts, routing: Routing) -> Attributes:
     """QMoE's attributes for gated experts in a scheme."""
     limit: Attributes = {} if config.gate.limit is None else {"swiglu_limit": config.gate.limit}
-    return limit | {
+    shared: Attributes = limit | {
         "k": config.num_experts_per_tok,
         "activation_type": "swiglu",
         "swiglu_fusion": 1,
@@ -277,6 +288,13 @@ def qmoe_attributes(scheme: Scheme, config: Experts) -> Attributes:
         "activation_beta": config.gate.beta,
         "expert_weight_bits": scheme.bits,
         "block_size": scheme.block,
-        "normalize_routing_weights": 0,  # routing.py did, where the router does
-        "accuracy_level": INT8_ACTIVATIONS,
+    }
+    if scheme.numbers == "integers":
+        # routing.py has normalized, where the router does
+        return shared | {"normalize_routing_weights": 0, "accuracy_level": INT8_ACTIVATIONS}
+    return shared | {
+        # without it, this kernel takes the softmax over all experts and not over the chosen ones
+        "normalize_routing_weights": int(routing.weigh is None),
+        "quant_type": "fp4" if scheme.scales == "float8e8m0" else "nvfp4",
+        "weights_prepacked": 1,  # read as they lie: without it, float8 scales are refused
     }

@@ -1,9 +1,11 @@
 """`probe.onnx`: a small QMoE node with the model's own attributes beside the same experts in plain fp32.
 
-The runtime runs it once to know which kernel this machine takes: see docs/graph.md. Scales are fp32 whatever a model
-keeps them in: they are what the kernel sees once ONNX Runtime has cast them, which it does not do for a probe.
+The runtime runs it once to know which kernel this machine takes: see docs/graph.md. Scales of integers are fp32
+whatever a model keeps them in: what the kernel sees once ONNX Runtime has cast them, which it does not do for a probe.
+Those of four-bit floats are as in a model, and each expert has factors of its own.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +17,9 @@ from moedge.export.graph.arithmetic import FLOAT
 from moedge.export.graph.builder import MICROSOFT, make_attributes
 from moedge.export.graph.fused import qmoe_attributes, qmoe_inputs
 from moedge.export.graph.lowering import Routing
+from moedge.export.graph.storing import SCALE_TYPES
 from moedge.export.model.config import Experts, Gate
-from moedge.quant.blocks import F32, dequantize, interleave_rows, quantize
+from moedge.quant.blocks import F32, Codes, dequantize, interleave_rows, join_codes, quantize
 from moedge.quant.scheme import Scheme
 
 TOKENS, EXPERTS = 3, 2
@@ -29,29 +32,31 @@ def build_probe(scheme: Scheme, config: Experts) -> ir.Graph:
     x = rng.standard_normal((TOKENS, width)).astype(np.float32)
     logits = rng.standard_normal((TOKENS, EXPERTS)).astype(np.float32)
     made = [
-        [quantize(rng.standard_normal((width, width)).astype(np.float32) / width**0.5, scheme) for _ in range(3)]
-        for _ in range(EXPERTS)
+        [
+            quantize(rng.standard_normal((width, width)).astype(np.float32) / width**0.5, one)
+            for one in _schemes(scheme, expert)
+        ]
+        for expert in range(EXPERTS)
     ]
     shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     exact = np.zeros_like(x)
     for share, (gate, up, down) in zip(shares.T, made, strict=True):
         g, u = x @ dequantize(gate).T, x @ dequantize(up).T
         exact += share[:, None] * (_gate(g, u, config.gate) @ dequantize(down).T)
-    joined = [[interleave_rows(getattr(g, part), getattr(u, part)) for g, u, _ in made] for part in _parts(scheme)]
-    second = [[getattr(d, part) for _, _, d in made] for part in _parts(scheme)]
-    first_values = [_value(f"gate_up_{p}", np.stack(a)) for p, a in zip(_parts(scheme), joined, strict=True)]
-    second_values = [_value(f"down_{p}", np.stack(a)) for p, a in zip(_parts(scheme), second, strict=True)]
+    first = [join_codes([gate, up], lambda arrays: interleave_rows(*arrays)) for gate, up, _ in made]
+    first_values = _values("gate_up", first, scheme)
+    second_values = _values("down", [down for _, _, down in made], scheme)
     data = [_value("x", x), _value("logits", logits), _value("expected", exact)]
-    inputs = qmoe_inputs(data[0], Routing(data[1], None, 1.0), [*first_values, None], [*second_values, None])
-    attributes = qmoe_attributes(scheme, replace(config, num_experts_per_tok=EXPERTS))
+    routing = Routing(data[1], None, 1.0)
+    inputs = qmoe_inputs(data[0], routing, first_values, second_values)
+    attributes = qmoe_attributes(scheme, replace(config, num_experts_per_tok=EXPERTS), routing)
     actual, copied = (ir.Value(name=n, type=FLOAT, shape=ir.Shape([TOKENS, width])) for n in ("actual", "exact"))
     nodes = [
         ir.Node(MICROSOFT, "QMoE", inputs, make_attributes(attributes), outputs=[actual], name="QMoE"),
         ir.Node("", "Identity", [data[2]], outputs=[copied], name="exact"),
     ]
-    return ir.Graph(
-        [], [actual, copied], nodes=nodes, initializers=[*data, *first_values, *second_values], name="probe"
-    )
+    there = [value for value in (*data, *first_values, *second_values) if value is not None]
+    return ir.Graph([], [actual, copied], nodes=nodes, initializers=there, name="probe")
 
 
 def _gate(gate: F32, up: F32, how: Gate) -> F32:
@@ -61,8 +66,27 @@ def _gate(gate: F32, up: F32, how: Gate) -> F32:
     return inner
 
 
-def _parts(scheme: Scheme) -> tuple[str, ...]:
-    return ("codes", "scales", "zero_points") if scheme.zero_point else ("codes", "scales")
+def _schemes(scheme: Scheme, expert: int) -> tuple[Scheme, Scheme, Scheme]:
+    """Of gate, up and down: the factor of the first two is one, and no other is the same."""
+    if scheme.scales != "float8e4m3fn":
+        return scheme, scheme, scheme
+    gate_up, down = (replace(scheme, factor=2.0 ** (place - 2 * expert - 9)) for place in range(2))
+    return gate_up, gate_up, down
+
+
+def _values(name: str, experts: Sequence[Codes], scheme: Scheme) -> list[ir.Value | None]:
+    """Codes, scales, zero points and factors of a projection."""
+    scales = np.stack([one.scales for one in experts])
+    if scheme.numbers == "floats":
+        scales = scales.astype(SCALE_TYPES[scheme.scales].numpy())
+    zeros = [one.zero_points for one in experts if one.zero_points is not None]
+    factors = np.array([one.factor for one in experts], np.float32)
+    return [
+        _value(f"{name}_codes", np.stack([one.codes for one in experts])),
+        _value(f"{name}_scales", scales),
+        _value(f"{name}_zero_points", np.stack(zeros)) if zeros else None,
+        _value(f"{name}_factors", factors) if scheme.scales == "float8e4m3fn" else None,
+    ]
 
 
 def _value(name: str, array: NDArray[Any]) -> ir.Value:

@@ -16,8 +16,10 @@ from moedge.export.graph.grouped_query import plain_grouped_query
 from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Rotary, Routing, note_expert_scheme
 from moedge.export.graph.positions import build_positions
 from moedge.export.graph.storing import (
+    PAIRS,
     StoredCodes,
     StoredFloats,
+    dequantize_floats,
     dequantize_stored,
     reserve_codes,
     reserve_floats,
@@ -110,7 +112,7 @@ class StandardLowering:
         indices, parts = self.choose(routing, config)
         routed = self._find_routed(indices, config.num_experts)
         total = b.op("Expand", b.constant(np.array([0], np.float32)), b.op("Shape", x))
-        scheme = scheme_for(weights.matrices, self._schemes.of(ROUTED_EXPERTS), ROUTED_EXPERTS, self.notes)
+        scheme = scheme_for(weights.matrices, self._schemes.of(ROUTED_EXPERTS), ROUTED_EXPERTS, self.notes, floats=True)
         note_expert_scheme(self, scheme)
         for expert in range(config.num_experts):
             with b.scope(f"experts.{expert}"):
@@ -223,6 +225,8 @@ class StandardLowering:
             floats = reserve_floats(b, f"{name}.weight", shape, group, matrices)
             return floats, b.initializer(floats.region.tensor)
         codes = reserve_codes(b, name, shape, scheme, group, matrices)
+        if scheme.numbers == "floats":
+            return codes, dequantize_floats(b, codes, self.builder.constant(PAIRS))
         return codes, dequantize_stored(b, codes)
 
     def _gather_rows(self, rotary: Rotary) -> Rotary:

@@ -4,7 +4,7 @@ Both lowerings share the codes; they differ in the operator that reads them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +15,8 @@ from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.matrix import Matrix, row_chunks
 from moedge.export.graph.builder import Attributes, Builder
 from moedge.export.writing.weights_file import Region
-from moedge.quant.blocks import F32
+from moedge.quant.blocks import F32, Codes
+from moedge.quant.four_bit_floats import NUMBERS, suit
 from moedge.quant.grids import holds, joint_scheme, rename_scheme
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import FP32, ScaleType, Scheme
@@ -23,7 +24,9 @@ from moedge.runtime.manifest import GroupName
 
 SCALE_TYPES: Mapping[ScaleType, ir.DataType] = {
     "float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16,
+    "float8e4m3fn": ir.DataType.FLOAT8E4M3FN, "float8e8m0": ir.DataType.FLOAT8E8M0,
 }  # fmt: skip
+PAIRS: F32 = NUMBERS[np.stack([np.arange(256) & 15, np.arange(256) >> 4], axis=1)]
 
 
 class Room(Protocol):
@@ -34,14 +37,18 @@ class Room(Protocol):
         """What it is made of; each holds as many bytes for every row."""
         ...
 
+    def suit(self, matrix: Matrix) -> "Room":
+        """The room made ready for a matrix: what is one value for all of it is known then."""
+        ...
+
     def encode(self, matrix: Matrix, rounding: Rounding, start: int, stop: int) -> tuple[NDArray[Any], ...]:
-        """Rows start:stop of a matrix as they are kept here, an array a region."""
+        """Rows start:stop of the matrix that it is ready for as they are kept here, an array a region."""
         ...
 
 
 @dataclass(frozen=True)
 class StoredCodes:
-    """Codes, as MatMulNBits' bytes: see quant/blocks.py."""
+    """Codes, as MatMulNBits' bytes: see quant/blocks.py. `factors` are of matrices that have one, a value each."""
 
     name: str
     codes: Region
@@ -50,23 +57,37 @@ class StoredCodes:
     scheme: Scheme
     shape: tuple[int, int]
     group: GroupName
+    factors: Region | None = None
 
     @property
     def regions(self) -> tuple[Region, ...]:
-        """Codes, scales and, if there are any, zero points."""
+        """What has rows: codes, scales and, if there are any, zero points."""
         return (self.codes, self.scales) if self.zero_points is None else (self.codes, self.scales, self.zero_points)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all of it."""
-        return sum(region.nbytes for region in self.regions)
+        return sum(region.nbytes for region in self.regions) + (self.factors.nbytes if self.factors else 0)
+
+    def suit(self, matrix: Matrix) -> "StoredCodes":
+        """With the factor, if the scheme has one and what is rounded to it is to have a common one."""
+        if self.scheme.scales != "float8e4m3fn" or self.scheme.factor is None:
+            return self
+        largest = max(float(np.abs(matrix.read(*rows)).max()) for rows in row_chunks(matrix))
+        return replace(self, scheme=suit(self.scheme, largest))
 
     def encode(self, matrix: Matrix, rounding: Rounding, start: int, stop: int) -> tuple[NDArray[Any], ...]:
         """Its own codes or rounded ones."""
-        codes, scales, *zeros = matrix.codes(self.scheme, rounding, start, stop).arrays
-        kept = scales.astype(SCALE_TYPES[self.scheme.scales].numpy())
+        return self.keep(matrix.codes(self.scheme, rounding, start, stop))
+
+    def keep(self, coded: Codes) -> tuple[NDArray[Any], ...]:
+        """Codes as they are kept here; without room for factors, scales are multiplied by theirs."""
+        codes, scales, *zeros = coded.arrays
+        if self.factors is None:
+            scales = scales * np.float32(coded.factor)
+        kept = scales.astype(self.scales.tensor.dtype.numpy())
         if not np.array_equal(kept.astype(np.float32), scales):
-            raise AssertionError(f"{matrix.name} has scales that are not {self.scheme.scales}")
+            raise AssertionError(f"{self.name} has scales that are not {self.scales.tensor.dtype.name}")
         self.scales.file.account.note_scales(self.name, scales, self.scheme)
         return codes, kept, *zeros
 
@@ -81,27 +102,38 @@ class StoredFloats:
     def regions(self) -> tuple[Region, ...]:
         return (self.region,)
 
+    def suit(self, _: Matrix) -> "StoredFloats":
+        """As it is."""
+        return self
+
     def encode(self, matrix: Matrix, _: Rounding, start: int, stop: int) -> tuple[NDArray[Any], ...]:
         """Rows as fp32, which nothing rounds."""
         return (read_finite(matrix, start, stop),)
 
 
-def scheme_for(matrices: Sequence[Matrix], wanted: Scheme, what: str, notes: list[str]) -> Scheme:
+def scheme_for(matrices: Sequence[Matrix], wanted: Scheme, what: str, notes: list[str], floats: bool = False) -> Scheme:
     """The scheme that these matrices get together: one that holds all their own codes, else the wanted one, fitted.
 
     Scales of published codes stay what they are, unless all are wanted as fp32; what those of other codes beside them
-    are kept in holds them too.
+    are kept in holds them too. `floats`: the kernel that multiplies them reads four-bit floats.
     Whatever differs from what was wanted goes into `notes`.
     """
     if not wanted.quantized:
         return wanted
     sources = [source for matrix in matrices for source in matrix.sources]
-    if native := joint_scheme([s.native for s in sources], [s.columns for s in sources]):
+    one_factor = all(len({s.native.factor for s in m.sources if s.native}) == 1 for m in matrices)
+    if native := joint_scheme([s.native for s in sources], [s.columns for s in sources], floats and one_factor):
         return rename_scheme(native.with_scales("float32") if wanted.scales == "float32" else native, "native")
+    if wanted.numbers == "floats" and not floats:
+        raise MoedgeError(
+            f"{what} cannot have {wanted.name}, which only the kernel of routed experts reads: use --scheme int4 "
+            f"--group routed-experts={wanted.name}."
+        )
     try:
         fitted = wanted.fit(*(m.shape[1] for m in matrices))
     except ValueError as error:
-        raise MoedgeError(f"{what} cannot be quantized ({error}): use --scheme fp32.") from None
+        other = "--group routed-experts=int4" if wanted.numbers == "floats" else "--scheme fp32"
+        raise MoedgeError(f"{what} cannot be quantized ({error}): use {other}.") from None
     if fitted.block != wanted.block:
         sizes = " and ".join(str(k) for k in sorted({m.shape[1] for m in matrices}))
         notes.append(f"{what}: block {fitted.block} instead of {wanted.block}, for input dimensions of {sizes}")
@@ -125,16 +157,16 @@ def store_whole(builder: Builder, name: str, matrix: Matrix, group: GroupName) -
 def reserve_codes(
     builder: Builder, name: str, shape: tuple[int, int], scheme: Scheme, group: GroupName, matrices: Sequence[Matrix]
 ) -> StoredCodes:
-    """Room for codes of that shape, which come from `matrices`."""
-    (rows, columns), file = shape, builder.weights
+    """Room for codes of that shape, which come from `matrices`; any scales are of types that standard ONNX has."""
+    (rows, columns), file, plain = shape, builder.weights, scheme.plain
     blocks = columns // scheme.block
     codes = file.region(f"{name}.codes", ir.DataType.UINT8, (rows, blocks, scheme.block * scheme.bits // 8))
-    scales = file.region(f"{name}.scales", SCALE_TYPES[scheme.scales], (rows, blocks))
+    scales = file.region(f"{name}.scales", SCALE_TYPES[plain.scales], (rows, blocks))
     zeros = None
     if scheme.zero_point:
         zeros = file.region(f"{name}.zero_points", ir.DataType.UINT8, (rows, blocks * scheme.bits // 8))
     stored = StoredCodes(name, codes, scales, zeros, scheme, shape, group)
-    file.account.add(group, scheme, rows * columns, stored.nbytes, matrices)
+    file.account.add(group, plain, rows * columns, stored.nbytes, matrices)
     return stored
 
 
@@ -151,8 +183,9 @@ def store_rows(matrix: Matrix, rounding: Rounding, *rooms: Room) -> None:
     """Write a matrix a few rows at a time, its rows in turn into each of the rooms, unless an earlier run has."""
     if rooms[0].regions[0].kept:
         return
+    suited = rooms[0].suit(matrix)
     for start, stop in row_chunks(matrix, len(rooms)):
-        arrays = rooms[0].encode(matrix, rounding, start, stop)
+        arrays = suited.encode(matrix, rounding, start, stop)
         for place, room in enumerate(rooms):
             write_rows(room, [array[place :: len(rooms)] for array in arrays], start // len(rooms))
 
@@ -201,3 +234,17 @@ def dequantize_stored(builder: Builder, stored: StoredCodes) -> ir.Value:
         zeros = builder.initializer(region.tensor)
     attributes: Attributes = {"axis": 1, "block_size": scheme.block}
     return builder.op("DequantizeLinear", codes, scales, zeros, attributes=attributes)
+
+
+def dequantize_floats(builder: Builder, stored: StoredCodes, pairs: ir.Value) -> ir.Value:
+    """Standard ONNX, which has no operator for four-bit floats in opset 21: both of a byte are looked up in `pairs`.
+
+    pairs [256, 2] are the numbers of a byte's lower and upper four bits (`PAIRS`).
+    """
+    rows, columns = stored.shape
+    blocks = columns // stored.scheme.block
+    codes = builder.op("Cast", builder.initializer(stored.codes.tensor), attributes={"to": ir.DataType.INT32.value})
+    numbers = builder.op("Gather", pairs, codes)  # [rows, blocks, block / 2, 2]
+    numbers = builder.op("Reshape", numbers, builder.ints(rows, blocks, stored.scheme.block))
+    scales = builder.op("Unsqueeze", builder.floats(stored.scales.tensor), builder.ints(-1))
+    return builder.op("Reshape", builder.op("Mul", numbers, scales), builder.ints(rows, columns))
