@@ -28,14 +28,18 @@ _E8M0_STEPS = (-1, 0, 1)
 _E4M3_STEPS = tuple(range(-6, 7))
 
 
-def _positive_e4m3() -> F32:
-    byte = np.arange(1, 127)
-    exponent, mantissa = byte >> 3, byte & 7
-    values = np.where(exponent > 0, np.ldexp(1 + mantissa / 8, exponent - 7), np.ldexp(mantissa / 8, -6))
+def _e4m3() -> F32:
+    byte = np.arange(256)
+    exponent, mantissa = byte >> 3 & 15, byte & 7
+    normal = np.ldexp(1 + mantissa / 8, exponent - 7)
+    values: NDArray[np.float64] = np.where(exponent > 0, normal, np.ldexp(mantissa / 8, -6))
+    values *= np.where(byte & 128, -1, 1)
+    values[byte & 127 == 127] = np.nan
     return values.astype(np.float32)
 
 
-_E4M3 = _positive_e4m3()  # ascending
+E4M3 = _e4m3()  # by byte: see formats/fp8.py
+_POSITIVE = E4M3[1:127]  # ascending
 
 
 def nearest_number(values: F32) -> F32:
@@ -81,7 +85,7 @@ def spread_scales(blocks: F32, scheme: Scheme) -> F32:
         exponent = exponent - (part == 0.5)
         held = np.ldexp(np.float32(1), np.clip(exponent, _LEAST_EXPONENT, _LARGEST_EXPONENT))
     else:
-        held = _E4M3[np.searchsorted((_E4M3[1:] + _E4M3[:-1]) / 2, wanted)]
+        held = _POSITIVE[np.searchsorted((_POSITIVE[1:] + _POSITIVE[:-1]) / 2, wanted)]
     return np.where(wanted == 0, np.float32(1), held).astype(np.float32)
 
 
@@ -109,6 +113,7 @@ def _move(scales: F32, step: int, scheme: Scheme) -> F32:
     """The scales so many numbers of their type further."""
     if scheme.scales == "float8e8m0":
         exponent = np.clip(np.frexp(scales)[1] - 1 + step, _LEAST_EXPONENT, _LARGEST_EXPONENT)
-        return np.ldexp(np.float32(1), exponent).astype(np.float32)
-    moved: F32 = _E4M3[np.clip(np.searchsorted(_E4M3, scales) + step, 0, len(_E4M3) - 1)]
+        powers: F32 = np.ldexp(np.float32(1), exponent)
+        return powers
+    moved: F32 = _POSITIVE[np.clip(np.searchsorted(_POSITIVE, scales) + step, 0, len(_POSITIVE) - 1)]
     return moved

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import nvfp4_checkpoints as nvfp4
 import onnx
 import pytest
 import quantized_checkpoints as quantized
@@ -43,6 +44,8 @@ FORMATS = {
     "compressed fp8 a row": (quantized.compressed_fp8("channel"), ""),
     "compressed fp8 whole": (quantized.compressed_fp8("tensor"), ""),
     "compressed mxfp4": (quantized.compressed_mxfp4(), "mxfp4"),
+    "nvfp4": (nvfp4.modelopt_nvfp4(0.00123), "nvfp4"),
+    "compressed nvfp4": (nvfp4.compressed_nvfp4(2.0**-10), "nvfp4"),
     "gptq": (quantized.gptq(4, 128), "int4-block128"),
     "gptq v2": (quantized.gptq(4, 64, version=2), "int4-block64"),
     "gptq, zero points": (quantized.gptq(4, 32, symmetric=False), "int4-block32-zp"),

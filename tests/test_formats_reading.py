@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import nvfp4_checkpoints as nvfp4
 import pytest
 import quantized_checkpoints as quantized
 import torch
@@ -27,6 +28,8 @@ FORMATS = {
     "fp8": quantized.fp8(16, 128),
     "fp8 a row": quantized.compressed_fp8("channel"),
     "mxfp4": quantized.compressed_mxfp4(),
+    "nvfp4": nvfp4.modelopt_nvfp4(),
+    "compressed nvfp4": nvfp4.compressed_nvfp4(2.0**-10),
     "gptq": quantized.gptq(4, 64, False),
     "gptq v2, ordered": quantized.gptq(4, 32, False, 2, True),
     "gptq 8 bits": quantized.gptq(8, 96, False),

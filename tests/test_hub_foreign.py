@@ -50,7 +50,7 @@ def test_what_a_repository_holds_instead(hub, bare, refused, names, words, with_
     [
         ({"group_size": 64, "bits": 4}, "quantized with MLX"),
         ({"load_in_4bit": True}, "quantized with bitsandbytes"),
-        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "quantized with ModelOpt's NVFP4"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4_AWQ"}, "quantized with ModelOpt's NVFP4_AWQ"),
         ({"quant_method": "aqlm"}, "quantized with aqlm"),
     ],
 )
@@ -61,8 +61,8 @@ def test_what_the_config_tells(hub, broken, refused, quantization, words):
 
 
 def test_what_a_file_beside_the_config_tells(hub, broken, refused):
-    (broken / "hf_quant_config.json").write_text(json.dumps({"quantization": {"quant_algo": "NVFP4"}}))
-    refused("hf://org/broken", "quantized with ModelOpt's NVFP4")
+    (broken / "hf_quant_config.json").write_text(json.dumps({"quantization": {"quant_algo": "W4A8_AWQ"}}))
+    refused("hf://org/broken", "quantized with ModelOpt's W4A8_AWQ")
     assert hub.weights() == []
 
 

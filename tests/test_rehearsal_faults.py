@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+import nvfp4_checkpoints as nvfp4
 import pytest
 import quantized_checkpoints as quantized
 import relaid
@@ -175,6 +176,8 @@ CODES = {
     "int8": (quantized.int8(), ("weight", "weight_scale")),
     "fp8": (quantized.fp8(), ("weight", "weight_scale_inv")),
     "mxfp4": (quantized.compressed_mxfp4(), ("weight_packed", "weight_scale")),
+    "nvfp4": (nvfp4.modelopt_nvfp4(0.001), ("weight", "weight_scale")),
+    "compressed nvfp4": (nvfp4.compressed_nvfp4(0.001), ("weight_packed", "weight_scale", "weight_global_scale")),
     "gptq": (quantized.gptq(4, 32), ("qweight", "scales", "qzeros", "g_idx")),
     "awq": (quantized.awq(32), ("qweight", "scales", "qzeros")),
 }

@@ -3,15 +3,19 @@
 The layouts stand as formulas in quant/formats/.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.errors import MisshapenError
 from moedge.export.checkpoint.folder import POWERS, Checkpoint
 from moedge.export.checkpoint.matrix import Coded, Matrix
 from moedge.quant.formats.mxfp4 import grid_from_mxfp4
+from moedge.quant.formats.nvfp4 import grid_from_nvfp4
 from moedge.quant.grids import FloatGrid
-from moedge.quant.scheme import MXFP4
+from moedge.quant.scheme import MXFP4, NVFP4
 
 _BLOCK = MXFP4.block
 
@@ -42,6 +46,48 @@ def mxfp4_plane(checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int
         )
     grid = _Mxfp4(checkpoint, blocks, scales, expert)
     return Coded(f"{name}[{expert}]", shape, "mxfp4", MXFP4, (blocks, scales), grid)
+
+
+def nvfp4_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
+    """ModelOpt's `<name>.weight` in bytes, or `<name>.weight_packed` of compressed-tensors, with a factor for all."""
+    rows, columns = shape
+    compressed = f"{name}.weight_packed" in checkpoint
+    packed, factor = f"{name}.weight", f"{name}.weight_scale_2"
+    if compressed:
+        packed, factor = f"{name}.weight_packed", f"{name}.weight_global_scale"
+    scale = f"{name}.weight_scale"
+    if columns % NVFP4.block:
+        raise MoedgeError(f"{packed} holds NVFP4, whose blocks of {NVFP4.block} do not divide {columns}: take another.")
+    checkpoint.expect(packed, rows, columns // 2)
+    checkpoint.expect(scale, rows, columns // NVFP4.block)
+    if checkpoint.dtype(scale) != "F8_E4M3":
+        raise MoedgeError(f"{scale} is stored as {checkpoint.dtype(scale)} where NVFP4 has F8_E4M3: take another.")
+    checkpoint.require_float(factor)
+    if prod(checkpoint.shape(factor)) != 1:
+        raise MisshapenError(factor, checkpoint.shape(factor), "one value for all of the matrix is wanted")
+    stated = checkpoint.peek(factor)
+    value = 1.0 if stated is None else _read_factor(factor, np.float32(stated.reshape(())), compressed)
+    kind = "compressed-tensors nvfp4" if compressed else "nvfp4"
+    grid = _Nvfp4(checkpoint, packed, scale, value)
+    return Coded(name, shape, kind, replace(NVFP4, factor=value), (packed, scale, factor), grid)
+
+
+def _read_factor(name: str, stated: np.float32, inverse: bool) -> float:
+    if not np.isfinite(stated) or stated <= 0:
+        raise MoedgeError(f"{name} is {stated}, which no weight can be multiplied by: take another checkpoint.")
+    return float(np.float32(1) / stated if inverse else stated)
+
+
+@dataclass(frozen=True)
+class _Nvfp4:
+    checkpoint: Checkpoint
+    packed: str
+    scales: str
+    factor: float
+
+    def __call__(self, start: int, stop: int) -> FloatGrid:
+        packed, scales = (self.checkpoint.read(name, start, stop) for name in (self.packed, self.scales))
+        return grid_from_nvfp4(packed, scales, self.factor)
 
 
 @dataclass(frozen=True)

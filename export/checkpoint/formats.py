@@ -30,7 +30,6 @@ _MARKS = {
     **dict.fromkeys(("trellis", "suh", "svh"), "ExLlamaV3 (EXL3)"),
     "codebooks": "AQLM",
     "W_q": "HQQ",
-    "weight_scale_2": "NVFP4",
     "pre_quant_scale": "ModelOpt's AWQ",
     "Qidxs": "QuIP#",
     "_data": "quanto",
@@ -44,6 +43,8 @@ _INTEGERS = ("I32",)
 _SUFFIXES: dict[str, tuple[str, ...]] = {
     "weight": (*FLOATS, "F8_E4M3", "I8"),
     "weight_packed": ("I32", "U8"),
+    "weight_scale_2": ("F32",),
+    "weight_global_scale": ("F32",),
     "weight_shape": ("I64", "I32"),
     "weight_zero_point": ("I32", "I8"),
     "weight_g_idx": _INTEGERS,
@@ -53,6 +54,10 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "qzeros": _INTEGERS,
     "g_idx": ("I32", "I64"),
 }
+
+# What NVFP4 has besides, which its factor tells.
+_NVFP4 = {"weight": ("U8",), "weight_scale": ("F8_E4M3",)}
+_NVFP4_FACTORS = ("weight_scale_2", "weight_global_scale")
 
 
 def refuse_unreadable(checkpoint: Checkpoint, config: Config, ignored: Iterable[str]) -> None:
@@ -103,7 +108,9 @@ def _list_allowed(name: str, dtypes: Mapping[str, Any]) -> tuple[str, ...]:
     """The dtypes that a tensor of that name may have."""
     if name.endswith("_blocks") or (name.endswith("_scales") and f"{name.removesuffix('_scales')}_blocks" in dtypes):
         return ("U8",)
-    return _SUFFIXES.get(name.rpartition(".")[2], FLOATS)
+    module, _, last = name.rpartition(".")
+    allowed = _SUFFIXES.get(last, FLOATS)
+    return allowed + _NVFP4.get(last, ()) if any(f"{module}.{part}" in dtypes for part in _NVFP4_FACTORS) else allowed
 
 
 def _companions(name: str, dtypes: Mapping[str, str], published: Published) -> Iterator[str]:

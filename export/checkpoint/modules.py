@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.codes import awq_matrix, gptq_matrix, int8_matrix, packed_matrix
 from moedge.export.checkpoint.errors import MisshapenError, TensorError
-from moedge.export.checkpoint.float_codes import mxfp4_matrix, mxfp4_plane
+from moedge.export.checkpoint.float_codes import mxfp4_matrix, mxfp4_plane, nvfp4_matrix
 from moedge.export.checkpoint.floats import fp8_matrix
 from moedge.export.checkpoint.folder import FLOATS, Checkpoint
 from moedge.export.checkpoint.matrix import Matrix, Rounded
@@ -26,8 +26,10 @@ def open_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Ma
 
 def _open(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
     if f"{name}.weight_packed" in checkpoint:
-        in_bytes = checkpoint.dtype(f"{name}.weight_packed") == "U8"
-        return (mxfp4_matrix if in_bytes else packed_matrix)(checkpoint, name, shape)
+        if checkpoint.dtype(f"{name}.weight_packed") != "U8":
+            return packed_matrix(checkpoint, name, shape)
+        has_factor = f"{name}.weight_global_scale" in checkpoint
+        return (nvfp4_matrix if has_factor else mxfp4_matrix)(checkpoint, name, shape)
     if f"{name}.qweight" in checkpoint:
         published = checkpoint.published
         if published.method == "gptq":
@@ -36,6 +38,8 @@ def _open(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Matrix:
             return awq_matrix(checkpoint, name, shape)
         raise MoedgeError(f"{name}.qweight is there, but the config says neither gptq nor awq: complete config.json.")
     weight = f"{name}.weight"
+    if checkpoint.dtype(weight) == "U8" and f"{name}.weight_scale_2" in checkpoint:
+        return nvfp4_matrix(checkpoint, name, shape)
     if checkpoint.dtype(weight) == "I8":
         return int8_matrix(checkpoint, name, shape)
     if checkpoint.dtype(weight) == "F8_E4M3":

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.config_json import Config
 
-READ = "compressed-tensors (int4, int8, fp8, mxfp4), fp8, mxfp4, gptq and awq"
+READ = "compressed-tensors (int4, int8, fp8, mxfp4, nvfp4), fp8, mxfp4, nvfp4, gptq and awq"
 WHOLE_ROW = -1  # among group sizes: all columns of a row share a scale
 _KEYS = ("quantization_config", "compression_config")  # the second as compressed-tensors wrote it at first
 _AUTO_ROUND_LAYOUTS = {"gptq", "auto_gptq", "gptqmodel", "auto"}
 _AUTO_ROUND_KERNELS = {"auto_round", "exllamav2", "triton", "tritonv2", "cuda"}
+_MODELOPT_NVFP4 = "NVFP4"
 # ModelOpt's algorithms whose weights are fp8, with the columns of a block unless group_size says; None: no blocks
 _MODELOPT = {"FP8": None, "FP8_PER_CHANNEL_PER_TOKEN": None, "FP8_PB_WO": 128, "FP8_BLOCK_SCALES": 128, "MXFP8": 32}
 
@@ -22,7 +23,7 @@ _MODELOPT = {"FP8": None, "FP8_PER_CHANNEL_PER_TOKEN": None, "FP8_PB_WO": 128, "
 class Published:
     """What a checkpoint's quantization_config says of the tensors' meaning; None where it says nothing for all."""
 
-    method: str = ""  # the layout: "compressed-tensors", "fp8", "mxfp4", "gptq" or "awq"; "": not quantized
+    method: str = ""  # the layout: "compressed-tensors", "fp8", "mxfp4", "nvfp4", "gptq" or "awq"; "": not quantized
     fp8_block: tuple[int, int] | None = None  # rows and columns that share a scale
     group_sizes: frozenset[int] = frozenset()  # columns that share a scale of integer codes: every size that is stated
     zero_points: bool | None = None
@@ -79,7 +80,7 @@ def _name_method(config: Config) -> str:
 def _compressed_tensors(config: Config) -> Published:
     formats = (
         "pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mxfp4-pack-quantized",
-        "mxfp8-quantized", "mixed-precision",
+        "nvfp4-pack-quantized", "mxfp8-quantized", "mixed-precision",
     )  # fmt: skip
     _require_format(config, formats)
     config.section("sparsity_config").require("format", "dense")
@@ -98,8 +99,8 @@ def _compressed_tensors(config: Config) -> Published:
                 sizes.add(_group_size(weights, "group_size"))
         elif weights.integer("num_bits") == 4:
             weights.require("type", "float")
-            weights.require("strategy", "group")  # MXFP4: tensor_group is NVFP4
-            weights.require("group_size", 32)
+            weights.require("strategy", "group", "tensor_group")  # MXFP4, NVFP4
+            weights.require("group_size", 16 if weights.says("strategy", "tensor_group") else 32)
         else:
             weights.require("type", "float")
             weights.require("num_bits", 8)
@@ -179,20 +180,24 @@ def _auto_round(config: Config) -> Published:
 
 
 def _modelopt(config: Config) -> Published:
-    """ModelOpt's fp8, as config.json has it or, under `quantization`, hf_quant_config.json."""
+    """ModelOpt's fp8 and NVFP4, as config.json has it or, under `quantization`, hf_quant_config.json."""
     place = config.section("quantization") if config.has("quantization") else config
     if not place.has("quant_algo"):
         return Published()  # at most its cache is quantized
     layers = place.sections("quantized_layers") if place.text("quant_algo").upper() == "MIXED_PRECISION" else [place]
-    blocks = set()
+    blocks, method = set(), "nvfp4"
     for layer in layers:
         name = layer.text("quant_algo").upper()
+        if name == _MODELOPT_NVFP4:
+            layer.require("group_size", 16)
+            continue
+        method = "fp8"
         if name not in _MODELOPT:
             raise refuse_method(f"ModelOpt's {name}")
         if usual := _MODELOPT[name]:
             size = layer.integer("group_size", usual)
             blocks.add((1 if name == "MXFP8" else size, size))
-    return Published("fp8", _one(blocks))
+    return Published(method, _one(blocks))
 
 
 def _quark(config: Config) -> Published:

@@ -10,19 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.quant.blocks import F32, U8
-
-
-def _e4m3() -> F32:
-    byte = np.arange(256)
-    exponent, mantissa = byte >> 3 & 15, byte & 7
-    normal = np.ldexp(1 + mantissa / 8, exponent - 7)
-    values: NDArray[np.float64] = np.where(exponent > 0, normal, np.ldexp(mantissa / 8, -6))
-    values *= np.where(byte & 128, -1, 1)
-    values[byte & 127 == 127] = np.nan
-    return values.astype(np.float32)
-
-
-_E4M3 = _e4m3()
+from moedge.quant.four_bit_floats import E4M3
 
 
 def e8m0(scales: U8) -> F32:
@@ -36,7 +24,7 @@ def dequantize_fp8(weight: U8, scales: F32, start: int, block: tuple[int, int]) 
 
     ValueError if a weight or scale is not finite.
     """
-    values = _E4M3[weight]
+    values = E4M3[weight]
     rows, columns = block
     if not np.isfinite(scales).all():
         raise ValueError("its scales hold NaN or infinity")
