@@ -19,6 +19,7 @@ U8 = NDArray[np.uint8]
 
 LARGEST = np.float32(6)
 NUMBERS: F32 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+_TINY = np.float32(1e-30)
 _CODES_OF_TWICE = np.array([0, 1, 2, 3, 4, 0, 5, 0, 6, 0, 0, 0, 7], np.uint8)  # by twice the magnitude
 _LEAST_EXPONENT, _LARGEST_EXPONENT = -127, 127  # of E8M0
 _TOP_EXPONENT = 8  # of E4M3: a matrix's largest scale comes to lie in the octave below, so that a search has room above
@@ -94,6 +95,7 @@ def find_scales(blocks: F32, importance: F32, scheme: Scheme) -> F32:
 
     An error counts as its column in `importance` [G, B] does. ValueError for NaN and infinity.
     """
+    importance = importance / np.maximum(importance.mean(-1, keepdims=True), _TINY) + np.float32(1e-3)
     middle = spread_scales(blocks, scheme)
     best, least = middle, np.full(middle.shape, np.inf, np.float32)
     for step in _E8M0_STEPS if scheme.scales == "float8e8m0" else _E4M3_STEPS:

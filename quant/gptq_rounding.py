@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from moedge.quant.blocks import F32, Codes, hold_scales
 from moedge.quant.scheme import Scheme
-from moedge.quant.search import Grids, encode, find_grids, split
+from moedge.quant.search import Grids, encode, find_float_grids, find_grids, split
 
 DAMPING = 0.1  # of the mean diagonal
 _RIDGE = 1e-4
@@ -51,9 +51,15 @@ def learn_inputs(hessian: F32, damping: float = DAMPING) -> Inputs:
 
 
 def gptq(weights: F32, scheme: Scheme, inputs: Inputs) -> Codes:
-    """Codes of rows [N, K] in a four-bit scheme; ValueError if a weight is NaN or infinite."""
-    blocks = split(weights, scheme)
-    grids = find_grids(blocks, split(inputs.importance[None], scheme)[0], scheme.zero_point)
+    """Codes of rows [N, K] in a four-bit scheme; ValueError if a weight is NaN or infinite.
+
+    Scales of four-bit floats are not fitted once more: what is fitted is seldom a number that they can be.
+    """
+    blocks, importance = split(weights, scheme), split(inputs.importance[None], scheme)[0]
+    if scheme.numbers == "floats":
+        grids = find_float_grids(blocks, importance, scheme)
+        return encode(split(_round_in_turn(weights, scheme.block, grids, inputs), scheme), grids, scheme)
+    grids = find_grids(blocks, importance, scheme.zero_point)
     codes = _round_in_turn(weights, scheme.block, grids, inputs)
     fitted = _fit_scales(weights, codes, scheme.block, grids.scales, inputs.moments)
     grids.scales = hold_scales(fitted, scheme.scales)
@@ -73,8 +79,7 @@ def _round_in_turn(weights: F32, block: int, grids: Grids, inputs: Inputs) -> F3
             end = min(inner + _INNER, stop)
             for i in range(inner, end):
                 scale, zero = (a[order[i] // block] for a in (scales, zeros))
-                code = np.clip(np.rint(left[i] / scale + zero), 0, 15)
-                code -= zero
+                code = grids.nearest(left[i] / scale, zero)
                 codes[order[i]] = code
                 error = (left[i] - code * scale) / factor[i, i]
                 errors[i - outer] = error

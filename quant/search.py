@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.quant.blocks import F32, Codes, encode_floats, hold_scales, pack, quantize
-from moedge.quant.four_bit_floats import find_scales
-from moedge.quant.scheme import Scheme
+from moedge.quant.four_bit_floats import codes_of, factor_of, find_scales, nearest_number
+from moedge.quant.scheme import Numbers, Scheme
 
 _COARSE = (1.0, 0.8, 0.6, 0.4)  # of a range
 _FINE = 0.1
@@ -21,10 +21,19 @@ _TINY = np.float32(1e-30)
 
 @dataclass
 class Grids:
-    """The grids of blocks [..., G]: scales, and zero points from 0 to 15 as floats."""
+    """The grids of blocks [..., G]: scales, and zero points from 0 to 15 as floats; four-bit floats have zeros."""
 
     scales: F32
     zeros: F32
+    numbers: Numbers = "integers"
+
+    def nearest(self, values: F32, zeros: F32) -> F32:
+        """Codes less their zero points, or numbers, that are nearest to values in units of the scale."""
+        if self.numbers == "floats":
+            return nearest_number(values)
+        codes = np.clip(np.rint(values + zeros), 0, 15)
+        codes -= zeros
+        return codes
 
     def codes(self, blocks: F32) -> F32:
         """Codes less their zero points of blocks [..., G, B], the nearest ones."""
@@ -58,7 +67,11 @@ def split(weights: F32, scheme: Scheme) -> F32:
 
 
 def encode(codes: F32, grids: Grids, scheme: Scheme) -> Codes:
-    """Codes less their zero points [N, G, B], as kernels read them."""
+    """Codes less their zero points, or numbers, [N, G, B], as kernels read them."""
+    if scheme.numbers == "floats":
+        factor = factor_of(scheme)
+        packed = pack(codes_of(codes).reshape(len(codes), -1), 4)
+        return Codes(packed, grids.scales / factor, None, 4, scheme.block, "floats", float(factor))
     raw = (codes + grids.zeros[..., None]).astype(np.uint8).reshape(len(codes), -1)
     zeros = pack(grids.zeros.astype(np.uint8), 4) if scheme.zero_point else None
     return Codes(pack(raw, 4), grids.scales, zeros, 4, scheme.block)
@@ -93,6 +106,12 @@ def find_grids(blocks: F32, importance: F32, zero_point: bool) -> Grids:
                     best.offer(largest * np.float32(sign * share / 8), best.grids.zeros)
         best.offer_near()
     return best.grids
+
+
+def find_float_grids(blocks: F32, importance: F32, scheme: Scheme) -> Grids:
+    """The same for a scheme of four-bit floats: scales of its type, times its factor."""
+    scales = find_scales(blocks, importance, scheme) * factor_of(scheme)
+    return Grids(scales, np.zeros_like(scales), "floats")
 
 
 def _spread(low: F32, high: F32, share: float) -> tuple[F32, F32]:

@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from moedge.quant.blocks import Codes, dequantize, join_codes, quantize
 from moedge.quant.channel_factors import ReadBy, choose_factors
 from moedge.quant.four_bit_floats import NUMBERS, codes_of, find_scales, nearest_number, spread_scales, suit
+from moedge.quant.gptq_rounding import gptq, learn_inputs
 from moedge.quant.scheme import MXFP4, NVFP4, parse_scheme
 from moedge.quant.search import SEARCHED, search, split
 
@@ -137,3 +138,38 @@ def test_channel_factors_are_tried_on_weights_of_any_size():
         factors = choose_factors(channels, [reader])
         assert factors is not None
         assert factors.argmax() == 5
+
+
+MIXED = RNG.standard_normal((192, 192)).astype(np.float32) / 14
+SIZES = np.exp(RNG.normal(0, 1.2, 192)).astype(np.float32)
+
+
+def draw_inputs(tokens: int) -> np.ndarray:
+    """Activations of unequal channels that depend on one another."""
+    free, bound = (RNG.standard_normal((tokens, 192)).astype(np.float32) for _ in range(2))
+    return (free @ MIXED + 0.5 * bound) * SIZES
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_gptq_beats_a_search_on_inputs_that_it_has_not_seen(name):
+    seen, unseen = draw_inputs(3000), draw_inputs(1500)
+
+    def damage(codes):
+        return np.square(unseen @ (dequantize(codes) - WEIGHTS).T).sum() / np.square(unseen @ WEIGHTS.T).sum()
+
+    scheme, inputs = SCHEMES[name], learn_inputs(seen.T @ seen / len(seen), 0.01)
+    nearest, searched = quantize(WEIGHTS, scheme), search(WEIGHTS, scheme, np.square(seen).mean(0))
+    by_gptq = gptq(WEIGHTS, scheme, inputs)
+    assert damage(searched) < 0.8 * damage(nearest)
+    assert damage(by_gptq) < 0.85 * damage(searched)
+    assert np.array_equal(by_gptq.scales.astype(SCALES[name]).astype(np.float32), by_gptq.scales)
+    assert by_gptq.factor == scheme.factor
+    some = gptq(WEIGHTS[5:9], scheme, inputs)
+    assert np.array_equal(some.codes, by_gptq.codes[5:9])
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_columns_that_were_silent_are_searched_all_the_same(name):
+    silent = search(WEIGHTS, SCHEMES[name], np.zeros(192, np.float32))
+    blind = search(WEIGHTS, SCHEMES[name], ON_THEIR_OWN)
+    assert error(silent) < 1.001 * error(blind)
