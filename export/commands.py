@@ -13,7 +13,7 @@ from moedge.export.calibration.texts import CalibrationText
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit
 from moedge.export.schemes import QUANTIZABLE, parse_plan, spell
 from moedge.export.tokenizer.brought import brought_templates
-from moedge.quant.scheme import SCHEME_NAMES
+from moedge.quant.scheme import EXPERT_SCHEMES, SCHEME_NAMES
 from moedge.runtime.manifest import REPORT_NAME, Manifest
 
 
@@ -32,6 +32,7 @@ def export(
         typer.Option(
             metavar="GROUP=SCHEME",
             help="Another scheme for a group of tensors; repeatable. With int4, embedding and lm_head have int8. "
+            f"Routed experts can have {' and '.join(EXPERT_SCHEMES)} too. "
             f"Groups: {', '.join(map(spell, QUANTIZABLE))}.",
         ),
     ] = None,
@@ -115,7 +116,8 @@ def families(as_json: Annotated[bool, typer.Option("--json", help="Print the lis
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*cells, row[-1]]))
-    print(f"\nPlans: fused, if. Schemes: {', '.join(SCHEME_NAMES)}. Number formats of checkpoints: docs/formats.md.")
+    schemes = f"{', '.join(SCHEME_NAMES)}; for routed experts {' and '.join(EXPERT_SCHEMES)}"
+    print(f"\nPlans: fused, if. Schemes: {schemes}. Number formats of checkpoints: docs/formats.md.")
 
 
 def _calibration(name: str) -> CalibrationText | None:

@@ -74,6 +74,18 @@ def test_a_calibrated_bundle_is_nearer_to_its_checkpoint(checkpoint, tmp_path):
     assert report["rounding"] == "gptq, calibrated by words"
 
 
+@pytest.mark.parametrize("scheme", ["mxfp4", "nvfp4"])
+def test_four_bit_floats_are_calibrated_too(scheme, checkpoint, tmp_path):
+    """Factors of channels and GPTQ in their grids; fp32 activations, so that the twin shows the same."""
+    plan = parse_plan("fp32", [f"routed-experts={scheme}"])
+    for name, calibration in (("searched", None), ("calibrated", WORDS)):
+        export_bundle(checkpoint, tmp_path / name, ExportOptions(plan, "fused", calibration=calibration))
+    export_bundle(checkpoint, tmp_path / "twin", ExportOptions(plan, "if", calibration=WORDS))
+    found = {name: kl(tmp_path / name, checkpoint) for name in ("searched", "calibrated", "twin")}
+    assert found["calibrated"] < 0.7 * found["searched"], found
+    assert found["calibrated"] == pytest.approx(found["twin"], rel=1e-3)
+
+
 def test_the_exact_twin_has_the_same_codes(checkpoint, tmp_path):
     """Both plans round by the same statistics: they differ by activations in int8 alone."""
     for plan in ("fused", "if"):

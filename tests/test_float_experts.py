@@ -16,6 +16,7 @@ from moedge.export.bundle import export_bundle
 from moedge.export.graph.fused import FusedLowering
 from moedge.export.graph.probe import build_probe
 from moedge.export.graph.saving import save_graph
+from moedge.export.hub.fit import estimate
 from moedge.export.model.config import SILU, Experts, Gate, Router
 from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
@@ -75,6 +76,7 @@ def test_what_a_bundle_says_of_them(scheme, tmp_path):
     listed = next(g for g in describe(manifest)["tensors"] if g["name"] == "routed experts")
     assert listed["estimated_memory_bytes"] == group.bytes  # mapped, never packed
     assert group.cast_bytes == 0
+    assert estimate([group], tied=False).memory == estimate([group], tied=False).disk == group.bytes
     [told] = [o for o in json.loads((bundle / "report.json").read_text())["origins"] if o["group"] == "routed experts"]
     assert (told["outcome"], told["scheme"]) == ("quantized", scheme)
 
