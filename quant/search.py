@@ -31,7 +31,7 @@ class Grids:
         """Codes less their zero points, or numbers, that are nearest to values in units of the scale."""
         if self.numbers == "floats":
             return nearest_number(values)
-        codes = np.clip(np.rint(values + zeros), 0, 15)
+        codes: F32 = np.clip(np.rint(values + zeros), 0, 15)
         codes -= zeros
         return codes
 

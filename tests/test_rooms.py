@@ -49,7 +49,7 @@ ROOMS_MAY_IMPORT = {
     "runtime/cache": {"runtime/manifest"},
     "runtime/chat": {"runtime/prompt_too_long"},
     "runtime/chat/formats": {"runtime/chat", "runtime/manifest"},
-    "quant/formats": {"quant/blocks", "quant/grids", "quant/scheme"},
+    "quant/formats": {"quant/blocks", "quant/four_bit_floats", "quant/grids", "quant/scheme"},
 }
 MANIFEST = "moedge.runtime.manifest"  # the one contract that `export` shares with `runtime`
 # the one room that measures what `export` makes by what `runtime` serves; nothing of `runtime` imports it

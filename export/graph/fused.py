@@ -1,6 +1,6 @@
 """The `fused` plan: ONNX Runtime's CPU kernels, one QMoE node a layer, MatMulNBits for everything dense.
 
-QMoE's inputs and attributes are written down in docs/qmoe.md; routing stays explicit in fp32 beside it.
+QMoE's inputs and attributes are qmoe.py's; routing stays explicit in fp32 beside it.
 """
 
 import math
@@ -15,6 +15,13 @@ from moedge.export.graph.builder import MICROSOFT, Attributes, Builder
 from moedge.export.graph.grouped_query import plain_grouped_query, rotate
 from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing, note_expert_scheme
 from moedge.export.graph.positions import build_positions
+from moedge.export.graph.qmoe import (
+    FP32_ACTIVATIONS,
+    INT8_ACTIVATIONS,
+    drop_absent_last,
+    qmoe_attributes,
+    qmoe_inputs,
+)
 from moedge.export.graph.storing import (
     SCALE_TYPES,
     StoredCodes,
@@ -29,10 +36,6 @@ from moedge.quant.plan import SchemePlan
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
 from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, CacheTensor, GroupName
-
-# MatMulNBits' and QMoE's accuracy_level
-FP32_ACTIVATIONS = 1
-INT8_ACTIVATIONS = 4
 
 
 class FusedLowering:
@@ -250,62 +253,3 @@ class FusedLowering:
             },
             domain=MICROSOFT,
         )
-
-
-def qmoe_inputs(
-    x: ir.Value,
-    routing: Routing,
-    first: Sequence[ir.Value | None],
-    second: Sequence[ir.Value | None],
-    biases: Sequence[ir.Value | None] = (None, None),
-) -> list[ir.Value | None]:
-    """QMoE's inputs by position; `first` and `second` are codes, scales, zero points and factors of a projection."""
-    named = {
-        "input": x,
-        "router_probs": routing.select,
-        "fc1_experts_weights": first[0],
-        "fc1_scales": first[1],
-        "fc1_experts_bias": biases[0],
-        "fc2_experts_weights": second[0],
-        "fc2_scales": second[1],
-        "fc2_experts_bias": biases[1],
-        "fc3_experts_weights": None,
-        "fc3_scales": None,
-        "fc3_experts_bias": None,
-        "fc1_zero_points": first[2],
-        "fc2_zero_points": second[2],
-        "fc3_zero_points": None,
-        "router_weights": routing.weigh,
-        "fc1_global_scale": first[3],
-        "fc2_global_scale": second[3],
-    }
-    return drop_absent_last([*named.values()])
-
-
-def drop_absent_last(inputs: Sequence[ir.Value | None]) -> list[ir.Value | None]:
-    """An operator's inputs without the absent ones after the last that is there."""
-    last = max(place for place, value in enumerate(inputs) if value is not None)
-    return [*inputs[: last + 1]]
-
-
-def qmoe_attributes(scheme: Scheme, config: Experts, routing: Routing) -> Attributes:
-    """QMoE's attributes for gated experts in a scheme."""
-    limit: Attributes = {} if config.gate.limit is None else {"swiglu_limit": config.gate.limit}
-    shared: Attributes = limit | {
-        "k": config.num_experts_per_tok,
-        "activation_type": "swiglu",
-        "swiglu_fusion": 1,
-        "activation_alpha": config.gate.alpha,
-        "activation_beta": config.gate.beta,
-        "expert_weight_bits": scheme.bits,
-        "block_size": scheme.block,
-    }
-    if scheme.numbers == "integers":
-        # routing.py has normalized, where the router does
-        return shared | {"normalize_routing_weights": 0, "accuracy_level": INT8_ACTIVATIONS}
-    return shared | {
-        # without it, this kernel takes the softmax over all experts and not over the chosen ones
-        "normalize_routing_weights": int(routing.weigh is None),
-        "quant_type": "fp4" if scheme.scales == "float8e8m0" else "nvfp4",
-        "weights_prepacked": 1,  # read as they lie: without it, float8 scales are refused
-    }

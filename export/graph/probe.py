@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from moedge.export.graph.arithmetic import FLOAT
 from moedge.export.graph.builder import MICROSOFT, make_attributes
-from moedge.export.graph.fused import qmoe_attributes, qmoe_inputs
 from moedge.export.graph.lowering import Routing
+from moedge.export.graph.qmoe import qmoe_attributes, qmoe_inputs
 from moedge.export.graph.storing import SCALE_TYPES
 from moedge.export.model.config import Experts, Gate
 from moedge.quant.blocks import F32, Codes, dequantize, interleave_rows, join_codes, quantize

@@ -1,0 +1,73 @@
+"""QMoE's inputs by position and its attributes, as docs/qmoe.md writes them down; what is in them is for others."""
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from moedge.export.graph.builder import Attributes
+from moedge.export.graph.lowering import Routing
+from moedge.export.model.config import Experts
+from moedge.quant.scheme import Scheme
+
+# MatMulNBits' and QMoE's accuracy_level
+FP32_ACTIVATIONS = 1
+INT8_ACTIVATIONS = 4
+
+
+def qmoe_inputs(
+    x: ir.Value,
+    routing: Routing,
+    first: Sequence[ir.Value | None],
+    second: Sequence[ir.Value | None],
+    biases: Sequence[ir.Value | None] = (None, None),
+) -> list[ir.Value | None]:
+    """QMoE's inputs by position; `first` and `second` are codes, scales, zero points and factors of a projection."""
+    named = {
+        "input": x,
+        "router_probs": routing.select,
+        "fc1_experts_weights": first[0],
+        "fc1_scales": first[1],
+        "fc1_experts_bias": biases[0],
+        "fc2_experts_weights": second[0],
+        "fc2_scales": second[1],
+        "fc2_experts_bias": biases[1],
+        "fc3_experts_weights": None,
+        "fc3_scales": None,
+        "fc3_experts_bias": None,
+        "fc1_zero_points": first[2],
+        "fc2_zero_points": second[2],
+        "fc3_zero_points": None,
+        "router_weights": routing.weigh,
+        "fc1_global_scale": first[3],
+        "fc2_global_scale": second[3],
+    }
+    return drop_absent_last([*named.values()])
+
+
+def drop_absent_last(inputs: Sequence[ir.Value | None]) -> list[ir.Value | None]:
+    """An operator's inputs without the absent ones after the last that is there."""
+    last = max(place for place, value in enumerate(inputs) if value is not None)
+    return [*inputs[: last + 1]]
+
+
+def qmoe_attributes(scheme: Scheme, config: Experts, routing: Routing) -> Attributes:
+    """QMoE's attributes for gated experts in a scheme."""
+    limit: Attributes = {} if config.gate.limit is None else {"swiglu_limit": config.gate.limit}
+    shared: Attributes = limit | {
+        "k": config.num_experts_per_tok,
+        "activation_type": "swiglu",
+        "swiglu_fusion": 1,
+        "activation_alpha": config.gate.alpha,
+        "activation_beta": config.gate.beta,
+        "expert_weight_bits": scheme.bits,
+        "block_size": scheme.block,
+    }
+    if scheme.numbers == "integers":
+        # routing.py has normalized, where the router does
+        return shared | {"normalize_routing_weights": 0, "accuracy_level": INT8_ACTIVATIONS}
+    return shared | {
+        # without it, this kernel takes the softmax over all experts and not over the chosen ones
+        "normalize_routing_weights": int(routing.weigh is None),
+        "quant_type": "fp4" if scheme.scales == "float8e8m0" else "nvfp4",
+        "weights_prepacked": 1,  # read as they lie: without it, float8 scales are refused
+    }
