@@ -88,4 +88,5 @@ class DryLowering:
         except MoedgeError as error:
             self.refusal, scheme = self.refusal or error, FP32
         weights = sum(rows * columns for rows, columns in (matrix.shape for matrix in matrices))
-        self.account.add(group, scheme, weights, scheme.nbytes(weights), matrices)
+        factors = 4 * len(matrices) if scheme.scales == "float8e4m3fn" else 0
+        self.account.add(group, scheme, weights, scheme.nbytes(weights) + factors, matrices)
