@@ -28,13 +28,15 @@ MUTANTS = 60
 SEED = 0
 SECONDS = 240
 JOBS = 1
+METHODS =
+MIXTURES = even routed
 CHECKPOINT := examples/edge_assistant/checkpoint
 BUNDLE := build/edge-assistant
 # Exporting is repeated when the checkpoint or anything that writes bundles has changed.
 EXPORT_INPUTS := $(shell find $(CHECKPOINT) export quant runtime/manifest.py devices/errors.py devices/structure.py \
 	-type f -not -name '*.pyc' 2>/dev/null)
 
-.PHONY: serve bundle test test-clients check lint types typecheck coverage mutants help-pages clean
+.PHONY: serve bundle test test-clients check lint types typecheck coverage mutants bench-fidelity help-pages clean
 
 # The server itself prints the curl line, once requests are answered.
 serve: $(BUNDLE)/manifest.json
@@ -106,6 +108,14 @@ help-pages: $(VENV)/dev.stamp
 
 $(VENV)/mutants.stamp: $(VENV)/dev.stamp
 	$(PIP) $(MUTATOR)
+	@touch $@
+
+# Schemes beside llama.cpp's and ONNX Runtime's on real weights, fetched into build/fidelity; all of it takes hours.
+bench-fidelity: $(VENV)/bench.stamp
+	$(BIN)/python benchmarks/fidelity.py $(METHODS) --mixtures $(MIXTURES)
+
+$(VENV)/bench.stamp: $(VENV)/dev.stamp
+	CMAKE_ARGS=-DLLAVA_BUILD=OFF $(PIP) --editable '.[bench]'
 	@touch $@
 
 clean:

@@ -20,7 +20,7 @@ from random_checkpoint import Shape, write_random_checkpoint
 
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 
 # Granite-3.1-1B-A400M's layer, fewer of them: 1024 hidden, experts of 512, top 8
@@ -57,7 +57,7 @@ def bundle(folder: Path, shape: Shape, context: int, scheme: str) -> Engine:
     target = folder / f"bundle-{shape.num_experts}-{context}"
     if not checkpoint.exists():
         write_random_checkpoint(checkpoint, shape)
-    export_bundle(checkpoint, target, ExportOptions(parse_scheme(scheme), context=context))
+    export_bundle(checkpoint, target, ExportOptions(parse_plan(scheme), context=context))
     return Engine.load(target)
 
 

@@ -31,7 +31,7 @@ from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions, ExportProgress
 from moedge.export.process_memory import peak_resident_bytes
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 
 WHOLE_BYTES = 594e9  # Kimi K2 Thinking as published
 MARGIN_BYTES = 1 << 30
@@ -66,7 +66,7 @@ def export_once(checkpoint: Path, target: Path, scheme: str) -> Run:
     moments: list[tuple[str, float]] = []
     begun, worked = time.perf_counter(), time.process_time()
     progress = ExportProgress(on_stage=lambda stage: moments.append((stage, time.perf_counter())))
-    export_bundle(checkpoint, target, ExportOptions(parse_scheme(scheme)), progress)
+    export_bundle(checkpoint, target, ExportOptions(parse_plan(scheme)), progress)
     ended = time.perf_counter()
     ends = [moment for _, moment in moments[1:]] + [ended]
     stages = {name: end - moment for (name, moment), end in zip(moments, ends, strict=True)}

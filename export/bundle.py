@@ -9,15 +9,14 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
-
+from moedge.export.calibration.beside_export import calibrate_beside
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
-from moedge.export.graph.builder import MICROSOFT, Builder
+from moedge.export.graph.builder import Builder
 from moedge.export.graph.decoder import build_decoder
 from moedge.export.graph.fused import FusedLowering
 from moedge.export.graph.probe import build_probe
+from moedge.export.graph.saving import save_graph
 from moedge.export.graph.standard import StandardLowering
 from moedge.export.graph.tied_head import with_stored_head
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit, refuse_target
@@ -38,9 +37,6 @@ from moedge.runtime.manifest import (
     Manifest,
     write_manifest,
 )
-
-# ONNX Runtime reads IR versions up to its own onnx; 10 came with opset 21 and is what onnxruntime-genai reads too.
-IR_VERSION = 10
 
 
 def export_bundle(
@@ -63,22 +59,32 @@ def export_bundle(
         progress.on_total(source.nbytes())
         understood = understand(source, options)
         model, context, talking = understood.model, understood.context, understood.talking
-        rehearsal = rehearse(source, model, context, options.scheme)
+        rehearsal = rehearse(source, model, context, options.scheme, options.scale_dtype)
         refuse_extra_biases(source, model, rehearsal.extra_biases)
-        notes = [*talking.notes]
+        notes = [*talking.notes, *rehearsal.notes]
         model = with_stored_head(source, model, notes)
-        recipe = _recipe(source, options, context)
+        recipe = _recipe(source, options, rehearsal.schemes.scales, context)
         with (
             publish(target, options.force) as folder,
             Journal(folder, recipe, options.resume, options.force) as journal,
         ):
             if journal.marks:
                 progress.on_stage("check")
-            with WeightsFile(folder, journal) as weights:
+            with (
+                WeightsFile(folder, journal) as weights,
+                calibrate_beside(
+                    options.calibration, options.rounding, rehearsal.schemes, source, model, talking, notes, folder
+                ) as beside,
+            ):
                 stages = Stages(journal, weights, source, model.num_hidden_layers, progress.on_stage)
                 lower = FusedLowering if plan == "fused" else StandardLowering
-                lowering = lower(Builder(weights), options.scheme, options.rounding, notes)
-                graph = build_decoder(lowering, source, model, context, stages.begin)
+                lowering = lower(Builder(weights), rehearsal.schemes, beside.rounding, notes)
+
+                def begin(layer: int) -> None:
+                    stages.begin(layer)
+                    beside.prepare(layer)
+
+                graph = build_decoder(lowering, source, model, context, begin, channels=beside.channels)
                 if unread := rehearsal.consumed.difference(source.consumed()):
                     raise AssertionError(f"{min(unread)} and more were not read, though the dry run says so")
                 stages.finish()
@@ -88,14 +94,14 @@ def export_bundle(
             if genai is not None:
                 add_last_logits(graph, model.vocab_size)
                 write_genai_files(folder, genai, source)
-            _save(graph, folder / MODEL_NAME)
+            save_graph(graph, folder / MODEL_NAME)
             talking.write(folder)
             if plan == "fused" and lowering.expert_scheme is not None:
-                _save(build_probe(lowering.expert_scheme, model.experts), folder / PROBE_NAME)
+                save_graph(build_probe(lowering.expert_scheme, model.experts), folder / PROBE_NAME)
             ExportReport(
                 hub=hub,
                 scheme=options.scheme.name,
-                rounding=options.rounding.name,
+                rounding=options.rounding_name,
                 experts=plan,
                 chat_template=talking.chosen_template,
                 notes=tuple(sorted({*notes, *weights.account.notes()})),
@@ -122,25 +128,18 @@ def export_bundle(
     return manifest
 
 
-def _recipe(source: Checkpoint, options: ExportOptions, context: int) -> Recipe:
+def _recipe(source: Checkpoint, options: ExportOptions, scales: str, context: int) -> Recipe:
     return Recipe(
         moedge=version("moedge"),
         numpy=version("numpy"),
         scheme=options.scheme.name,
-        rounding=options.rounding.name,
+        rounding=options.rounding_name,
+        scale_dtype=scales,
         experts=options.plan,
         context=context,
         config=hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest(),
         shards=source.identity(),
     )
-
-
-def _save(graph: ir.Graph, path: Path) -> None:
-    domains = {node.domain for node in graph.all_nodes()}
-    graph.opset_imports.update({"": 21, **({MICROSOFT: 1} if MICROSOFT in domains else {})})
-    model = ir.Model(graph, ir_version=IR_VERSION, producer_name="moedge", producer_version=version("moedge"))
-    RemoveUnusedNodesPass()(model)
-    ir.save(model, path)
 
 
 def _entry(path: Path, weights: WeightsFile) -> FileEntry:

@@ -9,10 +9,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from moedge.devices.errors import MoedgeError
+from moedge.export.calibration.texts import CalibrationText
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit
+from moedge.export.schemes import QUANTIZABLE, parse_plan, spell
 from moedge.export.tokenizer.brought import brought_templates
-from moedge.quant.scheme import SCHEME_NAMES, parse_scheme
+from moedge.quant.scheme import SCHEME_NAMES
 from moedge.runtime.manifest import REPORT_NAME, Manifest
 
 
@@ -26,6 +27,21 @@ def export(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the bundle to make.")],
     scheme: Annotated[str, typer.Option(help=f"How weights are stored: {', '.join(SCHEME_NAMES)}.")] = "int4",
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GROUP=SCHEME",
+            help="Another scheme for a group of tensors; repeatable. With int4, embedding and lm_head have int8. "
+            f"Groups: {', '.join(map(spell, QUANTIZABLE))}.",
+        ),
+    ] = None,
+    scale_dtype: Annotated[
+        Literal["float16", "float32"] | None,
+        typer.Option(
+            help="How scales are stored; float16 is smaller, and fp32 in memory. "
+            "[default: float16, if that takes up to 1 GiB of memory]"
+        ),
+    ] = None,
     experts: Annotated[
         Literal["fused", "if"] | None,
         typer.Option(help="fused: ONNX Runtime's fast kernels; if: standard ONNX. [default: fused, for fp32: if]"),
@@ -40,6 +56,13 @@ def export(
             help=f"Another chat template: a file, or one of moedge's: {', '.join(brought_templates())}.",
         ),
     ] = None,
+    calibration: Annotated[
+        str,
+        typer.Option(
+            metavar="mix|none|FILE",
+            help="What 4-bit weights are rounded by: moedge's mix of texts, a text file, or nothing.",
+        ),
+    ] = "none",
     force: Annotated[
         bool, typer.Option("--force", help="Replace the bundle if it exists, and an interrupted export.")
     ] = False,
@@ -53,11 +76,18 @@ def export(
     from moedge.export.writing.journal import describe_kept
     from moedge.export.writing.publish import partial_folder
 
-    try:
-        chosen = parse_scheme(scheme)
-    except ValueError as error:
-        raise MoedgeError(f"{error}.") from None
-    options = ExportOptions(chosen, experts, context, force, resume, chat_template=chat_template)
+    schemes = parse_plan(scheme, group or ())
+    texts = _calibration(calibration) if schemes.has_four_bits else None
+    options = ExportOptions(
+        schemes,
+        experts,
+        context,
+        force,
+        resume,
+        chat_template=chat_template,
+        calibration=texts,
+        scale_dtype=scale_dtype,
+    )
     folder, hub = _folder(checkpoint, output, options)
     try:
         with _bar() as progress:
@@ -86,6 +116,14 @@ def families(as_json: Annotated[bool, typer.Option("--json", help="Print the lis
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*cells, row[-1]]))
     print(f"\nPlans: fused, if. Schemes: {', '.join(SCHEME_NAMES)}. Number formats of checkpoints: docs/formats.md.")
+
+
+def _calibration(name: str) -> CalibrationText | None:
+    from moedge.export.calibration.texts import built_in_mix, read_text
+
+    if name == "none":
+        return None
+    return built_in_mix() if name == "mix" else read_text(Path(name))
 
 
 def _folder(checkpoint: str, output: Path, options: ExportOptions) -> tuple[Path, HubCommit | None]:

@@ -3,37 +3,50 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from moedge.devices.errors import MoedgeError
+from moedge.export.calibration.texts import CalibrationText
 from moedge.export.writing.journal import refuse_kept
 from moedge.export.writing.publish import partial_folder, refuse_impossible
-from moedge.quant.rounding import NEAREST, Rounding
-from moedge.quant.scheme import Scheme
-from moedge.runtime.manifest import MANIFEST_NAME, ExpertPlan
+from moedge.quant.plan import SchemePlan
+from moedge.quant.rounding import Rounding
+from moedge.quant.search import SEARCHED
+from moedge.runtime.manifest import MANIFEST_NAME, ROUTED_EXPERTS, ExpertPlan
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a user chooses: scheme, expert plan (None: the scheme's own), context length (None: a moderate one).
+    """What a user chooses: schemes, expert plan (None: the experts' own), context length (None: a moderate one).
 
     `chat_template` is the name of one that moedge brings, or a file (None: the checkpoint's own).
+    With `calibration`, matrices are rounded by what they read of that text, and `rounding` is not asked.
+    `scale_dtype` is what scales are kept in; None: float16, or float32 where float16 would take too much memory.
     `force` replaces a bundle, and throws an interrupted export away unless `resume` goes on with it.
     """
 
-    scheme: Scheme
+    scheme: SchemePlan
     experts: ExpertPlan | None = None
     context: int | None = None
     force: bool = False
     resume: bool = False
-    rounding: Rounding = NEAREST
+    rounding: Rounding = SEARCHED
     chat_template: str | None = None
+    calibration: CalibrationText | None = None
+    scale_dtype: Literal["float16", "float32"] | None = None
+
+    @property
+    def rounding_name(self) -> str:
+        """What reports and resumed exports call how weights are rounded."""
+        return self.rounding.name if self.calibration is None else self.calibration.rounding
 
     @property
     def plan(self) -> ExpertPlan:
-        """The expert plan; fp32 has only the exact one."""
+        """The expert plan; experts in fp32 have only the exact one."""
+        quantized = self.scheme.of(ROUTED_EXPERTS).quantized
         if self.experts is None:
-            return "fused" if self.scheme.quantized else "if"
-        if self.experts == "fused" and not self.scheme.quantized:
+            return "fused" if quantized else "if"
+        if self.experts == "fused" and not quantized:
             raise MoedgeError("fused experts are quantized ones: use --experts if with --scheme fp32, or int8 or int4.")
         return self.experts
 

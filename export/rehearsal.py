@@ -4,7 +4,7 @@ The graph modules are the export's own; only the checkpoint (outline.py) and the
 what an export would miss, find misshapen or leave over is told here, all together and in one sentence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from moedge.devices.errors import MoedgeError
@@ -16,9 +16,13 @@ from moedge.export.graph.decoder import build_decoder
 from moedge.export.graph.dry import DryLowering
 from moedge.export.graph.tied_head import has_own_head
 from moedge.export.model.config import ModelConfig
-from moedge.quant.scheme import Scheme
-from moedge.runtime.manifest import TensorGroup
+from moedge.export.schemes import spell
+from moedge.quant.plan import SchemePlan
+from moedge.quant.scheme import ScaleType
+from moedge.runtime.manifest import LM_HEAD, TensorGroup
 
+# Scales that ONNX Runtime casts are memory of the process, where those in fp32 are pages of the file.
+MOST_CAST_BYTES = 1 << 30
 _NAMED = 3  # of each kind of fault; the rest is counted
 
 
@@ -26,17 +30,40 @@ _NAMED = 3  # of each kind of fault; the rest is counted
 class Rehearsal:
     """What an export would do: the tensors that it would read, and what each group of the bundle would cost.
 
+    `schemes` are those that it is to be done with, scales and all; `notes` are what a user should hear of it that the
+    export itself does not find.
+
     `extra_biases` have a place only if all of their values are zero.
     """
 
+    schemes: SchemePlan
     consumed: frozenset[str]
     groups: tuple[TensorGroup, ...]
     extra_biases: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
-def rehearse(source: Checkpoint, model: ModelConfig, context: int, scheme: Scheme) -> Rehearsal:
-    """Walk the export; MoedgeError if tensors are missing, misshapen or left over, or if the scheme does not fit."""
-    outline, low = Outline(source), DryLowering(scheme)
+def rehearse(
+    source: Checkpoint, model: ModelConfig, context: int, schemes: SchemePlan, scale_dtype: ScaleType | None = None
+) -> Rehearsal:
+    """Walk the export; MoedgeError if tensors are missing, misshapen or left over, or if a scheme does not fit.
+
+    `scale_dtype` is what scales are kept in; None: float16, or float32 where casting them at load would take too much.
+    """
+    rehearsal = _walk(source, model, context, replace(schemes, scales=scale_dtype or "float16"))
+    cast = sum(group.cast_bytes for group in rehearsal.groups)
+    if scale_dtype is not None or cast <= MOST_CAST_BYTES:
+        return rehearsal
+    rehearsal = _walk(source, model, context, replace(schemes, scales="float32"))
+    note = (
+        f"scales are stored as float32: as float16 they would take {cast / 1e9:.1f} GB more of memory, which "
+        "--scale-dtype float16 gives for a smaller bundle"
+    )
+    return replace(rehearsal, notes=(*rehearsal.notes, note))
+
+
+def _walk(source: Checkpoint, model: ModelConfig, context: int, schemes: SchemePlan) -> Rehearsal:
+    outline, low = Outline(source), DryLowering(schemes)
     if has_own_head(source, model):  # values tell later whether it is the embedding once more
         model = replace(model, tie_word_embeddings=False)
     try:
@@ -50,7 +77,16 @@ def rehearse(source: Checkpoint, model: ModelConfig, context: int, scheme: Schem
     _refuse(source, model, [*outline.faults.values()], sorted({*left} - {*extra}))
     if low.refusal is not None:
         raise low.refusal
-    return Rehearsal(frozenset(outline.consumed()), low.account.groups(), extra)
+    notes = tuple(_note_idle(schemes, low, model))
+    return Rehearsal(schemes, frozenset(outline.consumed()), low.account.groups(), extra, notes)
+
+
+def _note_idle(schemes: SchemePlan, low: DryLowering, model: ModelConfig) -> Iterator[str]:
+    """A sentence for each group that a user asked for by name, and that the model does not have."""
+    for group in sorted(schemes.asked - low.taken):
+        tied = group == LM_HEAD and model.tie_word_embeddings
+        why = "the head is the embedding, whose scheme it has" if tied else "this model has no such matrices"
+        yield f"--group {spell(group)}: {why}, so that nothing was changed"
 
 
 def _find_leftover(checkpoint: Checkpoint, model: ModelConfig) -> list[str]:

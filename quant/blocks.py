@@ -12,15 +12,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moedge.quant.scheme import Scheme
+from moedge.quant.scheme import ScaleType, Scheme
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
+LEAST_HALF = np.float32(2.0**-24)  # the least number of fp16, and the distance of those below 2^-14
+
+
+class ScaleError(ValueError):
+    """A scale is too large for the type that it is to be kept in."""
 
 
 @dataclass(frozen=True)
 class Codes:
-    """A quantized matrix [N, K]: packed codes [N, K * bits / 8], scales [N, K / B], packed zero points or None."""
+    """A quantized matrix [N, K]: packed codes [N, K * bits / 8], scales [N, K / B], packed zero points or None.
+
+    Scales are values of the scheme's `scales`, here as fp32.
+    """
 
     codes: U8
     scales: F32
@@ -56,24 +64,24 @@ def unpack(packed: U8, bits: int) -> U8:
 
 
 def quantize(weight: F32, scheme: Scheme) -> Codes:
-    """Round a matrix [N, K] to the nearest codes of the scheme, block by block.
+    """Round a matrix [N, K] to the nearest codes of the scheme, block by block, once its scales are what is kept.
 
     Symmetric: the value of largest magnitude falls on the end of the grid, -8 or -127, so that its sign is kept by the
     sign of the scale (as GGML's Q4_0 does). With a zero point: the range, widened to hold zero, is split evenly.
-    ValueError if a weight is NaN or infinite.
+    ValueError if a weight is NaN or infinite, ScaleError if a scale is too large for what it is kept in.
     """
     n, k = weight.shape
     blocks = weight.reshape(n, k // scheme.block, scheme.block)  # [N, K/B, B]
     middle, top = 1 << (scheme.bits - 1), (1 << scheme.bits) - 1
     if scheme.zero_point:
         low, high = np.minimum(blocks.min(-1), 0), np.maximum(blocks.max(-1), 0)
-        scales = _usable(high / top - low / top)
+        scales = hold_scales(high / top - low / top, scheme.scales)
         zeros = np.clip(np.rint(-low / scales), 0, top).astype(np.uint8)  # [N, K/B]
         codes = np.rint(blocks / scales[..., None]) + zeros[..., None]
         packed_zeros = pack(zeros, scheme.bits)
     else:
         largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
-        scales = _usable(largest / -(middle if scheme.bits == 4 else middle - 1))
+        scales = hold_scales(largest / -(middle if scheme.bits == 4 else middle - 1), scheme.scales)
         codes = np.rint(blocks / scales[..., None]) + middle
         packed_zeros = None
     codes = np.clip(codes, 0, top).astype(np.uint8).reshape(n, k)
@@ -97,8 +105,37 @@ def interleave_rows(gate: NDArray[Any], up: NDArray[Any]) -> NDArray[Any]:
     return np.stack([gate, up], axis=1).reshape(2 * gate.shape[0], *gate.shape[1:])
 
 
-def _usable(scales: NDArray[Any]) -> F32:
+def hold_scales(scales: NDArray[Any], kept: ScaleType) -> F32:
+    """The scales that take the place of these where they are kept in a type: its nearest numbers.
+
+    Below 2^-14, where the numbers of fp16 lie 2^-24 apart, the next larger one: so no weight leaves its grid, and none
+    is further off than by a step of the exact scale and 2^-24. A scale of 0, of a block that becomes zeros, is 1.
+    ValueError for NaN and infinity, ScaleError for what is beyond the type.
+    """
     if not np.isfinite(scales).all():
         raise ValueError("NaN and infinity have no code")
     # A block of zeros has no range; any scale gives it back exactly.
-    return np.where(scales == 0, 1, scales).astype(np.float32)
+    usable: F32 = np.where(scales == 0, 1, scales).astype(np.float32)
+    if kept == "float32":
+        return usable
+    held = _nearest_half(usable) if kept == "float16" else _nearest_bfloat16(usable)
+    if not np.isfinite(held).all():
+        raise ScaleError(f"a scale of {np.abs(usable).max():.3g} is too large for {kept}")
+    if kept == "float16":
+        size = np.abs(usable)
+        coarse = np.maximum(np.ceil(size / LEAST_HALF), 1) * LEAST_HALF
+        held = np.where(size < 2.0**-14, np.copysign(coarse, usable), held).astype(np.float32)
+    return np.where(held == 0, np.float32(1), held)
+
+
+def _nearest_half(values: F32) -> F32:
+    """The nearest numbers of fp16, infinite beyond it."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16).astype(np.float32)
+
+
+def _nearest_bfloat16(values: F32) -> F32:
+    """The nearest fp32 numbers whose lower 16 bits are zeros, of two equally near ones the even one."""
+    bits = values.view(np.uint32)
+    rounded: F32 = ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    return rounded

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.quant.blocks import F32, U8, Codes, pack, unpack
-from moedge.quant.scheme import BLOCKS, Scheme, scheme_of
+from moedge.quant.scheme import BLOCKS, ScaleType, Scheme, scheme_of
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,18 @@ class Grid:
 
 
 @cache
-def native_scheme(bits: int, columns: int, groups: int, zero_point: bool, group: int | None = None) -> Scheme | None:
+def native_scheme(
+    bits: int,
+    columns: int,
+    groups: int,
+    zero_point: bool,
+    group: int | None = None,
+    scales: ScaleType = "float32",
+) -> Scheme | None:
     """The scheme of the largest blocks that holds a grid of so many groups; None if no block divides every group.
 
     `group` is the columns of each but the last, where that one is shorter; None: all have as many.
+    `scales` is a type that holds its scales exactly.
     """
     if group is None and columns % groups:
         return None
@@ -109,18 +117,19 @@ def native_scheme(bits: int, columns: int, groups: int, zero_point: bool, group:
     for block in (b for b in BLOCKS if group % b == 0 and columns % b == 0):
         # four-bit zero points are packed in pairs
         if not (zero_point and bits == 4 and columns // block % 2):
-            return scheme_of(bits, block, zero_point)
+            return scheme_of(bits, block, zero_point, scales)
     return None
 
 
 def holds(scheme: Scheme, native: Scheme | None) -> bool:
-    """Whether codes of the native scheme can be written in `scheme` without rounding any."""
+    """Whether codes of the native scheme can be written in `scheme` without rounding any, or any scale."""
     return (
         native is not None
         and scheme.quantized
         and native.bits <= scheme.bits
         and native.block % scheme.block == 0
         and (scheme.zero_point or not native.zero_point)
+        and scheme.scales in ("float32", native.scales)
     )
 
 
@@ -129,7 +138,10 @@ def joint_scheme(natives: Sequence[Scheme | None], columns: Sequence[int]) -> Sc
     known = [native for native in natives if native is not None]
     if not known or len(known) < len(natives):
         return None
-    joint = scheme_of(max(n.bits for n in known), min(n.block for n in known), any(n.zero_point for n in known))
+    kept = {n.scales for n in known}
+    scales = kept.pop() if len(kept) == 1 else "float32"
+    bits, block = max(n.bits for n in known), min(n.block for n in known)
+    joint = scheme_of(bits, block, any(n.zero_point for n in known), scales)
     try:
         return joint.fit(*columns)
     except ValueError:

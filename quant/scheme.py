@@ -1,24 +1,32 @@
 """How weights are stored: the frozen `Scheme`, its names, and the block that a dimension allows.
 
-A scheme says bits, block and zero point; `blocks.py` turns tensors into its codes, `grids.py` fits published ones.
+A scheme says bits, block, zero point and what scales are kept in; `blocks.py` turns tensors into its codes, `grids.py`
+fits published ones.
 """
 
 import difflib
 import re
 from dataclasses import dataclass, replace
+from typing import Literal
 
 BLOCKS = (128, 64, 32, 16)
+ScaleType = Literal["float32", "float16", "bfloat16"]
+SCALE_BYTES: dict[ScaleType, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 _NAME = re.compile(r"(?P<kind>int4|int8)(-block(?P<block>32|64|128))?(?P<zp>-zp)?")
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """Bits a weight, weights a block along the input dimension (one fp32 scale each), whether they have zero points."""
+    """Bits a weight, weights a block along the input dimension (one scale each), whether they have zero points.
+
+    `scales` is what the scales are kept in, which no name tells. Kernels read fp32, so that other types are cast.
+    """
 
     name: str
     bits: int  # 32, 8 or 4
     block: int = 0  # 0: not quantized
     zero_point: bool = False
+    scales: ScaleType = "float32"
 
     @property
     def quantized(self) -> bool:
@@ -26,11 +34,16 @@ class Scheme:
         return self.bits < 32
 
     def nbytes(self, weights: int) -> int:
-        """Bytes of so many weights in whole blocks: codes, an fp32 scale a block, a zero point if it has them."""
+        """Bytes of so many weights in whole blocks: codes, a scale a block, a zero point if it has them."""
         if not self.quantized:
             return 4 * weights
         blocks = weights // self.block
-        return weights * self.bits // 8 + 4 * blocks + (blocks * self.bits // 8 if self.zero_point else 0)
+        zeros = blocks * self.bits // 8 if self.zero_point else 0
+        return weights * self.bits // 8 + SCALE_BYTES[self.scales] * blocks + zeros
+
+    def with_scales(self, scales: ScaleType) -> "Scheme":
+        """The same scheme with its scales kept in another type; fp32 has none."""
+        return replace(self, scales=scales) if self.quantized else self
 
     def with_block(self, block: int) -> "Scheme":
         """The same scheme at another block, renamed."""
@@ -58,13 +71,13 @@ def _name(bits: int, block: int, zero_point: bool) -> str:
     return f"int{bits}-block{block}" + ("-zp" if zero_point else "")
 
 
-def scheme_of(bits: int, block: int, zero_point: bool = False) -> Scheme:
+def scheme_of(bits: int, block: int, zero_point: bool = False, scales: ScaleType = "float32") -> Scheme:
     """The scheme of those values, under the name that `parse_scheme` knows it by."""
-    return Scheme(_name(bits, block, zero_point), bits, block, zero_point)
+    return Scheme(_name(bits, block, zero_point), bits, block, zero_point, scales)
 
 
 FP32 = Scheme("fp32", 32)
-# 4.5 bits a weight on disk at block 64 (fp32 scales), what Q4_0 takes at block 32 with fp16 scales.
+# With scales in fp32 a block of 64 takes 4.5 bits a weight on disk, what Q4_0 takes at block 32 with scales in fp16.
 DEFAULT_BLOCK = {4: 64, 8: 32}
 SCHEME_NAMES = ("fp32", "int8", "int4", *(_name(4, b, z) for z in (False, True) for b in (32, 64, 128)))
 

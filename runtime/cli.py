@@ -26,6 +26,7 @@ class Verb:
 VERBS = {
     "export": Verb("moedge.export.commands", "Convert a checkpoint into a quantized ONNX bundle."),
     "families": Verb("moedge.export.commands", "List the model families that can be exported."),
+    "eval": Verb("moedge.export.evaluation.commands", "Measure how well a bundle keeps to its checkpoint."),
     "inspect": Verb("moedge.runtime.commands", "Show what a bundle holds: model, bits a tensor group, sizes."),
     "verify": Verb("moedge.runtime.commands", "Check every file of a bundle against its manifest."),
     "run": Verb("moedge.runtime.commands", "Answer one prompt, or chat in the terminal."),

@@ -43,6 +43,7 @@ LM_HEAD: Final = "lm_head"
 ROTARY_TABLES: Final = "rotary tables"  # computed, no weights of the model's
 
 ExpertPlan = Literal["fused", "if"]
+ScaleDtype = Literal["float32", "float16", "bfloat16"]
 CacheLayout = Literal["rows", "shared"]
 ChatFormat = Literal[
     "deepseek_v3", "deepseek_v3_1", "ernie", "glm", "gpt_oss", "granite", "hermes",
@@ -101,6 +102,12 @@ class TensorGroup:
     block: int  # weights that share a scale; 0: unquantized
     parameters: int
     bytes: int
+    scales: ScaleDtype = "float32"  # what they are kept in; ONNX Runtime casts others to fp32 when it loads the bundle
+
+    @property
+    def cast_bytes(self) -> int:
+        """Bytes of the fp32 scales that this makes, in memory of the process where others are pages of the file."""
+        return 4 * self.parameters // self.block if self.block and self.scales != "float32" else 0
 
 
 @dataclass(frozen=True)
@@ -177,6 +184,9 @@ def render(manifest: Manifest) -> bytes:
     data = unstructure(manifest)
     if manifest.chat_template is None:  # bundles from before it could be chosen have no such key
         del data["chat_template"]
+    for group in data["tensors"]:
+        if group["scales"] == "float32":  # nor have those from before scales could be kept otherwise
+            del group["scales"]
     digest = hashlib.sha256(_json(data)).hexdigest()
     return _json(data | {"sha256": digest})
 

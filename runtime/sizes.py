@@ -20,7 +20,8 @@ def packed_bits_per_weight(bits: int, block_size: int) -> float:
     """Bits a weight after ONNX Runtime has packed it for QMoE or MatMulNBits on the CPU.
 
     The packed form holds the codes and, for each block, an fp32 scale and an fp32 block sum, whatever the precision of
-    the scales on disk; a zero point is folded into the sum and costs nothing: bits + 64 / block_size.
+    the scales on disk; a zero point is folded into the sum and costs nothing: bits + 64 / block_size. Scales that it
+    had to cast stay beside it.
     """
     return bits + 64 / block_size
 
@@ -38,9 +39,9 @@ def memory_bytes(group: TensorGroup, manifest: Manifest) -> int | None:
         return None
     packed = round(group.parameters * packed_bits_per_weight(group.bits, group.block) / 8)
     if group.name != EMBEDDING:
-        return packed
+        return packed + group.cast_bytes
     tied = all(other.name != LM_HEAD for other in manifest.tensors)
-    return group.bytes + (packed if tied else 0)
+    return group.bytes + group.cast_bytes + (packed if tied else 0)
 
 
 def model_memory_bytes(manifest: Manifest) -> int | None:

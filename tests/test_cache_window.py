@@ -10,7 +10,7 @@ from cache_views import present_of
 from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import FP32
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 from moedge.runtime.cache import Cache
 from moedge.runtime.cache.window import WINDOW_HISTORY, WINDOW_STEP
@@ -26,7 +26,7 @@ def engine(tmp_path_factory):
     # wide enough that a row fills a page and more
     config = tiny_families.small("lfm2_moe", hidden_size=1280, num_attention_heads=4, max_position_embeddings=4096)
     tiny.save_checkpoint(config, folder / "checkpoint", 0)
-    export_bundle(folder / "checkpoint", folder / "bundle", ExportOptions(FP32))
+    export_bundle(folder / "checkpoint", folder / "bundle", ExportOptions(parse_plan("fp32")))
     return Engine.load(folder / "bundle")
 
 

@@ -197,13 +197,14 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert process.returncode == 1
 
 
-def test_a_missing_extra_is_named_by_the_real_exporter(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [["export", "here", "-o", "there"], ["eval", "b", "--against", "c", "--text", "t"]])
+def test_a_missing_extra_is_named_by_the_real_exporter(words: list[str]) -> None:
     block = (
         "import sys; sys.modules['onnx_ir'] = None; from moedge.runtime.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    done = python("-c", block, "export", str(tmp_path), "-o", str(tmp_path / "bundle"))
+    done = python("-c", block, *words)
     assert done.returncode == 1
-    assert done.stderr == "moedge: `moedge export` needs the export extra: pip install 'moedge[export]'\n"
+    assert done.stderr == f"moedge: `moedge {words[0]}` needs the export extra: pip install 'moedge[export]'\n"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from moedge.export.checkpoint.config_json import Config
 from moedge.export.checkpoint.formats import read_published
 from moedge.export.families import read_model_config
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import FP32
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 
 
@@ -112,7 +112,7 @@ def test_shared_experts_of_width_0(tmp_path, stored):
     assert sum("shared_expert" in name for name in tensors) == 12
     dropped = {"whole": "\n", "empty matrices only": "shared_expert_gate", "nothing": "shared_expert"}[stored]
     save_file({k: v for k, v in tensors.items() if dropped not in k}, path, metadata={"format": "pt"})
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(FP32))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
     ids = np.random.default_rng(0).integers(2, 211, 40)
     reference = tiny.reference_logits(model, ids)
     ours = Engine.load(tmp_path / "bundle").score(ids.tolist())
@@ -124,7 +124,7 @@ def test_shared_experts_that_the_config_denies_are_not_left_out(tmp_path):
     path = tmp_path / "checkpoint" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"shared_expert_intermediate_size": 0}))
     with pytest.raises(MoedgeError, match=r"shared_expert\."):
-        export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(FP32))
+        export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
 
 
 def test_deepseek_v2_divides_or_scales():

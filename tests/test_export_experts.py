@@ -8,7 +8,7 @@ from onnx.reference import ReferenceEvaluator
 
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 
 CONFIG = tiny.deepseek_v3(num_hidden_layers=2, first_k_dense_replace=1, n_routed_experts=16, num_experts_per_tok=2)
@@ -33,7 +33,7 @@ def poison(bundle, expert):
 
 def test_an_unrouted_expert_costs_and_spoils_nothing(tmp_path):
     model = tiny.save_checkpoint(CONFIG, tmp_path / "checkpoint", 0)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("fp32")))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
     ids = [5, 77, 140]
     clean = Engine.load(tmp_path / "bundle").score(ids)
     routed = routed_experts(model, ids)
@@ -63,7 +63,7 @@ def test_if_plan_is_standard_onnx(config, scheme, tmp_path):
     if config is CONFIG:
         config = tiny.deepseek_v3(num_hidden_layers=2, q_lora_rank=64, v_head_dim=16, kv_lora_rank=32)
     tiny.save_checkpoint(config, tmp_path / "checkpoint", 0)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme(scheme), "if"))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan(scheme), "if"))
     path = tmp_path / "bundle" / "model.onnx"
     onnx.checker.check_model(str(path), full_check=True)
     model = onnx.load(path)
@@ -79,7 +79,7 @@ def test_if_plan_is_standard_onnx(config, scheme, tmp_path):
 
 def test_fused_plan_passes_the_checker(tmp_path):
     tiny.save_checkpoint(tiny.qwen3_moe(), tmp_path / "checkpoint", 0)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("int4")))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("int4")))
     onnx.checker.check_model(str(tmp_path / "bundle" / "model.onnx"))
     onnx.checker.check_model(str(tmp_path / "bundle" / "probe.onnx"))
     nodes = onnx.load(tmp_path / "bundle" / "model.onnx").graph.node

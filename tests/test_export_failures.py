@@ -11,9 +11,9 @@ from safetensors.numpy import load_file, save_file
 from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 
-INT4 = ExportOptions(parse_scheme("int4"))
+INT4 = ExportOptions(parse_plan("int4"))
 
 
 @pytest.fixture
@@ -99,9 +99,9 @@ def test_only_prediction_layers_may_stand_after_the_last(tmp_path, predict_layer
     edit_config(checkpoint, num_nextn_predict_layers=predict_layers)
     edit_tensors(checkpoint, lambda t: t.update({"model.layers.3.eh_proj.weight": np.ones((2, 2), np.float32)}))
     if refused:
-        refuse(checkpoint, r"model\.layers\.3\.eh_proj\.weight .*has no place", ExportOptions(parse_scheme("fp32")))
+        refuse(checkpoint, r"model\.layers\.3\.eh_proj\.weight .*has no place", ExportOptions(parse_plan("fp32")))
     else:
-        export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(parse_scheme("fp32")))
+        export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
 
 
 def test_more_experts_than_the_config_says(checkpoint):
@@ -127,7 +127,7 @@ def test_a_tensor_shorter_than_the_config_says(checkpoint, name):
 @pytest.mark.parametrize("name", ["lm_head", "model.layers.0.mlp.experts.3.up_proj", "model.norm"])
 def test_what_is_no_number_is_not_written(checkpoint, name, value, scheme):
     edit_tensors(checkpoint, lambda t: t[f"{name}.weight"].reshape(-1).__setitem__(40, value))
-    refuse(checkpoint, rf"{name}.*NaN", ExportOptions(parse_scheme(scheme)))
+    refuse(checkpoint, rf"{name}.*NaN", ExportOptions(parse_plan(scheme)))
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.int32])
@@ -213,8 +213,8 @@ def test_missing_and_broken_tokenizer(checkpoint):
 
 
 def test_fused_fp32_is_refused(checkpoint):
-    refuse(checkpoint, "fused experts are quantized", ExportOptions(parse_scheme("fp32"), "fused"))
+    refuse(checkpoint, "fused experts are quantized", ExportOptions(parse_plan("fp32"), "fused"))
 
 
 def test_context_beyond_the_model(checkpoint):
-    refuse(checkpoint, "--context 513", ExportOptions(parse_scheme("int4"), context=513))
+    refuse(checkpoint, "--context 513", ExportOptions(parse_plan("int4"), context=513))

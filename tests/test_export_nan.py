@@ -16,7 +16,7 @@ from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.modules import open_matrix
 from moedge.export.graph.storing import read_finite
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import FP32
+from moedge.export.schemes import parse_plan
 
 WEIGHT = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
 
@@ -34,7 +34,7 @@ def test_nan_in_one_tensor_of_each_kind(family, tmp_path):
         tensor.reshape(-1)[-1] = (torch.nan, torch.inf, -torch.inf)[i % 3]
         save_file(tensors | {name: tensor}, path, {"format": "pt"})
         with pytest.raises(MoedgeError, match="NaN or infinity"):
-            export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(FP32))
+            export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
         assert not (tmp_path / "bundle").exists(), name
 
 

@@ -11,9 +11,9 @@ from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.parts import read_rope
 from moedge.export.model.rope import Yarn
 from moedge.export.options import ExportOptions, ExportProgress
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 
-INT4 = ExportOptions(parse_scheme("int4"))
+INT4 = ExportOptions(parse_plan("int4"))
 HUGE = 10**400
 
 
@@ -108,7 +108,7 @@ def test_what_appears_meanwhile_is_not_replaced(checkpoint):
         export_bundle(checkpoint, target, INT4, ExportProgress(on_stage=appear))
     assert (target / "precious.txt").read_text() == "mine"
     target.rename(checkpoint.parent / "mine")
-    export_bundle(checkpoint, target, ExportOptions(parse_scheme("int4"), resume=True))
+    export_bundle(checkpoint, target, ExportOptions(parse_plan("int4"), resume=True))
 
 
 def test_an_empty_rope_scaling_hides_nothing():

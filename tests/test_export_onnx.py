@@ -9,7 +9,7 @@ from onnx.reference import ReferenceEvaluator
 
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 from moedge.runtime.manifest import read_manifest
 
@@ -24,7 +24,7 @@ SCHEMES = {"fused": ("int4", "int4-block32-zp", "int8", "int8-block64-zp"), "if"
 
 def export(config, scheme, plan, folder):
     tiny.save_checkpoint(config, folder / "checkpoint", 0)
-    export_bundle(folder / "checkpoint", folder / "bundle", ExportOptions(parse_scheme(scheme), plan))
+    export_bundle(folder / "checkpoint", folder / "bundle", ExportOptions(parse_plan(scheme), plan))
     return folder / "bundle"
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import FP32
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine, SamplingParams
 
 SHAPES = {
@@ -49,7 +49,7 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_fp32_equals_transformers(shape, seed, tmp_path):
     model = tiny.save_checkpoint(SHAPES[shape], tmp_path / "checkpoint", seed)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(FP32))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
     engine = Engine.load(tmp_path / "bundle")
     ids = np.random.default_rng(seed).integers(2, 211, 90)
     reference = tiny.reference_logits(model, ids)
@@ -65,7 +65,7 @@ def test_sharded_checkpoint_exports_the_same_bytes(tmp_path):
     config = tiny.deepseek_v3()
     for name, shard in (("whole", "5GB"), ("sharded", "100KB")):
         tiny.save_checkpoint(config, tmp_path / name, 0, shard)
-        export_bundle(tmp_path / name, tmp_path / f"{name}-bundle", ExportOptions(FP32))
+        export_bundle(tmp_path / name, tmp_path / f"{name}-bundle", ExportOptions(parse_plan("fp32")))
     assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 3
     whole, sharded = (tmp_path / f"{n}-bundle" / "weights.bin" for n in ("whole", "sharded"))
     assert whole.read_bytes() == sharded.read_bytes()
@@ -78,7 +78,7 @@ def test_a_tied_head_that_is_stored_counts_if_it_differs(factor, tmp_path):
     tensors = load_file(checkpoint / "model.safetensors")
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] * factor
     save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(FP32))
+    export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
     notes = json.loads((tmp_path / "bundle" / "report.json").read_text())["notes"]
     assert any("lm_head differs" in note for note in notes) == (factor != 1)
     ids = np.random.default_rng(0).integers(2, 211, 30)
@@ -91,7 +91,7 @@ def test_half_precision_checkpoints_are_read_exactly(tmp_path):
     model = tiny.save_checkpoint(tiny.qwen3_moe(), tmp_path / "checkpoint", 0)
     model.bfloat16().save_pretrained(tmp_path / "checkpoint")
     model = tiny.load_checkpoint(tmp_path / "checkpoint")
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(FP32))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
     ids = np.random.default_rng(0).integers(2, 211, 30)
     reference = tiny.reference_logits(model, ids)
     assert (

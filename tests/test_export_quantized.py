@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
+from moedge.export.schemes import parse_plan
 from moedge.quant.blocks import unpack
-from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine
 from moedge.runtime.manifest import read_manifest
 
@@ -36,7 +36,7 @@ def export_both(config, scheme, folder, seed=0):
     bundles = {}
     for plan in ("if", "fused"):
         bundles[plan] = folder / plan
-        export_bundle(folder / "checkpoint", bundles[plan], ExportOptions(parse_scheme(scheme), plan))
+        export_bundle(folder / "checkpoint", bundles[plan], ExportOptions(parse_plan(scheme), plan))
     return bundles
 
 
@@ -116,7 +116,7 @@ def test_native_int4_codes_are_never_requantized(scheme, tmp_path):
     config = MODELS["deepseek"][0]
     tiny.save_checkpoint(config, tmp_path / "checkpoint", 0)
     codes, _ = quantized.pack_experts(tmp_path / "checkpoint")
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme(scheme)))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan(scheme)))
     model = onnx.load(tmp_path / "bundle" / "model.onnx")
     tensors = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     assert read_manifest(tmp_path / "bundle").experts.block_size == 32
@@ -156,7 +156,7 @@ def test_broken_native_int4_is_refused(edit, match, tmp_path):
     edit(tensors)
     save_file(tensors, tmp_path / "checkpoint" / "model.safetensors")
     with pytest.raises(MoedgeError, match=match) as caught:
-        export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("int4")))
+        export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("int4")))
     assert EXPERT in str(caught.value)
 
 
@@ -164,7 +164,7 @@ def test_native_int4_scores_as_transformers_does(tmp_path):
     config = MODELS["deepseek"][0]
     tiny.save_checkpoint(config, tmp_path / "checkpoint", 0)
     _, dense = quantized.pack_experts(tmp_path / "checkpoint")
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("fp32")))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
     model = quantized.dense_model(tmp_path / "checkpoint", dense)
     ids = np.random.default_rng(0).integers(2, 211, 50)
     reference = tiny.reference_logits(model, ids)
@@ -175,14 +175,14 @@ def test_native_int4_scores_as_transformers_does(tmp_path):
 
 def test_a_model_whose_layers_are_all_dense(tmp_path):
     tiny.save_checkpoint(tiny.deepseek_v3(first_k_dense_replace=3, v_head_dim=16), tmp_path / "checkpoint", 0)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("int8")))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("int8")))
     assert Engine.load(tmp_path / "bundle").score([5, 6, 7]).shape == (3, 211)
 
 
 def test_report_names_the_smaller_block(tmp_path):
     config = tiny.qwen3_moe(hidden_size=96, moe_intermediate_size=64)
     tiny.save_checkpoint(config, tmp_path / "checkpoint", 0)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("int4-block64")))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("int4-block64")))
     notes = json.loads((tmp_path / "bundle" / "report.json").read_text())["notes"]
     assert any("routed experts: block 32 instead of 64" in note for note in notes)
     assert any("q" in note and "96" in note for note in notes)

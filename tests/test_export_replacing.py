@@ -12,8 +12,8 @@ from test_export_failures import INT4, edit_tensors, refuse
 from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
+from moedge.export.schemes import parse_plan
 from moedge.export.writing.publish import publish
-from moedge.quant.scheme import parse_scheme
 from moedge.runtime.integrity import check_bundle
 from moedge.runtime.manifest import read_manifest
 
@@ -28,7 +28,7 @@ def test_existing_bundle_is_replaced_only_by_force(checkpoint):
     target = checkpoint.parent / "bundle"
     export_bundle(checkpoint, target, INT4)
     refuse(checkpoint, "--force")
-    export_bundle(checkpoint, target, ExportOptions(parse_scheme("int8"), force=True))
+    export_bundle(checkpoint, target, ExportOptions(parse_plan("int8"), force=True))
     assert read_manifest(target).scheme == "int8-block32"
 
 
@@ -39,7 +39,7 @@ def test_force_replaces_nothing_but_a_bundle(checkpoint, target):
     (checkpoint.parent / "file").write_text("")
     before = sorted(checkpoint.parent.rglob("*"))
     with pytest.raises(MoedgeError, match="is no bundle"):
-        export_bundle(checkpoint, checkpoint.parent / target, ExportOptions(parse_scheme("int4"), force=True))
+        export_bundle(checkpoint, checkpoint.parent / target, ExportOptions(parse_plan("int4"), force=True))
     assert sorted(checkpoint.parent.rglob("*")) == before
 
 
@@ -47,7 +47,7 @@ def test_a_link_to_a_bundle_stays_a_link(checkpoint):
     real, link = checkpoint.parent / "real", checkpoint.parent / "link"
     export_bundle(checkpoint, real, INT4)
     link.symlink_to(real)
-    export_bundle(checkpoint, link, ExportOptions(parse_scheme("int8"), force=True))
+    export_bundle(checkpoint, link, ExportOptions(parse_plan("int8"), force=True))
     assert link.is_symlink()
     assert read_manifest(real).scheme == "int8-block32"
     assert sorted(p.name for p in checkpoint.parent.iterdir()) == ["checkpoint", "link", "real"]
@@ -58,7 +58,7 @@ def test_failed_replacement_keeps_the_old_bundle(checkpoint):
     export_bundle(checkpoint, target, INT4)
     before = {p.name: p.read_bytes() for p in target.iterdir()}
     edit_tensors(checkpoint, lambda t: t.pop("lm_head.weight"))
-    refuse(checkpoint, "lm_head", ExportOptions(parse_scheme("int8"), force=True))
+    refuse(checkpoint, "lm_head", ExportOptions(parse_plan("int8"), force=True))
     assert {p.name: p.read_bytes() for p in target.iterdir()} == before
 
 
@@ -98,5 +98,5 @@ def test_killed_exports_leave_the_old_or_the_new_bundle(checkpoint):
         process.kill()
         process.wait()
         assert check_bundle(target, lambda done, total: None) == []
-    export_bundle(checkpoint, target, ExportOptions(parse_scheme("int4"), force=True))
+    export_bundle(checkpoint, target, ExportOptions(parse_plan("int4"), force=True))
     assert sorted(p.name for p in checkpoint.parent.iterdir()) == ["bundle", "checkpoint"]

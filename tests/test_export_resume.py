@@ -17,13 +17,13 @@ from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import export_bundle
 from moedge.export.checkpoint.shard import Shard
 from moedge.export.options import ExportOptions, ExportProgress
+from moedge.export.schemes import parse_plan
 from moedge.export.writing.journal import JOURNAL_NAME, UnfinishedError
-from moedge.quant.scheme import parse_scheme
 from moedge.runtime.cli import main
 from moedge.runtime.integrity import check_bundle
 from moedge.runtime.manifest import read_manifest
 
-INT4 = ExportOptions(parse_scheme("int4"))
+INT4 = ExportOptions(parse_plan("int4"))
 PLANS = {"fused": ("int4", "fused"), "if": ("int4-block32-zp", "if"), "fp32": ("fp32", "if")}
 STAGES = ["embedding", "layer 0", "layer 1", "layer 2", "head"]
 
@@ -32,7 +32,7 @@ VICTIM = """
 import os, pathlib, signal, sys, time
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions, ExportProgress
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 folder, scheme, plan, fatal, finished = sys.argv[1:]
 journal = pathlib.Path(folder, ".bundle.partial", "journal.jsonl")
 def on_stage(stage):
@@ -40,7 +40,7 @@ def on_stage(stage):
         while journal.read_bytes().count(b"\\n") < 1 + int(finished):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
-options = ExportOptions(parse_scheme(scheme), plan, resume=True)
+options = ExportOptions(parse_plan(scheme), plan, resume=True)
 progress = ExportProgress(on_stage=on_stage)
 export_bundle(pathlib.Path(folder, "checkpoint"), pathlib.Path(folder, "bundle"), options, progress)
 """
@@ -89,7 +89,7 @@ def test_killed_at_every_stage_and_resumed(folder, plan):
         assert subprocess.run(command).returncode == -signal.SIGKILL
         lines = (folder / ".bundle.partial" / JOURNAL_NAME).read_text().splitlines()
         assert [json.loads(line)["stage"] for line in lines[1:]] == STAGES[:finished]
-    options = ExportOptions(parse_scheme(scheme), experts)
+    options = ExportOptions(parse_plan(scheme), experts)
     export(folder, replace(options, resume=True))
     export(folder, options, "whole")
     assert json.loads((folder / "bundle" / "report.json").read_text())["resumed_after"] == "head"
@@ -100,7 +100,7 @@ def test_killed_at_every_stage_and_resumed(folder, plan):
 @pytest.mark.parametrize("plan", PLANS)
 def test_nothing_finished_is_read_again(folder, plan, monkeypatch):
     """Of finished stages only small vectors are read, which stand in model.onnx; of the others everything is."""
-    options = ExportOptions(parse_scheme(PLANS[plan][0]), PLANS[plan][1])
+    options = ExportOptions(parse_plan(PLANS[plan][0]), PLANS[plan][1])
     read, real = [], Shard.read
     monkeypatch.setattr(Shard, "read", lambda shard, name, *rows: read.append(name) or real(shard, name, *rows))
     export(folder, options, "whole")
@@ -185,9 +185,17 @@ def refuse(folder, match, options=INT4):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        (ExportOptions(parse_scheme("int8")), "begun with --scheme int4-block64, and this is int8-block32"),
-        (ExportOptions(parse_scheme("int4"), "if"), "begun with --experts fused, and this is if"),
-        (ExportOptions(parse_scheme("int4"), context=77), "begun with --context 512, and this is 77"),
+        (ExportOptions(parse_plan("int8")), "begun with --scheme int4-block64, and this is int8-block32"),
+        (
+            ExportOptions(parse_plan("int4", ["attention=int8"])),
+            "begun with --scheme int4-block64, and this is int4-block64, attention=int8-block32",
+        ),
+        (
+            ExportOptions(parse_plan("int4"), scale_dtype="float32"),
+            "begun with --scale-dtype float16, and this is float32",
+        ),
+        (ExportOptions(parse_plan("int4"), "if"), "begun with --experts fused, and this is if"),
+        (ExportOptions(parse_plan("int4"), context=77), "begun with --context 512, and this is 77"),
     ],
 )
 def test_other_options_are_refused(folder, options, match):

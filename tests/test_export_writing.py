@@ -21,7 +21,7 @@ from moedge.export.writing.publish import partial_folder, publish
 from moedge.export.writing.weights_file import WeightsFile
 from moedge.runtime.manifest import WEIGHTS_NAME
 
-RECIPE = Recipe("0", "0", "int4", "nearest", "fused", 8, "c", {})
+RECIPE = Recipe("0", "0", "int4", "float16", "nearest", "fused", 8, "c", {})
 
 
 def open_files() -> set[str]:

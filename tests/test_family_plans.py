@@ -8,7 +8,7 @@ import tiny_models as tiny
 from moedge.export.bundle import export_bundle
 from moedge.export.families import known_families
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 
 IDS = np.random.default_rng(0).integers(2, 211, 100).tolist()
@@ -19,7 +19,7 @@ def bundles(request, tmp_path):
     """The bundles of both plans of one family."""
     tiny.save_checkpoint(tiny_families.quantizable(request.param), tmp_path / "checkpoint", 0)
     for plan in ("if", "fused"):
-        export_bundle(tmp_path / "checkpoint", tmp_path / plan, ExportOptions(parse_scheme("int4"), plan))
+        export_bundle(tmp_path / "checkpoint", tmp_path / plan, ExportOptions(parse_plan("int4"), plan))
     return tmp_path
 
 

@@ -10,8 +10,8 @@ from moedge.export.hub.fit import estimate, memory_note
 from moedge.export.hub.preview import TensorHeader, preview
 from moedge.export.options import ExportOptions
 from moedge.export.rehearsal import rehearse
+from moedge.export.schemes import parse_plan
 from moedge.export.understanding import understand
-from moedge.quant.scheme import parse_scheme
 from moedge.runtime.sizes import model_memory_bytes
 
 
@@ -27,14 +27,18 @@ def checkpoint(tmp_path_factory, request):
 
 def estimated(opened, options):
     understood = understand(opened, options)
-    groups = rehearse(opened, understood.model, understood.context, options.scheme).groups
+    groups = rehearse(opened, understood.model, understood.context, options.scheme, options.scale_dtype).groups
     return estimate(groups, understood.model.tie_word_embeddings)
 
 
-@pytest.mark.parametrize("scheme", ["fp32", "int8", "int4", "int4-block32-zp"])
-def test_estimates_are_what_the_bundle_takes(checkpoint, tmp_path, scheme):
+@pytest.mark.parametrize(
+    "scheme", ["fp32", "int8", "int4", "int4-block32-zp", "int4 embedding=fp32 attention=int8", "int8 embedding=int4"]
+)
+@pytest.mark.parametrize("scale_dtype", [None, "float32"])
+def test_estimates_are_what_the_bundle_takes(checkpoint, tmp_path, scheme, scale_dtype):
     """To the byte: the dry run's graph is the bundle's."""
-    options = ExportOptions(parse_scheme(scheme), context=16)
+    name, *changes = scheme.split()
+    options = ExportOptions(parse_plan(name, changes), context=16, scale_dtype=scale_dtype)
     manifest = export_bundle(checkpoint, tmp_path / "bundle", options)
     with Checkpoint(checkpoint) as opened:
         size = estimated(opened, options)
@@ -56,7 +60,7 @@ def test_a_shard_of_any_size_takes_no_room_until_it_is_there(tmp_path, published
 
 
 def test_the_note_names_both_numbers(checkpoint):
-    options = ExportOptions(parse_scheme("int4"))
+    options = ExportOptions(parse_plan("int4"))
     with Checkpoint(checkpoint) as opened:
         size = estimated(opened, options)
     assert list(memory_note(size, size.memory)) == []

@@ -15,10 +15,10 @@ from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import export_bundle
 from moedge.export.hub.name import parse_name
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 from moedge.runtime.cli import main
 
-OPTIONS = ExportOptions(parse_scheme("int8"))
+OPTIONS = ExportOptions(parse_plan("int8"))
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 4976698672\n"
 JSON_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "added_tokens.json")
 

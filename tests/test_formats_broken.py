@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 
 CONFIG = tiny.qwen3_moe(num_hidden_layers=1, num_experts=2, num_experts_per_tok=1)
 GPT_OSS = tiny_families.small(
@@ -162,7 +162,7 @@ def refuse(source, folder, change, match, *quantization):
     for config in quantization:
         quantized.edit_config(copy, quantization_config=config)
     with pytest.raises(MoedgeError, match=match) as caught:
-        export_bundle(copy, folder / "bundle", ExportOptions(parse_scheme("int8")))
+        export_bundle(copy, folder / "bundle", ExportOptions(parse_plan("int8")))
     assert str(caught.value).endswith(".")
     assert "download" not in str(caught.value)
     assert any(name in str(caught.value) for name in (EXPERT, FUSED, "experts.0", "model.norm"))

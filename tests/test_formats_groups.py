@@ -17,10 +17,11 @@ from moedge.export.bundle import export_bundle
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.modules import open_matrix
 from moedge.export.options import ExportOptions
+from moedge.export.schemes import parse_plan
 from moedge.quant.blocks import dequantize
 from moedge.quant.grids import Grid, find_group, holds, native_scheme
 from moedge.quant.rounding import NEAREST
-from moedge.quant.scheme import parse_scheme, scheme_of
+from moedge.quant.scheme import scheme_of
 from moedge.runtime import Engine
 
 ROWS = 16
@@ -227,7 +228,7 @@ def test_a_whole_model_with_short_last_groups(tmp_path):
     expected = tiny.reference_logits(quantized.dense_model(tmp_path / "checkpoint", dense), ids)
     for scheme in ("fp32", "int4"):
         bundle = tmp_path / scheme
-        export_bundle(tmp_path / "checkpoint", bundle, ExportOptions(parse_scheme(scheme), "if"))
+        export_bundle(tmp_path / "checkpoint", bundle, ExportOptions(parse_plan(scheme), "if"))
         if scheme == "fp32":
             assert np.abs(Engine.load(bundle).score(ids.tolist()) - expected).max() <= 1e-3 * np.abs(expected).max()
     [routed] = [

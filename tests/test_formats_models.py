@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
+from moedge.export.schemes import parse_plan
 from moedge.quant.blocks import Codes, dequantize
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine
@@ -55,7 +56,7 @@ FORMATS = {
 
 def export(folder, scheme, plan=None):
     target = folder / f"{scheme}-{plan}"
-    export_bundle(folder / "checkpoint", target, ExportOptions(parse_scheme(scheme), plan))
+    export_bundle(folder / "checkpoint", target, ExportOptions(parse_plan(scheme), plan))
     return target
 
 
@@ -105,7 +106,7 @@ def test_every_format_scores_as_its_dequantized_weights_and_keeps_the_codes_that
         for e, weight in enumerate(weights):
             published = dense[f"model.layers.1.mlp.experts.{e}.{part}_proj.weight"].numpy()
             assert np.array_equal(weight, published) == bool(native)
-            assert np.abs(weight - published).max() < 0.13 * np.abs(published).max()  # at most a step of int4
+            assert np.square(weight - published).mean() < 0.02 * np.square(published).mean()  # what int4 costs
     outcomes = {o["group"]: (o["outcome"], o["matrices"]) for o in report(bundle)["origins"]}
     outcome = "codes unchanged" if native else "dequantized and quantized"
     assert outcomes["routed experts"] == (outcome, 2 * 4 * 3)

@@ -20,7 +20,7 @@ from moedge.export.checkpoint.formats import refuse_unreadable
 from moedge.export.checkpoint.modules import open_matrix
 from moedge.export.checkpoint.published import read_published
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 
 ROWS, COLUMNS = 48, 96
@@ -256,6 +256,6 @@ def test_a_model_of_modelopt_with_its_scales_of_activations_and_cache(tmp_path):
     for scale in ("k_proj.k_scale", "v_proj.v_scale", "kv_scale", "prob_output_scale", "q_proj.q_scale"):
         tensors[f"model.layers.0.self_attn.{scale}"] = torch.tensor(1.0)
     save_file(tensors, path, {"format": "pt"})
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("fp32")))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
     found = Engine.load(tmp_path / "bundle").score(list(range(2, 40)))
     assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()

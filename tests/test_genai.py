@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from moedge.devices.profile import load_profile
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine, SamplingParams
 
 COUNT = 32
@@ -62,7 +62,7 @@ def export(config, folder, scheme, *, endless=True, **generation):
         save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
     stated = {"eos_token_id": config.eos_token_id, "bos_token_id": config.bos_token_id} | generation
     (checkpoint / "generation_config.json").write_text(json.dumps(stated))
-    export_bundle(checkpoint, folder / "bundle", ExportOptions(parse_scheme(scheme)))
+    export_bundle(checkpoint, folder / "bundle", ExportOptions(parse_plan(scheme)))
     return folder / "bundle"
 
 

@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 from moedge.runtime.manifest import read_manifest
 
@@ -43,7 +43,7 @@ def save(folder, config=CONFIG, **files):
 
 def export(checkpoint, scheme="int4-block32", plan=None, context=None):
     bundle = checkpoint.with_name(f"{checkpoint.name}-bundle")
-    export_bundle(checkpoint, bundle, ExportOptions(parse_scheme(scheme), plan, context))
+    export_bundle(checkpoint, bundle, ExportOptions(parse_plan(scheme), plan, context))
     return bundle
 
 

@@ -1,74 +1,29 @@
 """A decoder is a list of blocks: graphs of any run of them, layers that differ in their mixer, no weight read twice."""
 
-from contextlib import ExitStack
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import tiny_families
 import tiny_models as tiny
 import torch
+from segments import Segments
 
-from moedge.export.bundle import IR_VERSION, export_bundle
+from moedge.export.bundle import export_bundle
 from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.graph.builder import MICROSOFT, Builder
-from moedge.export.graph.decoder import build_decoder
-from moedge.export.graph.fused import FusedLowering
+from moedge.export.graph.builder import Builder
 from moedge.export.graph.lowering import note_expert_scheme
-from moedge.export.graph.standard import StandardLowering
 from moedge.export.options import ExportOptions, ExportProgress
-from moedge.export.understanding import understand
-from moedge.export.writing.journal import Journal, Recipe
-from moedge.export.writing.weights_file import WeightsFile
+from moedge.export.schemes import parse_plan
 from moedge.quant.rounding import NEAREST
-from moedge.quant.scheme import FP32, parse_scheme
+from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine
 from moedge.runtime.manifest import read_manifest
 from moedge.runtime.sizes import memory_bytes
 
-import onnx_ir as ir  # isort: skip
-
 IDS = np.random.default_rng(0).integers(2, 211, 40)
-RECIPE = Recipe("", "", "", "", "", 0, "", {})
-
-
-class Segments:
-    """Graphs of some layers of a checkpoint, each run once from an empty cache."""
-
-    def __init__(self, checkpoint, folder, change=lambda model: model, scheme=FP32, context=64):
-        self.opened = ExitStack()
-        self.source = self.opened.enter_context(Checkpoint(checkpoint))
-        self.model = change(understand(self.source, ExportOptions(scheme)).model)
-        self.folder, self.scheme, self.context = folder, scheme, context
-
-    def build(self, begin, end):
-        folder = self.folder / f"{begin}-{end}"
-        folder.mkdir(parents=True)
-        kind = FusedLowering if self.scheme.quantized else StandardLowering
-        with Journal(folder, RECIPE, False, True) as journal, WeightsFile(folder, journal) as weights:
-            low = kind(Builder(weights), self.scheme, NEAREST, [])
-            graph = build_decoder(low, self.source, self.model, self.context, begin=begin, end=end)
-        graph.opset_imports.update({"": 21, MICROSOFT: 1})
-        ir.save(ir.Model(graph, ir_version=IR_VERSION), folder / "model.onnx")
-        onnx.checker.check_model(str(folder / "model.onnx"))
-        return onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-
-    def run(self, begin, end, given):
-        """The last output of layers begin:end, from token ids [s] or hidden states [s, hidden_size]."""
-        session = self.build(begin, end)
-        name = "input_ids" if begin == 0 else "hidden_states"
-        feeds = {name: given[None], "attention_mask": np.ones((1, len(given)), np.int64)}
-        for value in session.get_inputs():
-            if value.name.startswith("past_key_values"):
-                shape = [{"past_length": 0, "capacity": 64}.get(size, size) for size in value.shape]
-                feeds[value.name] = np.zeros(shape, np.float32)
-        if end is None:
-            feeds["logits_to_keep"] = np.array(len(given), np.int64)
-        [out] = session.run(["logits" if end is None else "last_hidden_state"], feeds)
-        return out[0]
 
 
 def hidden_states(model, ids):
@@ -113,10 +68,7 @@ def test_each_layer_has_its_own_rope_window_and_heads(scheme, tmp_path):
         return replace(model, mixers=tuple(turn(mixer) for mixer in model.mixers))
 
     models = {"plain": lambda model: model, "turned": turned, "mixed": mixed}
-    by = {
-        name: Segments(tmp_path / "checkpoint", tmp_path / name, change, parse_scheme(scheme))
-        for name, change in models.items()
-    }
+    by = {name: Segments(tmp_path / "checkpoint", tmp_path / name, change, scheme) for name, change in models.items()}
     whole = by["mixed"].run(0, None, IDS)
     chained = by["plain"].run(2, None, by["turned"].run(1, 2, by["plain"].run(0, 1, IDS)))
     largest = np.abs(whole).max()
@@ -132,7 +84,7 @@ def test_no_byte_of_a_checkpoint_is_read_twice(family, plan, tmp_path):
     tiny.save_checkpoint(tiny_families.quantizable(family), tmp_path / "checkpoint", 0)
     totals, read = [], []
     progress = ExportProgress(on_total=totals.append, on_read=read.append)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("int4"), plan), progress)
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("int4"), plan), progress)
     assert 0 < sum(read) <= sum(totals)
 
 
@@ -144,7 +96,7 @@ QUANTIZED = ("int4", "int4-block32-zp", "int8")
 )
 def test_every_byte_of_the_weights_is_in_a_group(plan, scheme, tmp_path):
     tiny.save_checkpoint(tiny_families.quantizable("mixtral"), tmp_path / "checkpoint", 0)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme(scheme), plan))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan(scheme), plan))
     graph = onnx.load(tmp_path / "bundle" / "model.onnx", load_external_data=False).graph
     nested = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
     places, inside = {}, 0
@@ -178,7 +130,7 @@ class Halved:
 @pytest.mark.parametrize("plan", ["if", "fused"])
 def test_what_rounds_is_passed_in(plan, tmp_path):
     tiny.save_checkpoint(tiny_families.quantizable("qwen2_moe"), tmp_path / "checkpoint", 0)
-    halved, scheme = Halved(), parse_scheme("int4")
+    halved, scheme = Halved(), parse_plan("int4")
     for name, rounding in (("nearest", NEAREST), ("halved", halved)):
         options = ExportOptions(scheme, plan, rounding=rounding)
         export_bundle(tmp_path / "checkpoint", tmp_path / name, options)

@@ -66,7 +66,7 @@ def test_extras_keep_to_themselves() -> None:
     assert not BASE & {"torch", "onnx", "onnx-ir", "transformers", "optimum", "safetensors", "moedge"}
     assert {extra for extra, needs in EXTRAS.items() if "optimum" in names_in(needs)} == {"optimum", "dev"}
     assert not [extra for extra, needs in EXTRAS.items() if "torch" in names_in(needs)]
-    assert {"export", "optimum", "dev"} == set(EXTRAS)
+    assert {"export", "optimum", "dev", "bench"} == set(EXTRAS)
     assert set(EXTRA_OF.values()) == {"export", "optimum"}, "what users are told to install"
 
 

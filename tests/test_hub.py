@@ -12,7 +12,7 @@ from huggingface_hub import constants, file_download
 
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 from moedge.runtime.cli import main
 
 NEEDED = {"config.json", "generation_config.json", "tokenizer.json", "model.safetensors.index.json"}
@@ -28,7 +28,7 @@ def command(hub: Hub, home: Path, *words: str, **variables: str) -> subprocess.C
 
 def test_a_model_from_the_hub_is_the_model_from_its_folder(published, shards, tmp_path):
     """The whole way, as a command; again without any hub; both times the bytes of an export of the folder."""
-    export_bundle(published, tmp_path / "local", ExportOptions(parse_scheme("int4")))
+    export_bundle(published, tmp_path / "local", ExportOptions(parse_plan("int4")))
     wanted = {
         name: (tmp_path / "local" / name).read_bytes() for name in ("weights.bin", "model.onnx", "tokenizer.json")
     }

@@ -12,7 +12,7 @@ from moedge.edge_server.guard import Guard
 from moedge.edge_server.service import Service
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 
 PAGE = (ROOT / "docs" / "journey.md").read_text(encoding="utf-8")
 # Of the export, but not on the matrix's way: other families, the small files, the rest of the graph.
@@ -56,7 +56,7 @@ def test_a_matrix_passes_the_files_of_the_page(tmp_path):
     tiny.save_checkpoint(tiny.deepseek_v3(), tmp_path / "checkpoint", 0)
     encoder, config = quantized.packed()
     quantized.convert(tmp_path / "checkpoint", quantized.EXPERTS, encoder, config)
-    options = ExportOptions(parse_scheme("int4"))
+    options = ExportOptions(parse_plan("int4"))
     ran = files_run(lambda: export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", options))
     named = named_in("A matrix")
     assert named <= set(ran)

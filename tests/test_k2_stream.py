@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "k2_stream.py"
 
@@ -40,7 +40,7 @@ def test_real_shapes_are_those_of_kimi_k2():
 
 def test_its_experts_are_copied_as_published(tmp_path):
     write_k2_checkpoint(tmp_path / "checkpoint", K2Shape.tiny())
-    manifest = export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("int4")))
+    manifest = export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("int4")))
     [routed] = [group for group in manifest.tensors if group.name == "routed experts"]
     assert routed.scheme == "int4-block32 (native)"
     assert routed.parameters == 8 * 3 * 128 * 64

@@ -18,18 +18,17 @@ from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.graph.block import Block
 from moedge.export.graph.moe import open_experts
 from moedge.export.options import ExportOptions
+from moedge.export.schemes import parse_plan
 from moedge.export.understanding import understand
-from moedge.quant.scheme import FP32, parse_scheme
 from moedge.runtime import Engine
 
 IDS = np.random.default_rng(0).integers(8, 211, 40)
-INT4 = parse_scheme("int4")
 
 
-def export(folder, scheme=FP32):
+def export(folder, scheme="fp32"):
     """model.onnx and weights.bin."""
     bundle = folder.with_name(f"{folder.name}-bundle")
-    export_bundle(folder, bundle, ExportOptions(scheme, force=True))
+    export_bundle(folder, bundle, ExportOptions(parse_plan(scheme), force=True))
     return [(bundle / name).read_bytes() for name in ("model.onnx", "weights.bin")]
 
 
@@ -42,7 +41,7 @@ def rewrite(folder, tensors):
 def test_as_transformers_holds_it_in_memory(family, tmp_path):
     """Experts in one tensor, and whatever else it renames: every name that is not the published one."""
     model = tiny.save_checkpoint(tiny_families.quantizable(family), tmp_path / "checkpoint", 0)
-    published = {scheme: export(tmp_path / "checkpoint", scheme) for scheme in (FP32, INT4)}
+    published = {scheme: export(tmp_path / "checkpoint", scheme) for scheme in ("fp32", "int4")}
     names = set(load_file(tmp_path / "checkpoint/model.safetensors"))
     model.save_pretrained(tmp_path / "checkpoint", save_original_format=False)
     held = set(load_file(tmp_path / "checkpoint/model.safetensors"))
@@ -50,7 +49,7 @@ def test_as_transformers_holds_it_in_memory(family, tmp_path):
     assert not any(".experts.0." in name for name in held)
     for scheme, bundle in published.items():
         assert export(tmp_path / "checkpoint", scheme) == bundle
-    export_bundle(tmp_path / "checkpoint", tmp_path / "fused", ExportOptions(FP32))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "fused", ExportOptions(parse_plan("fp32")))
     reference = tiny.reference_logits(model, IDS)
     ours = Engine.load(tmp_path / "fused").score(IDS.tolist())
     assert np.abs(ours - reference).max() <= 1e-3 * np.abs(reference).max()
@@ -60,17 +59,17 @@ def test_as_transformers_holds_it_in_memory(family, tmp_path):
 def test_as_other_tools_write_it(family, tmp_path):
     """A family each of those whose makers name and lay out experts in a way of their own; what is read is one code."""
     tiny.save_checkpoint(tiny_families.quantizable(family), tmp_path / "checkpoint", 0)
-    published = export(tmp_path / "checkpoint", INT4)
+    published = export(tmp_path / "checkpoint", "int4")
     tensors = load_file(tmp_path / "checkpoint/model.safetensors")
     for layout in relaid.LAYOUTS:
         if (family, layout) in (("gpt_oss", "Granite"), ("gpt_oss", "transformers 5, as modules")):
             continue  # nobody writes it so, and nothing would tell the order of its rows
         changed = relaid.lay_out(tensors, layout)
-        assert export(rewrite(tmp_path / "checkpoint", changed), INT4) == published, layout
+        assert export(rewrite(tmp_path / "checkpoint", changed), "int4") == published, layout
 
 
 @pytest.mark.parametrize("family", ["deepseek_v2", "deepseek_v3", "glm4_moe_lite", "lfm2_moe"])
-@pytest.mark.parametrize("scheme", [FP32, INT4], ids=["fp32", "int4"])
+@pytest.mark.parametrize("scheme", ["fp32", "int4"])
 def test_all_that_mlx_writes_otherwise(family, scheme, tmp_path):
     tiny.save_checkpoint(tiny_families.quantizable(family), tmp_path / "checkpoint", 0)
     published = export(tmp_path / "checkpoint", scheme)
@@ -100,7 +99,7 @@ def test_all_that_mlx_writes_otherwise(family, scheme, tmp_path):
 )
 def test_modules_under_other_names(family, spelling, tmp_path):
     tiny.save_checkpoint(tiny_families.quantizable(family), tmp_path / "checkpoint", 0)
-    published = export(tmp_path / "checkpoint", INT4)
+    published = export(tmp_path / "checkpoint", "int4")
     tensors = load_file(tmp_path / "checkpoint/model.safetensors")
     if spelling.pop("w1", None):
         spelling |= {".w1.": ".gate_proj.", ".w3.": ".up_proj.", ".w2.": ".down_proj."}
@@ -110,14 +109,14 @@ def test_modules_under_other_names(family, spelling, tmp_path):
             name = name.replace(old, new)
         changed[name] = tensor
     assert set(changed) != set(tensors)
-    assert export(rewrite(tmp_path / "checkpoint", changed), INT4) == published
+    assert export(rewrite(tmp_path / "checkpoint", changed), "int4") == published
 
 
 @pytest.mark.parametrize("family", ["deepseek_v2", "glm4_moe", "qwen2_moe", "granitemoeshared", "ernie4_5_moe"])
 def test_dense_and_shared_experts_in_one_matrix_or_two(family, tmp_path):
     changes = {"mlp_bias": True} if family == "deepseek_v2" else {"use_bias": True} if family == "ernie4_5_moe" else {}
     tiny.save_checkpoint(tiny_families.quantizable(family, **changes), tmp_path / "checkpoint", 0)
-    published = export(tmp_path / "checkpoint", INT4)
+    published = export(tmp_path / "checkpoint", "int4")
     tensors, changed = load_file(tmp_path / "checkpoint/model.safetensors"), {}
     for name, tensor in tensors.items():
         if "shared_mlp.input_linear" in name:
@@ -133,7 +132,7 @@ def test_dense_and_shared_experts_in_one_matrix_or_two(family, tmp_path):
         elif "up_proj" not in name or ".experts." in name:
             changed[name.replace("shared_mlp.output_linear", "shared_mlp.down_proj")] = tensor
     assert set(changed) != set(tensors)
-    assert export(rewrite(tmp_path / "checkpoint", changed), INT4) == published
+    assert export(rewrite(tmp_path / "checkpoint", changed), "int4") == published
 
 
 @pytest.mark.parametrize("layout", ["transformers 5", "transformers 5, as modules", "an expert, gate and up in one"])
@@ -144,7 +143,7 @@ def test_biases_in_halves_like_their_matrices(layout, tmp_path):
     written = []
     for change in (tensors, relaid.lay_out(tensors, layout, in_halves=True)):
         with Checkpoint(rewrite(tmp_path / "checkpoint", change)) as source:
-            model = understand(source, ExportOptions(FP32)).model
+            model = understand(source, ExportOptions(parse_plan("fp32"))).model
             names = replace(model.names, joint_rows="in_turn" if change is tensors else "halves")
             experts = open_experts(Block(None, source, replace(model, names=names), 1))
             read = [np.stack([m.read(0, m.shape[0]) for m in part]) for part in (experts.gate_up, experts.down)]
@@ -161,7 +160,7 @@ def test_quantized_experts_in_any_layout_keep_their_codes(encoded, family, tmp_p
     tensors, written = load_file(tmp_path / "checkpoint/model.safetensors"), []
     for layout in ("an expert, three matrices", "an expert, gate and up in one", "unsloth"):
         convert(rewrite(tmp_path / "checkpoint", relaid.lay_out(tensors, layout)), EXPERTS, *encoded)
-        written.append(export(tmp_path / "checkpoint", INT4))
+        written.append(export(tmp_path / "checkpoint", "int4"))
         origins = json.loads((tmp_path / "checkpoint-bundle/report.json").read_text())["origins"]
         assert {o["outcome"] for o in origins if o["group"] == "routed experts"} == {"codes unchanged"}
     assert written[0] == written[1] == written[2]
@@ -180,7 +179,8 @@ def test_kimi_vl_is_deepseek_v3_within_another_config(tmp_path):
         "multi_modal_projector.linear_1.weight", "vision_tower.text.embed_tokens.weight",
         "vision_tower.text.layers.0.weight",
     )}  # fmt: skip
-    export_bundle(rewrite(tmp_path / "checkpoint", tensors | beside), tmp_path / "bundle", ExportOptions(FP32))
+    options = ExportOptions(parse_plan("fp32"))
+    export_bundle(rewrite(tmp_path / "checkpoint", tensors | beside), tmp_path / "bundle", options)
     reference = tiny.reference_logits(model, IDS)
     ours = Engine.load(tmp_path / "bundle").score(IDS.tolist())
     assert np.abs(ours - reference).max() <= 1e-3 * np.abs(reference).max()

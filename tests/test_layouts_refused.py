@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 
 UP = "model.layers.1.mlp.experts.gate_up_proj"
 DOWN = "model.layers.1.mlp.experts.down_proj"
@@ -20,7 +20,7 @@ def export(folder, tensors=None):
     """weights.bin."""
     if tensors is not None:
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    export_bundle(folder, folder.with_name("bundle"), ExportOptions(parse_scheme("int4"), force=True))
+    export_bundle(folder, folder.with_name("bundle"), ExportOptions(parse_plan("int4"), force=True))
     return (folder.with_name("bundle") / "weights.bin").read_bytes()
 
 

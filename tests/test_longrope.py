@@ -15,7 +15,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import FP32, parse_scheme
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine, SamplingParams
 
 ORIGINAL = 64
@@ -54,7 +54,7 @@ def in_pieces(model, *pieces):
 def exact(tmp_path_factory):
     folder = tmp_path_factory.mktemp("longrope")
     model = tiny.save_checkpoint(config(), folder / "checkpoint", 0)
-    export_bundle(folder / "checkpoint", folder / "bundle", ExportOptions(FP32))
+    export_bundle(folder / "checkpoint", folder / "bundle", ExportOptions(parse_plan("fp32")))
     return model, Engine.load(folder / "bundle")
 
 
@@ -107,7 +107,7 @@ def test_greedy_answer_across_the_border(exact, monkeypatch):
 def test_fused_plan_equals_its_twin_around_the_border(tmp_path, monkeypatch, window):
     tiny.save_checkpoint(config(sliding_window=window, num_hidden_layers=2), tmp_path / "checkpoint", 0)
     for plan in ("if", "fused"):
-        export_bundle(tmp_path / "checkpoint", tmp_path / plan, ExportOptions(parse_scheme("int4"), plan))
+        export_bundle(tmp_path / "checkpoint", tmp_path / plan, ExportOptions(parse_plan("int4"), plan))
     twin = Engine.load(tmp_path / "if")
     fused = tiny.with_exact_kernels(tmp_path / "fused", monkeypatch)
     for length in (ORIGINAL, ORIGINAL + 1, 120):

@@ -16,7 +16,7 @@ from moedge.devices.memory import Memory, detect_memory
 from moedge.devices.profile import Profile, load_profile
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 from moedge.runtime.cache.window import WINDOW_HISTORY, WINDOW_STEP
 from moedge.runtime.cli import main
@@ -241,7 +241,7 @@ SHAPE |= {"num_hidden_layers": 3, "max_position_embeddings": 2048}
 )
 def test_the_estimate_is_within_half_of_a_measurement(tmp_path, config, scheme, plan):
     tiny.save_checkpoint(config, tmp_path / "checkpoint", 0)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme(scheme), plan, 2048))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan(scheme), plan, 2048))
     words = [sys.executable, "-c", MEASURE, str(tmp_path / "bundle"), "128"]
     grown = int(subprocess.run(words, capture_output=True, text=True, timeout=200, check=True).stdout)
     need = memory_need(read_manifest(tmp_path / "bundle"), 1, 128)

@@ -17,7 +17,7 @@ from optimum.commands.register import register_moedge
 from moedge.export.bundle import export_bundle
 from moedge.export.commands import export
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 
 RUN = "from optimum.commands.optimum_cli import main; import sys; sys.argv[0] = 'optimum-cli'; main()"
 WHERE = (
@@ -53,7 +53,7 @@ def test_installed_from_a_wheel_it_exports_from_the_hub(wheel, published, tmp_pa
         done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["hub"]["repo"] == "org/tiny"
-    export_bundle(published, tmp_path / "local", ExportOptions(parse_scheme("int8"), context=64))
+    export_bundle(published, tmp_path / "local", ExportOptions(parse_plan("int8"), context=64))
     assert (bundle / "weights.bin").read_bytes() == (tmp_path / "local" / "weights.bin").read_bytes()
     where = subprocess.run((*python, WHERE), capture_output=True, text=True, env=environment, check=True)
     assert [path.startswith(str(site)) for path in where.stdout.split()] == [True, True]
@@ -75,6 +75,7 @@ def test_it_has_the_options_of_the_verb():
     [
         ("folder -o bundle", {"checkpoint": "folder", "output": "bundle", "scheme": "int4", "force": False}),
         ("--force --scheme int8 -o -b- folder --experts if", {"output": "-b-", "scheme": "int8", "force": True}),
+        ("folder -o b --group a=int8 --group=b=fp32", {"group": ["a=int8", "b=fp32"], "scheme": "int4"}),
         ("-o b --context=7 --json -- -folder", {"checkpoint": "-folder", "context": 7, "as_json": True}),
     ],
 )

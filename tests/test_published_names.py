@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import FP32, parse_scheme
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 
 TOP = "model.embed_tokens.weight model.norm.weight lm_head.weight"
@@ -151,12 +151,12 @@ def test_every_tensor_has_its_place(family, tmp_path):
     save_file(
         tensors | {name: torch.full((3,), torch.nan) for name in beside}, tmp_path / "checkpoint/model.safetensors"
     )
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(FP32))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
     assert np.isfinite(Engine.load(tmp_path / "bundle").score([5, 6, 7])).all()
     stray = {f"{prefix}layers.1.self_attn.o_proj.stray": torch.zeros(3)}
     save_file(tensors | stray, tmp_path / "checkpoint/model.safetensors")
     with pytest.raises(MoedgeError, match=r"stray has no place in"):
-        export_bundle(tmp_path / "checkpoint", tmp_path / "other", ExportOptions(FP32))
+        export_bundle(tmp_path / "checkpoint", tmp_path / "other", ExportOptions(parse_plan("fp32")))
 
 
 @pytest.mark.parametrize("family", ["deepseek_v3", "glm4_moe", "ernie4_5_moe", "lfm2_moe"])
@@ -168,7 +168,7 @@ def test_correction_bias_in_any_precision(family, tmp_path):
     written = []
     for variant in (value, value.float(), value[None]):
         save_file(tensors | {name: variant}, tmp_path / "checkpoint/model.safetensors")
-        export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(FP32, force=True))
+        export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32"), force=True))
         written.append(Engine.load(tmp_path / "bundle").score([5, 6, 7, 8]))
     assert np.array_equal(written[0], written[1])
     assert np.array_equal(written[0], written[2])
@@ -178,4 +178,4 @@ def test_shared_experts_of_no_width_are_no_tensors(tmp_path):
     """transformers writes empty matrices for them, which hold nothing that could be lost."""
     config = tiny_families.quantizable("glm4_moe", n_shared_experts=0, num_hidden_layers=2)
     tiny.save_checkpoint(config, tmp_path / "checkpoint", 0)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("int4")))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("int4")))

@@ -13,7 +13,7 @@ from moedge.export.bundle import export_bundle
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.outline import Outline
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 
 PLANS = [("fp32", "if"), ("int4", "if"), ("int4", "fused")]
 # Whether GPTQ has zero points, or an order of its own, is told by values.
@@ -39,7 +39,7 @@ def export(tmp_path, monkeypatch):
     monkeypatch.setattr(Checkpoint, "__exit__", close)
 
     def export(scheme, plan):
-        options = ExportOptions(parse_scheme(scheme), plan)
+        options = ExportOptions(parse_plan(scheme), plan)
         manifest = export_bundle(tmp_path / "checkpoint", tmp_path / f"{scheme}-{plan}", options)
         return seen["rehearsal"], seen["consumed"], manifest
 
@@ -121,5 +121,5 @@ def test_an_export_that_reads_less_than_its_dry_run_said_is_no_bundle(tmp_path, 
     real = Checkpoint.consumed
     monkeypatch.setattr(Checkpoint, "consumed", lambda source: real(source) if type(source) is Outline else [])
     with pytest.raises(AssertionError, match="though the dry run says so"):
-        export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_scheme("int4")))
+        export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("int4")))
     assert not (tmp_path / "bundle").exists()

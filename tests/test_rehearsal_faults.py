@@ -15,7 +15,7 @@ from moedge.devices.errors import MoedgeError
 from moedge.export.bundle import export_bundle
 from moedge.export.checkpoint.shard import Shard
 from moedge.export.options import ExportOptions, ExportProgress
-from moedge.quant.scheme import parse_scheme
+from moedge.export.schemes import parse_plan
 
 CONFIG = tiny.qwen3_moe(hidden_size=128, moe_intermediate_size=128, num_hidden_layers=2, num_experts=4)
 EXPERT = "model.layers.1.mlp.experts.3"
@@ -30,10 +30,10 @@ def checkpoint(tmp_path):
 @pytest.fixture(params=["fp32-if", "int4-if", "int4-fused"])
 def options(request):
     scheme, plan = request.param.split("-")
-    return ExportOptions(parse_scheme(scheme), plan)
+    return ExportOptions(parse_plan(scheme), plan)
 
 
-INT4 = ExportOptions(parse_scheme("int4"))
+INT4 = ExportOptions(parse_plan("int4"))
 
 
 def refusal(checkpoint, monkeypatch, options=INT4):

@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from moedge.export import understanding as exporting
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import FP32, parse_scheme
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 
 LAYER = "model.layers.1.mlp"
@@ -52,7 +52,7 @@ def test_the_best_groups_by_their_two_best_experts(tmp_path):
     with torch.no_grad():
         model.model.layers[1].mlp.gate.e_score_correction_bias.zero_()[6] = 0.6
     model.save_pretrained(tmp_path / "checkpoint")
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(FP32))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
     scores = np.array(
         [
             # 1.0 with the best expert of all, 1.25, 1.1 + 0.25 for the bias, 1.2 that would be most as a sum of three
@@ -79,7 +79,7 @@ def test_the_best_groups_by_their_two_best_experts(tmp_path):
 def test_the_best_group_by_its_best_expert(tmp_path):
     groups = {"topk_method": "group_limited_greedy", "n_group": 2, "topk_group": 1, "n_routed_experts": 8}
     tiny.save_checkpoint(tiny_families.small("deepseek_v2", num_hidden_layers=2, **groups), tmp_path / "checkpoint", 0)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(FP32))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
     # the second group has more by any sum
     scores = np.array([[0.3, 0.03, 0.02, 0.01, 0.17, 0.17, 0.16, 0.14]])
     select, chosen, weights = run_router(tmp_path / "bundle", np.log(scores))
@@ -95,7 +95,7 @@ def test_deepseek_v2_divides_by_the_sum_of_the_chosen_and_does_not_scale_it(tmp_
     groups = {"topk_method": "group_limited_greedy", "n_group": 2, "topk_group": 1, "n_routed_experts": 8}
     groups |= {"norm_topk_prob": True, "routed_scaling_factor": 16.0, "num_hidden_layers": 2}
     tiny.save_checkpoint(tiny_families.small("deepseek_v2", **groups), tmp_path / "checkpoint", 0)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(FP32))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
     scores = np.array([[0.2, 0.1, 0.04, 0.06, 0.1, 0.15, 0.17, 0.18], [0.01, 0.02, 0.03, 0.04, 0.1, 0.3, 0.45, 0.05]])
     _, chosen, weights = run_router(tmp_path / "bundle", np.log(scores))
     assert chosen.tolist() == [[0, 1, 3], [6, 5, 4]]
@@ -119,7 +119,7 @@ def test_a_routing_scale_is_on_the_biases_of_experts_too(tmp_path, monkeypatch):
     plainly = exporting.read_model_config
     monkeypatch.setattr(exporting, "read_model_config", read)
     for plan in ("if", "fused"):
-        export_bundle(tmp_path / "checkpoint", tmp_path / plan, ExportOptions(parse_scheme("int4"), plan))
+        export_bundle(tmp_path / "checkpoint", tmp_path / plan, ExportOptions(parse_plan("int4"), plan))
     exact = Engine.load(tmp_path / "if").score(IDS)
     same = tiny.with_exact_kernels(tmp_path / "fused", monkeypatch).score(IDS)
     assert np.abs(same - exact).max() < 1e-4 * np.abs(exact).max()

@@ -8,7 +8,7 @@ import torch
 
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.quant.scheme import FP32, parse_scheme
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 
 IDS = np.random.default_rng(0).integers(2, 211, 60)
@@ -40,7 +40,7 @@ def save(folder, family, changes, factor, spread):
 def assert_twins(folder, monkeypatch):
     """The int4 bundle's fused plan equals its twin where every kernel keeps fp32 activations."""
     for plan in ("if", "fused"):
-        export_bundle(folder / "checkpoint", folder / plan, ExportOptions(parse_scheme("int4"), plan))
+        export_bundle(folder / "checkpoint", folder / plan, ExportOptions(parse_plan("int4"), plan))
     exact = Engine.load(folder / "if").score(IDS.tolist())
     same = tiny.with_exact_kernels(folder / "fused", monkeypatch).score(IDS.tolist())
     assert np.abs(same - exact).max() < 1e-4 * np.abs(exact).max()
@@ -49,7 +49,7 @@ def assert_twins(folder, monkeypatch):
 @pytest.mark.parametrize("case", CASES)
 def test_fp32_equals_transformers_and_fused_the_twin(case, tmp_path, monkeypatch):
     model = save(tmp_path / "checkpoint", *CASES[case])
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(FP32))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32")))
     reference = tiny.reference_logits(model, IDS)
     ours = Engine.load(tmp_path / "bundle").score(IDS.tolist())
     assert np.abs(ours - reference).max() <= 1e-3 * np.abs(reference).max()

@@ -15,8 +15,8 @@ from moedge.edge_server.fields import Fields
 from moedge.edge_server.sampling_fields import BOUNDS, read_sampling
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
+from moedge.export.schemes import parse_plan
 from moedge.export.tokenizer.talking import mend_sampling
-from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine, SamplingParams
 from moedge.runtime.engine import _default_params
 from moedge.runtime.manifest import SAMPLING
@@ -43,7 +43,7 @@ def state(checkpoint: Path, **values: object) -> None:
 
 def export(checkpoint: Path) -> Path:
     bundle = checkpoint.with_name("bundle")
-    export_bundle(checkpoint, bundle, ExportOptions(parse_scheme("int4"), force=True))
+    export_bundle(checkpoint, bundle, ExportOptions(parse_plan("int4"), force=True))
     return bundle
 
 

@@ -3,6 +3,7 @@
 The layouts stand as formulas in quant/formats/.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -20,7 +21,9 @@ from moedge.quant.formats.compressed_tensors import grid_from_int8, grid_from_pa
 from moedge.quant.formats.gptq import grid_from_gptq, zeros_from_gptq
 from moedge.quant.formats.mxfp4 import BLOCK, grid_from_mxfp4
 from moedge.quant.grids import Grid, find_group, native_scheme
-from moedge.quant.scheme import Scheme
+from moedge.quant.scheme import ScaleType, Scheme
+
+_SCALE_TYPES: Mapping[str, ScaleType] = {"F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +34,11 @@ class _Groups:
     group: int | None = None
     group_of: NDArray[np.int64] | None = None
 
-    def native(self, bits: int, columns: int, zero_points: bool) -> Scheme | None:
-        """The scheme that holds codes in these groups, if any does."""
+    def native(self, bits: int, columns: int, zero_points: bool, scales: ScaleType) -> Scheme | None:
+        """The scheme that holds codes in these groups with such scales, if any does."""
         if self.group_of is not None:
             return None
-        return native_scheme(bits, columns, self.count, zero_points, self.group)
+        return native_scheme(bits, columns, self.count, zero_points, self.group, scales)
 
     def describe(self, columns: int, zero_points: bool) -> str:
         """As the report says it."""
@@ -56,7 +59,7 @@ def packed_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> 
         scale = f"{name}.weight_scale"
         if checkpoint.dtype(scale) not in POWERS:
             raise MoedgeError(f"{scale} is stored as {checkpoint.dtype(scale)} where MXFP4 has bytes: take another.")
-        native = native_scheme(8, columns, columns // BLOCK, False)
+        native = native_scheme(8, columns, columns // BLOCK, False, None, "bfloat16")  # powers of two
         grid = _Mxfp4(checkpoint, packed, scale)
         return Coded(name, shape, "compressed-tensors mxfp4", native, (packed, scale), grid)
     shape_name = f"{name}.weight_shape"
@@ -89,7 +92,7 @@ def _open_compressed(checkpoint: Checkpoint, name: str, shape: tuple[int, int], 
     if zero in checkpoint:
         checkpoint.expect(zero, -(-rows * bits // 32) if packed else rows, count)
     groups = _find_groups(checkpoint, scale, order, columns, count)
-    native = groups.native(bits, columns, zero in checkpoint)
+    native = groups.native(bits, columns, zero in checkpoint, _scale_type(checkpoint, scale))
     kind = f"compressed-tensors int{bits} {groups.describe(columns, zero in checkpoint)}"
     weight = f"{name}.weight_packed" if packed else f"{name}.weight"
     tensors = (weight, scale, zero) if zero in checkpoint else (weight, scale)
@@ -117,7 +120,7 @@ def gptq_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int], one_l
             f"{'auto_round' if one_less else 'auto_round:auto_gptq'}): write that into its quantization_config."
         )
     symmetric = zeros is None or bool((zeros == middle).all())
-    native = groups.native(bits, columns, not symmetric)
+    native = groups.native(bits, columns, not symmetric, _scale_type(checkpoint, f"{name}.scales"))
     kind = f"gptq int{bits} {groups.describe(columns, not symmetric)}"
     tensors = f"{name}.qweight", f"{name}.scales"
     return Coded(name, shape, kind, native, tensors, _Gptq(checkpoint, name, bits, one_less, symmetric, groups))
@@ -135,7 +138,7 @@ def awq_matrix(checkpoint: Checkpoint, name: str, shape: tuple[int, int]) -> Mat
         checkpoint.expect(f"{name}.qzeros", count, rows // 8)
     groups = _find_groups(checkpoint, f"{name}.scales", None, columns, count)
     kind = f"awq int4 {groups.describe(columns, with_zeros)}"
-    native = groups.native(4, columns, with_zeros)
+    native = groups.native(4, columns, with_zeros, _scale_type(checkpoint, f"{name}.scales"))
     tensors = tuple(f"{name}.{part}" for part in ("qweight", "scales", "qzeros")[: 2 + with_zeros])
     return Coded(name, shape, kind, native, tensors, _Awq(checkpoint, name, with_zeros, groups))
 
@@ -151,7 +154,7 @@ def mxfp4_plane(checkpoint: Checkpoint, name: str, expert: int, shape: tuple[int
         raise MisshapenError(
             blocks, checkpoint.shape(blocks), f"expert {expert} of {shape} is wanted, in blocks of {BLOCK}"
         )
-    native = native_scheme(8, columns, columns // BLOCK, False)
+    native = native_scheme(8, columns, columns // BLOCK, False, None, "bfloat16")  # powers of two
     grid = _Mxfp4(checkpoint, blocks, scales, expert)
     return Coded(f"{name}[{expert}]", shape, "mxfp4", native, (blocks, scales), grid)
 
@@ -271,6 +274,11 @@ def _find_groups(checkpoint: Checkpoint, scales: str, order: str | None, columns
     if fitting:
         raise MoedgeError(f"{of}, which groups of {' and of '.join(map(str, sorted(fitting)))} give: take another.")
     raise MoedgeError(f"{of}, where the config states a group_size of {sizes}: they do not belong together.")
+
+
+def _scale_type(checkpoint: Checkpoint, name: str) -> ScaleType:
+    """What holds the scales of that name as they are."""
+    return _SCALE_TYPES.get(checkpoint.dtype(name), "float32")
 
 
 def _in_order(columns: int, count: int, size: int) -> _Groups:

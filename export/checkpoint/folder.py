@@ -5,6 +5,7 @@ It keeps the account of which tensors were consumed; it does not know what any o
 
 import re
 from collections.abc import Callable, Iterable
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,15 @@ class Checkpoint:
         if not np.isfinite(values).all():
             raise MoedgeError(f"{name} holds NaN or infinity: take another checkpoint.")
         return values
+
+    def aside(self) -> "Checkpoint":
+        """The same open shards with an account of its own: what it reads is not consumed here, nobody hears of bytes.
+
+        It is closed with this one and never by itself.
+        """
+        other = copy(self)
+        other._consumed, other._on_read = {}, lambda _: None
+        return other
 
     def unconsumed(self, ignored: Iterable[str]) -> list[str]:
         """The tensors that nobody read and no pattern of `ignored` matches whole."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from moedge.devices.errors import MoedgeError
-from moedge.quant.blocks import F32, Codes
+from moedge.quant.blocks import F32, Codes, ScaleError
 from moedge.quant.grids import Grid, holds
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
@@ -118,6 +118,8 @@ def round_rows(matrix: Matrix, scheme: Scheme, rounding: Rounding, start: int, s
     """Rows start:stop rounded to the scheme; MoedgeError if they hold what has no code."""
     try:
         return rounding(matrix.name, matrix.read(start, stop), scheme)
+    except ScaleError as error:
+        raise MoedgeError(f"{matrix.name} cannot be quantized ({error}): use --scale-dtype float32.") from None
     except ValueError as error:
         raise MoedgeError(f"{matrix.name} cannot be quantized ({error}): take another checkpoint.") from None
 

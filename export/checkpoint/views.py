@@ -1,4 +1,4 @@
-"""Matrices made of others, a few rows at a time: stacked, in another order, rows in turn, or some of the rows."""
+"""Matrices made of others, a few rows at a time: stacked, reordered, rows in turn, some of the rows, or scaled."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -131,9 +131,63 @@ class Interleaved:
         return Codes(codes, scales, zeros, first.bits, first.block).rows(slice(start % 2, start % 2 + stop - start))
 
 
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """A matrix times a factor a row and a factor a column; it has no codes of its own any more."""
+
+    source: Matrix
+    by_row: F32 | None
+    by_column: F32 | None
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.source.shape
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return tuple(replace(source, native=None) for source in self.source.sources)
+
+    def read(self, start: int, stop: int) -> F32:
+        weights = self.source.read(start, stop)
+        if self.by_row is not None:
+            weights = weights * self.by_row[start:stop, None]
+        return weights if self.by_column is None else weights * self.by_column
+
+    def codes(self, scheme: Scheme, rounding: Rounding, start: int, stop: int) -> Codes:
+        return round_rows(self, scheme, rounding, start, stop)
+
+
+def scale_matrix(matrix: Matrix, by_row: F32 | None, by_column: F32 | None) -> Matrix:
+    """The matrix times factors [rows] and [columns]; the parts of a stack stay matrices of their own."""
+    if isinstance(matrix, Stacked):
+        ends = np.cumsum([part.shape[0] for part in matrix.parts])[:-1]
+        rows = [None] * len(matrix.parts) if by_row is None else np.split(by_row, ends)
+        return Stacked(tuple(scale_matrix(part, row, by_column) for part, row in zip(matrix.parts, rows, strict=True)))
+    if isinstance(matrix, Interleaved):
+        first, second = (None, None) if by_row is None else (by_row[::2], by_row[1::2])
+        return Interleaved(scale_matrix(matrix.first, first, by_column), scale_matrix(matrix.second, second, by_column))
+    return Scaled(matrix, by_row, by_column)
+
+
 def stack(parts: Sequence[Matrix]) -> Matrix:
     """The parts as one matrix."""
     return parts[0] if len(parts) == 1 else Stacked(tuple(parts))
+
+
+def names_of(matrix: Matrix) -> tuple[str, ...]:
+    """The names of the checkpoint's matrices that it is made of: those that a rounding hears."""
+    match matrix:
+        case Stacked(parts):
+            return tuple(name for part in parts for name in names_of(part))
+        case Interleaved(first, second):
+            return (*names_of(first), *names_of(second))
+        case Reordered(source, _):
+            return names_of(source)
+    return (matrix.name,)
 
 
 def pick_rows(matrix: Matrix, start: int, stop: int, step: int = 1) -> Matrix:

@@ -4,6 +4,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.checkpoint.views import Reordered, halves_order, stack
 from moedge.export.graph.block import Block, Order
 from moedge.export.graph.lowering import Positions
@@ -17,7 +18,10 @@ def grouped_query_attention(block: Block, config: GroupedQuery, x: ir.Value, whe
     heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
     with b.scope(name):
         parts = {f"{name}.{p}_proj": n * dim for p, n in zip("qkv", heads, strict=True)}
-        matrices = [block.matrix(part, rows, block.model.hidden_size) for part, rows in parts.items()]
+        read = [block.matrix(part, rows, block.model.hidden_size) for part, rows in parts.items()]
+        matrices = [block.read_norm_of(block.model.names.input_norm, matrix) for matrix in read]
+        v_proj = f"{name}.v_proj"
+        matrices[2] = block.channels.write(v_proj, matrices[2])
         orders: list[Order] = [None, None, None]
         if config.rope.interleaved:
             orders[:2] = (_pair_halves(n, config) for n in heads[:2])
@@ -36,15 +40,22 @@ def grouped_query_attention(block: Block, config: GroupedQuery, x: ir.Value, whe
             q, k = _norm_qk(block, name, (q, k), dim, dim)  # of [s, heads, dim]
         sinks = block.vector(f"{name}.sinks", ATTENTION, config.num_heads) if config.sinks else None
         out = block.low.grouped_query(block.layer, (q, k, v), config, sinks, where)
-        return project_out(block, name, out, config.num_heads * dim, config.output_bias)
+        o_proj = open_output(block, name, config.num_heads * dim)
+        if config.clip is None:  # a clipped value has the size that it has
+            o_proj = block.channels.read(v_proj, o_proj, config.heads_a_key, dim)
+        return project_out(block, name, out, o_proj, config.output_bias)
 
 
-def project_out(block: Block, name: str, x: ir.Value, width: int, bias: bool) -> ir.Value:
+def open_output(block: Block, name: str, width: int) -> Matrix:
+    """The matrix [hidden_size, width] of an attention's output projection."""
+    return block.matrix(f"{name}.{block.model.names.output}", block.model.hidden_size, width)
+
+
+def project_out(block: Block, name: str, x: ir.Value, matrix: Matrix, bias: bool) -> ir.Value:
     """The heads' results x [s, width] back to [s, hidden_size]."""
-    part, hidden = block.model.names.output, block.model.hidden_size
-    full = f"{name}.{part}"
-    out = block.low.linear(part, x, block.matrix(full, hidden, width), ATTENTION)
-    return block.add_bias(out, part, {full: hidden}, ATTENTION) if bias else out
+    part = block.model.names.output
+    out = block.low.linear(part, x, matrix, ATTENTION)
+    return block.add_bias(out, part, {f"{name}.{part}": block.model.hidden_size}, ATTENTION) if bias else out
 
 
 def _pair_halves(heads: int, config: GroupedQuery) -> NDArray[np.int64]:

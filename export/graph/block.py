@@ -1,7 +1,7 @@
 """One layer on its way from a checkpoint's tensors to a lowering's operators: what the graph modules pass along."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
@@ -12,6 +12,7 @@ from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.checkpoint.modules import open_matrix
 from moedge.export.graph.arithmetic import rms_norm
 from moedge.export.graph.builder import Builder
+from moedge.export.graph.channels import Channels
 from moedge.export.graph.lowering import Lowering, Norm
 from moedge.export.model.config import Mixer, ModelConfig
 from moedge.quant.blocks import F32
@@ -28,6 +29,7 @@ class Block:
     checkpoint: Checkpoint
     model: ModelConfig
     layer: int
+    channels: Channels = field(default_factory=Channels)
 
     @property
     def builder(self) -> Builder:
@@ -57,27 +59,34 @@ class Block:
 
     def norm(self, name: str) -> Norm:
         """The normalization of hidden states that is called so in `TensorNames`."""
-        return read_norm(self.low, self.checkpoint, self.model, self.place(name))
+        return read_norm(self.low, self.checkpoint, self.model, self.place(name), self.channels)
+
+    def read_norm_of(self, norm: str, matrix: Matrix) -> Matrix:
+        """A matrix that reads hidden states behind the normalization that is called so in `TensorNames`."""
+        return self.channels.read(self.place(norm), matrix)
 
     def rms_norm(self, module: str, x: ir.Value, width: int, eps: float) -> ir.Value:
         """RMSNorm of x's last axis with the weight of a module."""
-        return rms_norm(self.builder, x, self.vector(f"{module}.weight", NORMS, width), eps)
+        name = f"{module}.weight"
+        weight = self.channels.divide(module, self.parameter(name, width))
+        return rms_norm(self.builder, x, self.builder.vector(name, weight, NORMS), eps)
 
     def add_bias(
         self, x: ir.Value, name: str, parts: dict[str, int], group: GroupName, orders: Sequence[Order] = (None,)
     ) -> ir.Value:
         """x + the biases of `parts`, whose rows stand there one after the other, each in its order if it has one."""
-        biases = [self.parameter(f"{part}.bias", rows) for part, rows in parts.items()]
+        biases = [self.channels.divide(part, self.parameter(f"{part}.bias", rows)) for part, rows in parts.items()]
         biases = [bias if order is None else bias[order] for bias, order in zip(biases, orders, strict=True)]
         b = self.builder
         return b.op("Add", x, b.vector(b.full_name(f"{name}.bias"), np.concatenate(biases), group))
 
 
-def read_norm(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, name: str) -> Norm:
+def read_norm(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, name: str, channels: Channels) -> Norm:
     """A normalization of hidden states, of the model's kind."""
 
     def part(which: str) -> ir.Value:
         full = f"{name}.{which}"
-        return low.builder.vector(full, checkpoint.read_parameter(full, model.hidden_size), NORMS)
+        values = channels.divide(name, checkpoint.read_parameter(full, model.hidden_size))
+        return low.builder.vector(full, values, NORMS)
 
     return Norm(part("weight"), part("bias") if model.norm == "layer" else None, model.norm_eps)

@@ -17,7 +17,8 @@ def short_convolution(block: Block, config: ShortConvolution, x: ir.Value, _: Po
     name = block.place(block.model.names.convolution)
     with b.scope(name):
         full = f"{name}.in_proj"
-        joined = block.low.linear("in_proj", x, block.matrix(full, 3 * hidden, hidden), CONVOLUTION)
+        in_proj = block.read_norm_of(block.model.names.input_norm, block.matrix(full, 3 * hidden, hidden))
+        joined = block.low.linear("in_proj", x, in_proj, CONVOLUTION)
         if config.bias:
             joined = block.add_bias(joined, "in_proj", {full: 3 * hidden}, CONVOLUTION)
         before, after, value = b.ops("Split", joined, attributes={"axis": -1, "num_outputs": 3}, outputs=3)

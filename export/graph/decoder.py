@@ -13,6 +13,7 @@ from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.modules import open_matrix
 from moedge.export.graph.arithmetic import FLOAT, normalize, scale
 from moedge.export.graph.block import Block, read_norm
+from moedge.export.graph.channels import Channels
 from moedge.export.graph.lowering import Lowering, Norm, Positions
 from moedge.export.graph.mixers import mix
 from moedge.export.graph.mlp import dense_mlp
@@ -37,30 +38,34 @@ def build_decoder(
     model: ModelConfig,
     context: int,
     on_layer: Callable[[int], None] = lambda _: None,
-    begin: int = 0,
+    begin: int | None = None,
     end: int | None = None,
+    channels: Channels | None = None,
 ) -> ir.Graph:
     """The graph of a checkpoint's decoder, its weights written on the way.
 
-    With `begin` or `end`, only of layers begin:end. From 0 on it takes `input_ids` [1, s], else `hidden_states`
-    [1, s, hidden_size]. Without `end` it has the head and gives `logits`, else `last_hidden_state` [1, s, hidden_size].
-    `on_layer` is called with each layer's number before it is built, and with the number of layers before the head.
+    With `begin` or `end`, only of layers begin:end. Without `begin` it has the embedding and takes `input_ids` [1, s],
+    else `hidden_states` [1, s, hidden_size]. Without `end` it has the head and gives `logits`, else `last_hidden_state`
+    [1, s, hidden_size].
+    `on_layer` is called with each layer's number before it is built, and with the number of layers before the head;
+    it may set factors of `channels` then.
     """
-    b, whole = low.builder, end is None
+    b, embeds, whole = low.builder, begin is None, end is None
+    channels = channels or Channels()
     mask = ir.Value(name="attention_mask", type=INT64, shape=ir.Shape([1, "total_length"]))
-    inputs = [_input(model, begin), mask]
+    inputs = [_input(model, embeds), mask]
     if whole:
         inputs.append(b.initializer(ir.tensor(np.array(1, np.int64), name="logits_to_keep")))
-    layers = range(begin, model.num_hidden_layers if end is None else end)
+    layers = range(begin or 0, model.num_hidden_layers if end is None else end)
     where = low.positions(mask, inputs[0], [model.mixers[layer] for layer in layers], context)
-    hidden = _begin(low, checkpoint, model, inputs[0], begin)
+    hidden = _begin(low, checkpoint, model, inputs[0], embeds)
     for layer in layers:
         on_layer(layer)
-        hidden = build_block(Block(low, checkpoint, model, layer), hidden, where)
+        hidden = build_block(Block(low, checkpoint, model, layer, channels), hidden, where)
     x = hidden.x if hidden.delta is None else b.op("Add", hidden.x, hidden.delta)
     if whole:
         on_layer(model.num_hidden_layers)
-        out = _head(low, checkpoint, model, x, inputs[2], model.tie_word_embeddings and begin == 0)
+        out = _head(low, checkpoint, model, x, inputs[2], model.tie_word_embeddings and embeds, channels)
     else:
         out = b.op("Unsqueeze", x, b.ints(0), output="last_hidden_state")
         out.type, out.shape = FLOAT, ir.Shape([1, "sequence_length", model.hidden_size])
@@ -87,15 +92,15 @@ def _add_norm(low: Lowering, hidden: Hidden, norm: Norm) -> tuple[ir.Value, ir.V
     return low.add_norm(hidden.x, hidden.delta, norm)
 
 
-def _input(model: ModelConfig, begin: int) -> ir.Value:
-    if begin == 0:
+def _input(model: ModelConfig, embeds: bool) -> ir.Value:
+    if embeds:
         return ir.Value(name="input_ids", type=INT64, shape=ir.Shape([1, "sequence_length"]))
     return ir.Value(name="hidden_states", type=FLOAT, shape=ir.Shape([1, "sequence_length", model.hidden_size]))
 
 
-def _begin(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, given: ir.Value, begin: int) -> Hidden:
+def _begin(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, given: ir.Value, embeds: bool) -> Hidden:
     """What the first of the layers reads."""
-    if begin:
+    if not embeds:
         return Hidden(low.builder.op("Squeeze", given, low.builder.ints(0)))
     table = open_matrix(checkpoint, model.names.embedding, (model.vocab_size, model.hidden_size))
     rows = low.embedding(given, table, model.tie_word_embeddings)
@@ -103,12 +108,18 @@ def _begin(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, given: ir.
 
 
 def _head(
-    low: Lowering, checkpoint: Checkpoint, model: ModelConfig, x: ir.Value, keep: ir.Value, tied: bool
+    low: Lowering,
+    checkpoint: Checkpoint,
+    model: ModelConfig,
+    x: ir.Value,
+    keep: ir.Value,
+    tied: bool,
+    channels: Channels,
 ) -> ir.Value:
     """Logits of the last `keep` hidden states; `tied`: by the embedding table that this graph holds."""
     b, names = low.builder, model.names
     kept = b.op("Slice", x, b.op("Reshape", b.op("Neg", keep), b.ints(1)), b.ints(2**62), b.ints(0))
-    normed = normalize(b, kept, read_norm(low, checkpoint, model, names.final_norm))
+    normed = normalize(b, kept, read_norm(low, checkpoint, model, names.final_norm, channels))
     name = names.embedding if model.tie_word_embeddings else names.lm_head
     shape = model.vocab_size, model.hidden_size
     head = low.head(normed, None if tied else open_matrix(checkpoint, name, shape))

@@ -18,20 +18,25 @@ from moedge.export.model.config import Experts, GroupedQuery, Mixer
 from moedge.export.model.rope import Rope
 from moedge.export.writing.account import Account
 from moedge.export.writing.unwritten import UnwrittenFile
+from moedge.quant.plan import SchemePlan
 from moedge.quant.scheme import FP32, Scheme
 from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, GroupName
 
 
 @dataclass
 class DryLowering:
-    """Lowers a decoder to nothing; `refusal` is about the first matrices that the scheme does not fit."""
+    """Lowers a decoder to nothing; `refusal` is about the first matrices that their scheme does not fit.
 
-    scheme: Scheme
+    `taken` are the groups whose matrices were handed over to be stored in a scheme.
+    """
+
+    schemes: SchemePlan
     builder: Builder = field(default_factory=lambda: Builder(UnwrittenFile()))
     cache: list[CachePort] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     expert_scheme: Scheme | None = None
     refusal: MoedgeError | None = None
+    taken: set[GroupName] = field(default_factory=set)
 
     @property
     def account(self) -> Account:
@@ -77,8 +82,9 @@ class DryLowering:
         return x
 
     def _take(self, what: str, matrices: Sequence[Matrix], group: GroupName) -> None:
+        self.taken.add(group)
         try:
-            scheme = scheme_for(matrices, self.scheme, what, self.notes)
+            scheme = scheme_for(matrices, self.schemes.of(group), what, self.notes)
         except MoedgeError as error:
             self.refusal, scheme = self.refusal or error, FP32
         weights = sum(rows * columns for rows, columns in (matrix.shape for matrix in matrices))

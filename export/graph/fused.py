@@ -4,20 +4,29 @@ QMoE's inputs and attributes are written down in docs/qmoe.md; routing stays exp
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from moedge.export.checkpoint.matrix import Matrix
-from moedge.export.graph.arithmetic import FLOAT
+from moedge.export.graph.arithmetic import FLOAT, scale
 from moedge.export.graph.builder import MICROSOFT, Attributes, Builder
 from moedge.export.graph.grouped_query import plain_grouped_query, rotate
 from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing, note_expert_scheme
 from moedge.export.graph.positions import build_positions
-from moedge.export.graph.storing import StoredCodes, scale_codes, scheme_for, store_quantized, write_rows
+from moedge.export.graph.storing import (
+    SCALE_TYPES,
+    StoredCodes,
+    scheme_for,
+    store_floats,
+    store_quantized,
+    write_rows,
+)
 from moedge.export.model.config import Experts, GroupedQuery, Mixer
 from moedge.export.model.rope import Rope
-from moedge.quant.blocks import Codes
+from moedge.quant.plan import SchemePlan
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
 from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, CacheTensor, GroupName
@@ -30,14 +39,14 @@ INT8_ACTIVATIONS = 4
 class FusedLowering:
     """Lowers a decoder to ONNX Runtime's contributed operators."""
 
-    def __init__(self, builder: Builder, scheme: Scheme, rounding: Rounding, notes: list[str]) -> None:
+    def __init__(self, builder: Builder, schemes: SchemePlan, rounding: Rounding, notes: list[str]) -> None:
         self.builder = builder
         self.cache: list[CachePort] = []
         self.notes = notes
         self.expert_scheme: Scheme | None = None
-        self._scheme = scheme
+        self._schemes = schemes
         self._rounding = rounding
-        self._table: StoredCodes | None = None
+        self._table: ir.Value | StoredCodes | None = None
         self._lengths: tuple[ir.Value, ir.Value] | None = None
         # Until the first router has decided, activations stay fp32: its choices are then those of the exact twin.
         self._activations = FP32_ACTIVATIONS
@@ -52,9 +61,14 @@ class FusedLowering:
         return where
 
     def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
-        """GatherBlockQuantized over the same bytes that a tied head multiplies."""
+        """GatherBlockQuantized over the same bytes that a tied head multiplies; Gather where they are fp32."""
         b, (rows, columns) = self.builder, table.shape
-        scheme = scheme_for((table,), self._scheme, "model.embed_tokens", self.notes)
+        scheme = scheme_for((table,), self._schemes.of(EMBEDDING), "model.embed_tokens", self.notes)
+        ids = b.op("Squeeze", input_ids, b.ints(0))  # [s]
+        if not scheme.quantized:
+            weight = store_floats(b, "model.embed_tokens", table, self._rounding, EMBEDDING)
+            self._table = weight if tied else None
+            return b.op("Gather", weight, ids)
         stored = store_quantized(b, "model.embed_tokens", table, scheme, self._rounding, EMBEDDING)
         self._table = stored if tied else None
         width = columns * scheme.bits // 8
@@ -62,10 +76,9 @@ class FusedLowering:
             b.weights.alias(stored.codes, "model.embed_tokens.rows", ir.DataType.UINT8, (rows, width))
         )
         zeros = None if stored.zero_points is None else b.initializer(stored.zero_points.tensor)
-        ids = b.op("Squeeze", input_ids, b.ints(0))  # [s]
         return b.op(
             "GatherBlockQuantized",
-            *drop_absent_last([codes, ids, b.initializer(stored.scales.tensor), zeros]),
+            *drop_absent_last([codes, ids, b.floats(stored.scales.tensor), zeros]),
             attributes={"bits": scheme.bits, "block_size": scheme.block, "gather_axis": 0, "quantize_axis": 1},
             domain=MICROSOFT,
         )
@@ -79,9 +92,11 @@ class FusedLowering:
         return self._product(hidden, self._table)
 
     def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
-        """MatMulNBits."""
+        """MatMulNBits; Gemm where weights are fp32."""
         full = self.builder.full_name(name)
-        scheme = scheme_for((matrix,), self._scheme, full, self.notes)
+        scheme = scheme_for((matrix,), self._schemes.of(group), full, self.notes)
+        if not scheme.quantized:
+            return self._product(x, store_floats(self.builder, full, matrix, self._rounding, group))
         return self._product(x, store_quantized(self.builder, full, matrix, scheme, self._rounding, group))
 
     def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
@@ -148,9 +163,9 @@ class FusedLowering:
         return b.op("Reshape", out, b.ints(-1, config.num_heads * dim))
 
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
-        """One QMoE node; the routing scale goes into the second projection."""
+        """One QMoE node, its result times the routing scale."""
         b = self.builder
-        scheme = scheme_for(weights.matrices, self._scheme, ROUTED_EXPERTS, self.notes)
+        scheme = scheme_for(weights.matrices, self._schemes.of(ROUTED_EXPERTS), ROUTED_EXPERTS, self.notes)
         note_expert_scheme(self, scheme)
         self._activations = INT8_ACTIVATIONS
         with b.scope("experts"):
@@ -158,22 +173,21 @@ class FusedLowering:
             second = self._reserve_experts("down_proj", weights.down, scheme)
             if not first.codes.kept:
                 for e, (gate_up, down) in enumerate(zip(weights.gate_up, weights.down, strict=True)):
-                    write_rows(first, self._encode(gate_up, scheme).arrays, e * gate_up.shape[0])
-                    scaled = scale_codes(self._encode(down, scheme), routing.scale)
-                    write_rows(second, scaled.arrays, e * down.shape[0])
+                    write_rows(first, self._encode(first, gate_up), e * gate_up.shape[0])
+                    write_rows(second, self._encode(second, down), e * down.shape[0])
             tensors = self._tensors(first), self._tensors(second)
             biases: list[ir.Value | None] = [None, None]
             if weights.gate_up_bias is not None and weights.down_bias is not None:
-                last = weights.down_bias * np.float32(routing.scale)
                 biases = [
                     b.matrix(b.full_name("gate_up_proj.bias"), weights.gate_up_bias, ROUTED_EXPERTS),
-                    b.matrix(b.full_name("down_proj.bias"), last, ROUTED_EXPERTS),
+                    b.matrix(b.full_name("down_proj.bias"), weights.down_bias, ROUTED_EXPERTS),
                 ]
             inputs = qmoe_inputs(x, routing, *tensors, biases)
-            return b.op("QMoE", *inputs, attributes=qmoe_attributes(scheme, config), domain=MICROSOFT)
+            out = b.op("QMoE", *inputs, attributes=qmoe_attributes(scheme, config), domain=MICROSOFT)
+            return scale(b, out, routing.scale)
 
-    def _encode(self, matrix: Matrix, scheme: Scheme) -> Codes:
-        return matrix.codes(scheme, self._rounding, 0, matrix.shape[0])
+    def _encode(self, room: StoredCodes, matrix: Matrix) -> tuple[NDArray[Any], ...]:
+        return room.encode(matrix, self._rounding, 0, matrix.shape[0])
 
     def _reserve_experts(self, name: str, matrices: Sequence[Matrix], scheme: Scheme) -> StoredCodes:
         """Room for a projection of all experts, one after the other: [experts, rows, columns]."""
@@ -181,7 +195,7 @@ class FusedLowering:
         full, file = self.builder.full_name(name), self.builder.weights
         blocks = columns // scheme.block
         codes = file.region(f"{full}.codes", ir.DataType.UINT8, (experts, rows, columns * scheme.bits // 8))
-        scales = file.region(f"{full}.scales", ir.DataType.FLOAT, (experts, rows, blocks))
+        scales = file.region(f"{full}.scales", SCALE_TYPES[scheme.scales], (experts, rows, blocks))
         zeros = None
         if scheme.zero_point:
             zeros = file.region(f"{full}.zero_points", ir.DataType.UINT8, (experts, rows, blocks * scheme.bits // 8))
@@ -191,15 +205,18 @@ class FusedLowering:
 
     def _tensors(self, stored: StoredCodes) -> list[ir.Value | None]:
         """Codes, scales and zero points as values of the graph."""
-        regions = (stored.codes, stored.scales, stored.zero_points)
-        return [None if region is None else self.builder.initializer(region.tensor) for region in regions]
+        b, zeros = self.builder, stored.zero_points
+        codes, scales = b.initializer(stored.codes.tensor), b.floats(stored.scales.tensor)
+        return [codes, scales, None if zeros is None else b.initializer(zeros.tensor)]
 
     def _shared_port(self, layer: int, name: str, heads: int, dim: int) -> tuple[ir.Value, CacheTensor]:
         shape = ir.Shape([1, heads, "capacity", dim])
         past = ir.Value(name=f"past_key_values.{layer}.{name}", type=FLOAT, shape=shape)
         return past, CacheTensor(past.name or "", f"present.{layer}.{name}", "shared", (heads, dim))
 
-    def _product(self, x: ir.Value, stored: StoredCodes) -> ir.Value:
+    def _product(self, x: ir.Value, stored: ir.Value | StoredCodes) -> ir.Value:
+        if isinstance(stored, ir.Value):
+            return self.builder.op("Gemm", x, stored, attributes={"transB": 1})
         rows, columns = stored.shape
         return self.builder.op(
             "MatMulNBits",

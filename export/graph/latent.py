@@ -15,12 +15,13 @@ from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.checkpoint.modules import open_planes
 from moedge.export.checkpoint.views import Reordered, halves_order, stack
 from moedge.export.graph.arithmetic import attend, give_present, rows_port
-from moedge.export.graph.attention import project_out
+from moedge.export.graph.attention import open_output, project_out
 from moedge.export.graph.block import Block
 from moedge.export.graph.lowering import Positions
 from moedge.export.graph.storing import read_finite
 from moedge.export.model.config import MultiHeadLatent
 from moedge.export.model.layouts import find_absorbed
+from moedge.quant.blocks import F32
 from moedge.runtime.manifest import ATTENTION
 
 
@@ -35,15 +36,16 @@ def latent_attention(block: Block, config: MultiHeadLatent, x: ir.Value, where: 
             first, width = _open_halved(block, config, f"{name}.q_proj", hidden, heads, nope), heads * (nope + rotary)
         else:
             first, width = block.matrix(f"{name}.q_a_proj", config.q_lora_rank, hidden), config.q_lora_rank
+        first, down = (block.read_norm_of(block.model.names.input_norm, matrix) for matrix in (first, down))
         joined = low.linear("q_kv_a_proj", x, stack([first, down]), ATTENTION)
         if config.bias:
             joined = _add_bias(block, config, joined, name)
         q, latent, k_rot = b.ops("Split", joined, b.ints(width, rank, rotary), attributes={"axis": -1}, outputs=3)
         if config.q_lora_rank is not None:
-            q = block.rms_norm(f"{name}.q_a_layernorm", q, width, config.latent_norm_eps)
-            q = low.linear(
-                "q_b_proj", q, _open_halved(block, config, f"{name}.q_b_proj", width, heads, nope), ATTENTION
-            )
+            norm = f"{name}.q_a_layernorm"
+            q_b = _open_halved(block, config, f"{name}.q_b_proj", width, heads, nope)
+            q = block.rms_norm(norm, q, width, config.latent_norm_eps)
+            q = low.linear("q_b_proj", q, block.channels.read(norm, q_b), ATTENTION)
         q = b.op("Reshape", q, b.ints(0, heads, nope + rotary))
         q_nope, q_rot = b.ops("Split", q, b.ints(nope, rotary), attributes={"axis": -1}, outputs=2)
         up_keys, up_values = _absorb(block, config, name)
@@ -63,7 +65,13 @@ def latent_attention(block: Block, config: MultiHeadLatent, x: ir.Value, where: 
         values = b.op("MatMul", b.op("Reshape", mixed, shape), up_values)  # [heads, s, v]
         by_token = b.op("Transpose", values, attributes={"perm": [1, 0, 2]})
         out = b.op("Reshape", by_token, b.ints(0, heads * config.v_head_dim))
-        return project_out(block, name, out, heads * config.v_head_dim, config.bias)
+        o_proj = block.channels.read(_values(name), open_output(block, name, heads * config.v_head_dim))
+        return project_out(block, name, out, o_proj, config.bias)
+
+
+def _values(name: str) -> str:
+    """What writes the values, of all heads, that an attention's output projection reads."""
+    return f"{name}.kv_b_proj.values"
 
 
 def _absorb(block: Block, config: MultiHeadLatent, name: str) -> tuple[ir.Value, ir.Value]:
@@ -72,13 +80,13 @@ def _absorb(block: Block, config: MultiHeadLatent, name: str) -> tuple[ir.Value,
     heads, wide = config.num_heads, config.v_head_dim
     full = f"{name}.kv_b_proj"
     if apart := find_absorbed(block.checkpoint, name):
-        return _absorb_apart(block, config, full, *apart)
+        return _absorb_apart(block, config, name, *apart)
     matrix = block.matrix(full, heads * (nope + wide), rank)
 
     @cache
     def parts() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         weight = read_finite(matrix, 0, matrix.shape[0]).reshape(heads, nope + wide, rank)
-        return weight[:, :nope], weight[:, nope:].transpose(0, 2, 1)
+        return weight[:, :nope], _divide(block, name, weight[:, nope:]).transpose(0, 2, 1)
 
     read = block.builder.read_matrix
     return (
@@ -87,17 +95,25 @@ def _absorb(block: Block, config: MultiHeadLatent, name: str) -> tuple[ir.Value,
     )
 
 
+def _divide(block: Block, name: str, values: F32) -> F32:
+    """W_uv [heads, v, rank] whose rows are divided as the output projection's columns are multiplied."""
+    by_rank = values.reshape(-1, values.shape[-1]).T  # [rank, heads * v]
+    return block.channels.divide(_values(name), by_rank).T.reshape(values.shape)
+
+
 def _absorb_apart(
-    block: Block, config: MultiHeadLatent, full: str, keys: str, values: str
+    block: Block, config: MultiHeadLatent, name: str, keys: str, values: str
 ) -> tuple[ir.Value, ir.Value]:
     """The same out of tensors [heads, rank, nope] and [heads, v, rank], under the same names in the bundle."""
+    full = f"{name}.kv_b_proj"
     nope, rank = config.qk_nope_head_dim, config.kv_lora_rank
     heads, wide, checkpoint = config.num_heads, config.v_head_dim, block.checkpoint
     up_keys = stack(open_planes(checkpoint, keys, heads, (nope, rank), True))
     up_values = stack(open_planes(checkpoint, values, heads, (wide, rank)))
 
     def read_values() -> NDArray[np.float32]:
-        return read_finite(up_values, 0, heads * wide).reshape(heads, wide, rank).transpose(0, 2, 1)
+        weight = read_finite(up_values, 0, heads * wide).reshape(heads, wide, rank)
+        return _divide(block, name, weight).transpose(0, 2, 1)
 
     def read_keys() -> NDArray[np.float32]:
         return read_finite(up_keys, 0, heads * nope).reshape(heads, nope, rank)

@@ -21,11 +21,15 @@ def mlp(block: Block, name: str, width: int, x: ir.Value, group: GroupName) -> i
     hidden = block.model.hidden_size
     parts = find_mlp(block.checkpoint, name, block.model.names.parts)
     rows = 2 * width // len(parts.gate_up)  # both in one are gate rows before up rows
-    gate_up = stack([block.matrix(part, rows, hidden) for part in parts.gate_up])
-    down = block.matrix(parts.down, hidden, width)
+    norm = block.model.names.post_attention_norm
+    read = [block.read_norm_of(norm, block.matrix(part, rows, hidden)) for part in parts.gate_up]
+    read[-1] = block.channels.write(parts.down, read[-1], slice(rows - width, None))
+    gate_up = stack(read)
+    down = block.channels.read(parts.down, block.matrix(parts.down, hidden, width))
     biases = None
     if block.model.mlp_bias:
         first = np.concatenate([block.parameter(f"{part}.bias", rows) for part in parts.gate_up])
+        first = block.channels.divide(parts.down, first, slice(width, None))
         biases = first, block.parameter(f"{parts.down}.bias", hidden)
     b, low = block.builder, block.low
     joined = low.linear("gate_up_proj", x, gate_up, group)

@@ -16,6 +16,8 @@ from moedge.export.model.layouts import ExpertLayout, expect_stacked, find_exper
 from moedge.quant.blocks import F32
 from moedge.runtime.manifest import ROUTER, SHARED_EXPERTS
 
+_UP = slice(1, None, 2)  # of rows gate0, up0, gate1, up1, …
+
 
 def moe_layer(block: Block, x: ir.Value) -> ir.Value:
     """The routed experts' weighted sum and, where there are any, the shared experts, of hidden states x."""
@@ -30,6 +32,7 @@ def moe_layer(block: Block, x: ir.Value) -> ir.Value:
         if config.shared_gate:
             name = block.place(block.model.names.shared_gate)
             published = block.matrix(name, 1, block.model.hidden_size)
+            published = block.read_norm_of(block.model.names.post_attention_norm, published)
             weight = store_whole(b, f"{name}.weight", published, ROUTER)
             open_by = b.op("Sigmoid", b.op("Gemm", x, weight, attributes={"transB": 1}))  # [s, 1]
             always = b.op("Mul", always, open_by)
@@ -50,14 +53,20 @@ def open_experts(block: Block) -> ExpertWeights:
         gate_up = opened[0]
     else:
         gate_up = [Interleaved(pick_rows(m, 0, width), pick_rows(m, width, rows)) for m in opened[0]]
+    gate_up = [block.read_norm_of(block.model.names.post_attention_norm, matrix) for matrix in gate_up]
     down = _open_each(block, layout, names.down, hidden, width)
+    writers = [matrix.name for matrix in down]
+    if config.gate.scales_up:
+        gate_up = [block.channels.write(w, matrix, _UP) for w, matrix in zip(writers, gate_up, strict=True)]
+        down = [block.channels.read(w, matrix) for w, matrix in zip(writers, down, strict=True)]
     if not config.bias:
         return ExpertWeights(gate_up, down)
     biases = [_read_biases(block, layout, name, rows) for name in names.gate_up]
     if not layout.in_turn:
         gate, up = biases if not joint else np.split(biases[0], 2, axis=1)
         biases = [np.stack([gate, up], axis=2).reshape(config.num_experts, 2 * width)]
-    return ExpertWeights(gate_up, down, biases[0], _read_biases(block, layout, names.down, hidden))
+    first = np.stack([block.channels.divide(w, bias, _UP) for w, bias in zip(writers, biases[0], strict=True)])
+    return ExpertWeights(gate_up, down, first, _read_biases(block, layout, names.down, hidden))
 
 
 def _open_each(block: Block, layout: ExpertLayout, name: str, rows: int, columns: int) -> list[Matrix]:

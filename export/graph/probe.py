@@ -1,6 +1,7 @@
 """`probe.onnx`: a small QMoE node with the model's own attributes beside the same experts in plain fp32.
 
-The runtime runs it once to know which kernel this machine takes: see docs/graph.md.
+The runtime runs it once to know which kernel this machine takes: see docs/graph.md. Scales are fp32 whatever a model
+keeps them in: they are what the kernel sees once ONNX Runtime has cast them, which it does not do for a probe.
 """
 
 from dataclasses import replace

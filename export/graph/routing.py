@@ -21,7 +21,8 @@ def route(block: Block, x: ir.Value) -> Routing:
     b, names, config = block.builder, block.model.names, block.model.experts
     router, experts = config.router, config.num_experts
     name = block.place(names.router)
-    weight = store_whole(b, f"{name}.weight", block.matrix(name, experts, block.model.hidden_size), ROUTER)
+    matrix = block.read_norm_of(names.post_attention_norm, block.matrix(name, experts, block.model.hidden_size))
+    weight = store_whole(b, f"{name}.weight", matrix, ROUTER)
     inputs = [x, weight]
     if router.bias:
         inputs.append(block.vector(f"{name}.bias", ROUTER, experts))

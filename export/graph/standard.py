@@ -28,6 +28,7 @@ from moedge.export.graph.storing import (
 from moedge.export.model.config import Experts, Gate, GroupedQuery, Mixer
 from moedge.export.model.rope import Rope
 from moedge.quant.blocks import F32
+from moedge.quant.plan import SchemePlan
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
 from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, GroupName
@@ -36,12 +37,12 @@ from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, GroupNam
 class StandardLowering:
     """Lowers a decoder to standard ONNX."""
 
-    def __init__(self, builder: Builder, scheme: Scheme, rounding: Rounding, notes: list[str]) -> None:
+    def __init__(self, builder: Builder, schemes: SchemePlan, rounding: Rounding, notes: list[str]) -> None:
         self.builder = builder
         self.cache: list[CachePort] = []
         self.notes = notes
         self.expert_scheme: Scheme | None = None
-        self._scheme = scheme
+        self._schemes = schemes
         self._rounding = rounding
         self._table: ir.Value | StoredCodes | None = None
 
@@ -54,11 +55,11 @@ class StandardLowering:
         """Rows of the table; codes are gathered before they are dequantized."""
         b = self.builder
         ids = b.op("Squeeze", input_ids, b.ints(0))  # [s]
-        if not self._scheme.quantized:
-            weight = self._store(b, "model.embed_tokens", table, self._scheme, EMBEDDING)
+        scheme = scheme_for((table,), self._schemes.of(EMBEDDING), "model.embed_tokens", self.notes)
+        if not scheme.quantized:
+            weight = self._store(b, "model.embed_tokens", table, scheme, EMBEDDING)
             self._table = weight if tied else None
             return b.op("Gather", weight, ids)
-        scheme = scheme_for((table,), self._scheme, "model.embed_tokens", self.notes)
         stored = store_quantized(b, "model.embed_tokens", table, scheme, self._rounding, EMBEDDING)
         self._table = stored if tied else None
         return self._gather_codes(stored, ids)
@@ -74,7 +75,7 @@ class StandardLowering:
 
     def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
         """Gemm over fp32 or dequantized weights."""
-        scheme = scheme_for((matrix,), self._scheme, name, self.notes)
+        scheme = scheme_for((matrix,), self._schemes.of(group), name, self.notes)
         return self._product(x, self._store(self.builder, self.builder.full_name(name), matrix, scheme, group))
 
     def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
@@ -106,16 +107,10 @@ class StandardLowering:
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """One `If` an expert: its branch gathers the expert's tokens, runs it and scatter-adds the result."""
         b = self.builder
-        top = b.ints(config.num_experts_per_tok)
-        values, indices = b.ops("TopK", routing.select, top, attributes={"axis": -1}, outputs=2)  # [s, top_k]
-        if routing.weigh is None:
-            parts = b.op("Softmax", values, attributes={"axis": -1})
-        else:
-            parts = b.op("GatherElements", routing.weigh, indices, attributes={"axis": 1})
-        parts = b.op("Mul", parts, b.constant(np.array(routing.scale, np.float32)))
+        indices, parts = self.choose(routing, config)
         routed = self._find_routed(indices, config.num_experts)
         total = b.op("Expand", b.constant(np.array([0], np.float32)), b.op("Shape", x))
-        scheme = scheme_for(weights.matrices, self._scheme, ROUTED_EXPERTS, self.notes)
+        scheme = scheme_for(weights.matrices, self._schemes.of(ROUTED_EXPERTS), ROUTED_EXPERTS, self.notes)
         note_expert_scheme(self, scheme)
         for expert in range(config.num_experts):
             with b.scope(f"experts.{expert}"):
@@ -131,6 +126,17 @@ class StandardLowering:
                     },
                 )
         return total
+
+    def choose(self, routing: Routing, config: Experts) -> tuple[ir.Value, ir.Value]:
+        """The experts that each token goes to, the likeliest first, and how much each counts: [s, top_k] both."""
+        b = self.builder
+        top = b.ints(config.num_experts_per_tok)
+        values, indices = b.ops("TopK", routing.select, top, attributes={"axis": -1}, outputs=2)
+        if routing.weigh is None:
+            parts = b.op("Softmax", values, attributes={"axis": -1})
+        else:
+            parts = b.op("GatherElements", routing.weigh, indices, attributes={"axis": 1})
+        return indices, b.op("Mul", parts, b.constant(np.array(routing.scale, np.float32)))
 
     def _find_routed(self, indices: ir.Value, experts: int) -> Sequence[ir.Value]:
         """For each expert, whether any token goes to it: bool [1] each."""
@@ -246,8 +252,10 @@ class StandardLowering:
             middle = b.op("Unsqueeze", b.op("Cast", zeros, attributes={"to": ir.DataType.FLOAT.value}), b.ints(-1))
         else:
             middle = b.constant(np.array(1 << (bits - 1), np.float32))
-        scale_table = b.initializer(table.scales.tensor)
-        scales = b.op("Unsqueeze", b.op("Gather", scale_table, ids), b.ints(-1))  # [s, blocks, 1]
+        scales = b.op("Gather", b.initializer(table.scales.tensor), ids)
+        if table.scheme.scales != "float32":  # of the rows alone, so that no table of fp32 is held
+            scales = b.op("Cast", scales, attributes={"to": ir.DataType.FLOAT.value})
+        scales = b.op("Unsqueeze", scales, b.ints(-1))  # [s, blocks, 1]
         return b.op("Reshape", b.op("Mul", b.op("Sub", blocks, middle), scales), b.ints(0, columns))
 
     def _nibbles(self, packed: ir.Value, bits: int) -> ir.Value:

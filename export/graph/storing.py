@@ -3,8 +3,8 @@
 Both lowerings share the codes; they differ in the operator that reads them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,11 +15,15 @@ from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.matrix import Matrix, row_chunks
 from moedge.export.graph.builder import Attributes, Builder
 from moedge.export.writing.weights_file import Region
-from moedge.quant.blocks import F32, Codes
-from moedge.quant.grids import joint_scheme, rename_scheme
+from moedge.quant.blocks import F32
+from moedge.quant.grids import holds, joint_scheme, rename_scheme
 from moedge.quant.rounding import Rounding
-from moedge.quant.scheme import FP32, Scheme
+from moedge.quant.scheme import FP32, ScaleType, Scheme
 from moedge.runtime.manifest import GroupName
+
+SCALE_TYPES: Mapping[ScaleType, ir.DataType] = {
+    "float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16,
+}  # fmt: skip
 
 
 class Room(Protocol):
@@ -59,7 +63,12 @@ class StoredCodes:
 
     def encode(self, matrix: Matrix, rounding: Rounding, start: int, stop: int) -> tuple[NDArray[Any], ...]:
         """Its own codes or rounded ones."""
-        return matrix.codes(self.scheme, rounding, start, stop).arrays
+        codes, scales, *zeros = matrix.codes(self.scheme, rounding, start, stop).arrays
+        kept = scales.astype(SCALE_TYPES[self.scheme.scales].numpy())
+        if not np.array_equal(kept.astype(np.float32), scales):
+            raise AssertionError(f"{matrix.name} has scales that are not {self.scheme.scales}")
+        self.scales.file.account.note_scales(self.name, scales, self.scheme)
+        return codes, kept, *zeros
 
 
 @dataclass(frozen=True)
@@ -80,13 +89,15 @@ class StoredFloats:
 def scheme_for(matrices: Sequence[Matrix], wanted: Scheme, what: str, notes: list[str]) -> Scheme:
     """The scheme that these matrices get together: one that holds all their own codes, else the wanted one, fitted.
 
+    Scales of published codes stay what they are, unless all are wanted as fp32; what those of other codes beside them
+    are kept in holds them too.
     Whatever differs from what was wanted goes into `notes`.
     """
     if not wanted.quantized:
         return wanted
     sources = [source for matrix in matrices for source in matrix.sources]
     if native := joint_scheme([s.native for s in sources], [s.columns for s in sources]):
-        return rename_scheme(native, "native")
+        return rename_scheme(native.with_scales("float32") if wanted.scales == "float32" else native, "native")
     try:
         fitted = wanted.fit(*(m.shape[1] for m in matrices))
     except ValueError as error:
@@ -94,7 +105,8 @@ def scheme_for(matrices: Sequence[Matrix], wanted: Scheme, what: str, notes: lis
     if fitted.block != wanted.block:
         sizes = " and ".join(str(k) for k in sorted({m.shape[1] for m in matrices}))
         notes.append(f"{what}: block {fitted.block} instead of {wanted.block}, for input dimensions of {sizes}")
-    return fitted
+    exact = fitted.with_scales("float32")
+    return exact if any(holds(exact, s.native) and not holds(fitted, s.native) for s in sources) else fitted
 
 
 def read_finite(matrix: Matrix, start: int, stop: int) -> F32:
@@ -117,7 +129,7 @@ def reserve_codes(
     (rows, columns), file = shape, builder.weights
     blocks = columns // scheme.block
     codes = file.region(f"{name}.codes", ir.DataType.UINT8, (rows, blocks, scheme.block * scheme.bits // 8))
-    scales = file.region(f"{name}.scales", ir.DataType.FLOAT, (rows, blocks))
+    scales = file.region(f"{name}.scales", SCALE_TYPES[scheme.scales], (rows, blocks))
     zeros = None
     if scheme.zero_point:
         zeros = file.region(f"{name}.zero_points", ir.DataType.UINT8, (rows, blocks * scheme.bits // 8))
@@ -160,6 +172,13 @@ def store_quantized(
     return stored
 
 
+def store_floats(builder: Builder, name: str, matrix: Matrix, rounding: Rounding, group: GroupName) -> ir.Value:
+    """A matrix as fp32 in the weights file, a few rows at a time."""
+    stored = reserve_floats(builder, f"{name}.weight", matrix.shape, group, (matrix,))
+    store_rows(matrix, rounding, stored)
+    return builder.initializer(stored.region.tensor)
+
+
 def dequantize_stored(builder: Builder, stored: StoredCodes) -> ir.Value:
     """Standard ONNX: DequantizeLinear over the same bytes, as (u)int4 or (u)int8 [N, K] in blocks along K.
 
@@ -169,7 +188,7 @@ def dequantize_stored(builder: Builder, stored: StoredCodes) -> ir.Value:
     scheme, file = stored.scheme, builder.weights
     dtype = ir.DataType.UINT4 if scheme.bits == 4 else ir.DataType.UINT8
     codes = builder.initializer(file.alias(stored.codes, f"{stored.name}.weight_codes", dtype, (rows, columns)))
-    scales = builder.initializer(stored.scales.tensor)
+    scales = builder.floats(stored.scales.tensor)
     blocks = columns // scheme.block
     if stored.zero_points is not None:
         zeros = builder.initializer(
@@ -182,8 +201,3 @@ def dequantize_stored(builder: Builder, stored: StoredCodes) -> ir.Value:
         zeros = builder.initializer(region.tensor)
     attributes: Attributes = {"axis": 1, "block_size": scheme.block}
     return builder.op("DequantizeLinear", codes, scales, zeros, attributes=attributes)
-
-
-def scale_codes(codes: Codes, factor: float) -> Codes:
-    """The same codes for a matrix `factor` times as large."""
-    return codes if factor == 1.0 else replace(codes, scales=codes.scales * np.float32(factor))

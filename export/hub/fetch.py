@@ -82,7 +82,7 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
     here = [folder / shard for shard in shards if shard not in headers]
     with preview(str(name), (*small, *here), headers) as checkpoint:
         understood = understand(checkpoint, options)
-        rehearsal = rehearse(checkpoint, understood.model, understood.context, options.scheme)
+        rehearsal = rehearse(checkpoint, understood.model, understood.context, options.scheme, options.scale_dtype)
         size = estimate(rehearsal.groups, understood.model.tie_word_embeddings)
     # what an interrupted export has left counts: --resume goes on with it, --force removes it
     left = sum(path.stat().st_size for path in partial_folder(target).glob("*"))

@@ -33,13 +33,15 @@ class Space:
 def estimate(groups: Sequence[TensorGroup], tied: bool) -> Estimate:
     """What these groups of tensors come to; a `tied` embedding is multiplied as a matrix too, and so held twice.
 
-    For each block of codes ONNX Runtime keeps a second fp32 number, and none for its zero point.
+    For each block of codes ONNX Runtime keeps a second fp32 number, and none for its zero point. Scales that it has to
+    cast to fp32 it keeps once more.
     """
     disk = memory = 0
     for group in groups:
         packed = group.parameters * (group.bits + 64 // group.block) // 8 if group.block else group.bytes
         disk += group.bytes
         memory += packed if group.name != EMBEDDING else group.bytes + (packed if tied and group.block else 0)
+        memory += group.cast_bytes
     return Estimate(disk, memory)
 
 

@@ -115,6 +115,11 @@ class Gate:
     beta: float = 0.0
     limit: float | None = None
 
+    @property
+    def scales_up(self) -> bool:
+        """Whether an up-projection n times as large makes the product n times as large."""
+        return self.beta == 0 and self.limit is None
+
 
 SILU = Gate()
 

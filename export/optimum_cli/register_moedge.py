@@ -36,6 +36,7 @@ class MoedgeExportCommand(BaseOptimumCLICommand):  # type: ignore[misc]
                     *parameter.opts,
                     dest=parameter.name,
                     required=parameter.required,
+                    action="append" if parameter.multiple else "store",
                     metavar=parameter.name.upper(),
                     help=_help(parameter),
                 )
@@ -56,7 +57,7 @@ def words(values: Mapping[str, Any]) -> list[str]:
         elif parameter.is_flag:
             options += [parameter.opts[-1]] if value else []
         elif value is not None:
-            options += [f"{parameter.opts[-1]}={value}"]
+            options += [f"{parameter.opts[-1]}={one}" for one in (value if parameter.multiple else [value])]
     return [*options, "--", *arguments]
 
 

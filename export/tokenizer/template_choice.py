@@ -6,6 +6,7 @@ and how a bundle's is rendered to a model is the runtime's matter.
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -113,6 +114,18 @@ def _refuse_mute(source: str, place: str) -> None:
 
 def _parse(source: str) -> Any:
     return _environment().parse(_GENERATION.sub("", source))
+
+
+def render_conversation(template: str, chat: Mapping[str, Any]) -> str | None:
+    """A whole conversation {"messages", "tools"} in a template, always with one date; None if it is refused."""
+    environment = _environment()
+    environment.globals["strftime_now"] = datetime(2026, 1, 1).strftime
+    try:
+        return environment.from_string(template).render(
+            messages=chat["messages"], tools=chat.get("tools"), add_generation_prompt=False
+        )
+    except (TemplateError, TypeError, ValueError, LookupError):  # what templates do with what they do not expect
+        return None
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from moedge.export.checkpoint.matrix import Matrix, Source
+from moedge.quant.blocks import F32, LEAST_HALF
 from moedge.quant.grids import holds
 from moedge.quant.scheme import Scheme
 from moedge.runtime.manifest import GroupName, TensorGroup
@@ -34,6 +37,7 @@ class Account:
     def __init__(self) -> None:
         self._costs: dict[tuple[GroupName, Scheme], list[int]] = {}
         self._counts: dict[tuple[GroupName, str, Outcome, str], list[int]] = {}
+        self._largest: dict[str, float] = {}  # scale of a matrix whose scales are fp16
         self.tensors: set[str] = set()  # of the checkpoint, that the matrices are read from
 
     def add(
@@ -49,10 +53,15 @@ class Account:
             count[1] += source.parameters
             self.tensors.update(source.tensors)
 
+    def note_scales(self, name: str, scales: F32, scheme: Scheme) -> None:
+        """Some scales of the matrix of that name in the bundle: whether fp16 has lost all of it is told at the end."""
+        if scheme.scales == "float16":
+            self._largest[name] = max(self._largest.get(name, 0), float(np.abs(scales).max()))
+
     def groups(self) -> tuple[TensorGroup, ...]:
         """The manifest's table of tensors."""
         return tuple(
-            TensorGroup(name, scheme.name, scheme.bits, scheme.block, parameters, nbytes)
+            TensorGroup(name, scheme.name, scheme.bits, scheme.block, parameters, nbytes, scheme.scales)
             for (name, scheme), (parameters, nbytes) in self._costs.items()
         )
 
@@ -61,8 +70,13 @@ class Account:
         return tuple(Origin(*key, *counts) for key, counts in self._counts.items())
 
     def notes(self) -> list[str]:
-        """A sentence for each line about matrices that were published quantized."""
-        return [
+        """A sentence for each line about matrices that were published quantized, and about what fp16 has lost."""
+        lost = [
+            f"{name}: its weights are so small that scales in float16 do not hold them: use --scale-dtype float32"
+            for name, largest in self._largest.items()
+            if largest <= LEAST_HALF
+        ]
+        return lost + [
             f"{o.group}: {o.matrices} matrices of {o.format}: {o.outcome}, stored as {o.scheme}"
             for o in self.origins()
             if o.outcome not in ("quantized", "as it is")

@@ -112,7 +112,7 @@ class WeightsFile:
         """Write all bytes at an offset of the file, in a thread of its own: what comes next is read meanwhile."""
         while len(self._pending) >= _MOST_PENDING:
             self._settle()
-        self._pending.append((offset, data.nbytes, self._writer.submit(_write, self._descriptor, data, offset)))
+        self._pending.append((offset, data.nbytes, self._writer.submit(write_all, self._descriptor, data, offset)))
 
     def _settle(self) -> None:
         """Wait for the oldest write, and tell the hasher how far the file is final now."""
@@ -171,7 +171,8 @@ class WeightsFile:
             self._give_up()
 
 
-def _write(descriptor: int, data: NDArray[Any], offset: int) -> None:
+def write_all(descriptor: int, data: NDArray[Any], offset: int) -> None:
+    """Write an array's bytes at an offset of a file."""
     view = data.reshape(-1).view(np.uint8).data
     while view:
         written = os.pwrite(descriptor, view, offset)

@@ -1,0 +1,149 @@
+"""What the matrices of one layer read while calibration text runs through it.
+
+An expert's statistics are of the tokens that chose it; where these are too few, of all tokens. What its
+down-projection reads is made of its gate and up-projection when it is asked for, so that memory holds one layer's
+inputs and one expert's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moedge.export.checkpoint.views import names_of
+from moedge.export.model.config import Gate
+from moedge.export.streaming.streamed_model import RoutedTaps, Taps
+from moedge.quant.blocks import F32
+from moedge.runtime.manifest import GroupName
+
+FIRST_TOKEN = 16.0  # how much a window's first token counts: attention rests on it (Xiao et al. 2023)
+FEW = 64  # tokens of an expert: with fewer its statistics are those of all tokens
+_MOST = 2048  # of all tokens, for such an expert
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Inputs of a matrix, a token a row [tokens, K], and how much each counts [tokens]."""
+
+    rows: F32
+    weights: F32
+    own: bool = True  # False: an expert's that too few tokens chose
+
+    @cached_property
+    def moments(self) -> F32:
+        """The mean square of each column [K]."""
+        total = np.maximum(self.weights.sum(), 1e-30)
+        moments: F32 = np.einsum("tk,tk,t->k", self.rows, self.rows, self.weights / total)
+        return moments
+
+    def hessian(self, by_column: F32 | None) -> F32:
+        """The mean of x·xᵀ [K, K], for columns of a matrix that were multiplied by factors."""
+        rows = self.rows * np.sqrt(self.weights / np.maximum(self.weights.sum(), 1e-30))[:, None]
+        if by_column is not None:
+            rows /= by_column
+        product: F32 = rows.T @ rows
+        return product
+
+
+class LayerInputs:
+    """The inputs of a layer's matrices by the checkpoint's names; `collect` takes the taps of each window in turn."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.groups: Mapping[str, GroupName] = {}  # of all matrices that a scheme rounds
+        self._gate = gate
+        self._parts: dict[str, list[F32]] = {}
+        self._first: list[F32] = []
+        self._routed: list[RoutedTaps] = []
+        self._experts: dict[
+            str, tuple[int, bool]
+        ] = {}  # of each matrix: whose it is, and whether it is a down-projection
+        self._samples: dict[object, Sample] = {}
+
+    def collect(self, _: int, taps: Taps) -> None:
+        """Keep what one window's tokens brought."""
+        for name, rows in taps.inputs.items():
+            self._parts.setdefault(name, []).append(rows)
+            weights = np.ones(len(rows), np.float32)
+        weights[0] = FIRST_TOKEN
+        self.groups = taps.groups
+        self._first.append(weights)
+        if taps.routed is not None:
+            self._routed.append(taps.routed)
+            if not self._experts:
+                self._experts = _owners(taps.routed)
+
+    def sample(self, name: str) -> Sample | None:
+        """What a matrix reads; None if it was not seen."""
+        if name in self._experts:
+            expert, down = self._experts[name]
+            return self._inside(expert) if down else self._chosen(expert)
+        if name not in self._parts:
+            return None
+        key = id(self._parts[name][0])  # one array for all that read the same
+        if key not in self._samples:
+            self._samples[key] = Sample(np.concatenate(self._parts[name]), np.concatenate(self._first))
+        return self._samples[key]
+
+    def coverage(self) -> NDArray[np.int64]:
+        """Tokens that chose each expert [experts]; empty for a layer without experts."""
+        if not self._routed:
+            return np.zeros(0, np.int64)
+        count = len(self._routed[0].weights.gate_up)
+        return np.bincount(np.concatenate([taps.chosen.reshape(-1) for taps in self._routed]), minlength=count)
+
+    @cached_property
+    def _all(self) -> tuple[F32, NDArray[np.int64], F32]:
+        """Of all tokens: what the experts read, whom they chose, and how much each choice counts."""
+        x, chosen, shares = (
+            np.concatenate([getattr(taps, part) for taps in self._routed]) for part in ("x", "chosen", "shares")
+        )
+        return x, chosen, shares**2 * np.concatenate(self._first)[:, None]
+
+    def _chosen(self, expert: int) -> Sample:
+        if (expert, False) not in self._samples:
+            x, chosen, weights = self._all
+            tokens, place = np.nonzero(chosen == expert)
+            if len(tokens) >= FEW:
+                sample = Sample(x[tokens], weights[tokens, place])
+            else:
+                some = np.linspace(0, len(x) - 1, min(len(x), _MOST)).astype(np.int64)
+                sample = Sample(x[some], np.concatenate(self._first)[some], own=False)
+            self._keep(expert, False, sample)
+        return self._samples[expert, False]
+
+    def _inside(self, expert: int) -> Sample:
+        if (expert, True) not in self._samples:
+            read = self._chosen(expert)
+            weights = self._routed[0].weights
+            matrix = weights.gate_up[expert]
+            both = read.rows @ matrix.read(0, matrix.shape[0]).T
+            if weights.gate_up_bias is not None:
+                both += weights.gate_up_bias[expert]
+            inner = apply_gate(self._gate, both[:, ::2], both[:, 1::2])
+            self._keep(expert, True, Sample(inner, read.weights, read.own))
+        return self._samples[expert, True]
+
+    def _keep(self, expert: int, down: bool, sample: Sample) -> None:
+        """Only one expert's at a time."""
+        for key in [k for k in self._samples if isinstance(k, tuple) and k[0] != expert]:
+            del self._samples[key]
+        self._samples[expert, down] = sample
+
+
+def apply_gate(gate: Gate, gates: F32, ups: F32) -> F32:
+    """See `Gate`."""
+    if gate.limit is not None:
+        gates, ups = np.minimum(gates, gate.limit), np.clip(ups, -gate.limit, gate.limit)
+    with np.errstate(over="ignore"):
+        inner: F32 = gates / (1 + np.exp(-gate.alpha * gates)) * (ups + np.float32(gate.beta))
+    return inner
+
+
+def _owners(routed: RoutedTaps) -> dict[str, tuple[int, bool]]:
+    owners: dict[str, tuple[int, bool]] = {}
+    for down, matrices in ((False, routed.weights.gate_up), (True, routed.weights.down)):
+        for expert, matrix in enumerate(matrices):
+            owners |= dict.fromkeys(names_of(matrix), (expert, down))
+    return owners

@@ -1,0 +1,1 @@
+"""How well a bundle keeps to its checkpoint: the one room of this stage that runs what `moedge.runtime` serves."""

@@ -1,0 +1,78 @@
+"""What `--scheme` and `--group` say, as a `SchemePlan`: names of plans, and which groups of tensors a scheme reaches.
+
+What a scheme is and which there are is quant/scheme.py's.
+"""
+
+import difflib
+from collections.abc import Sequence
+from typing import Final
+
+from moedge.devices.errors import MoedgeError
+from moedge.quant.plan import SchemePlan
+from moedge.quant.scheme import Scheme, parse_scheme, scheme_of
+from moedge.runtime.manifest import (
+    ATTENTION,
+    CONVOLUTION,
+    DENSE_MLP,
+    EMBEDDING,
+    LM_HEAD,
+    ROUTED_EXPERTS,
+    SHARED_EXPERTS,
+    GroupName,
+)
+
+# All other groups are kept in fp32.
+QUANTIZABLE: Final[tuple[GroupName, ...]] = (
+    EMBEDDING, LM_HEAD, ATTENTION, CONVOLUTION, DENSE_MLP, SHARED_EXPERTS, ROUTED_EXPERTS,
+)  # fmt: skip
+# A table at 4 bits costs a quarter of all that int4 loses, and is a small part of a model: see docs/quantization.md.
+TABLE = scheme_of(8, 32)
+
+
+def parse_plan(name: str, changes: Sequence[str] = ()) -> SchemePlan:
+    """The plan of a scheme's name, with `changes` like "attention=int8"; MoedgeError for what is not known.
+
+    With 4 bits, the embedding and the head have 8 unless a change says otherwise. A tied head is in the embedding.
+    """
+    plan = _plan_of(name)
+    asked: dict[str, Scheme] = {}
+    for change in changes:
+        group, scheme = _parse_change(change)
+        if group in asked:
+            raise MoedgeError(f"--group {spell(group)} is given twice: leave one out.")
+        asked[group] = scheme
+    other = {group: scheme for group, scheme in asked.items() if scheme != plan.of(group)}
+    if not other:
+        return plan
+    named = (f"{spell(group)}={other[group].name}" for group in sorted(other))
+    return SchemePlan(", ".join([plan.name, *named]), plan.default, {**plan.by_group, **other}, frozenset(other))
+
+
+def spell(group: str) -> str:
+    """A group's name as `--group` takes it, without spaces."""
+    return group.replace(" ", "-")
+
+
+def _plan_of(name: str) -> SchemePlan:
+    scheme = _scheme(name)
+    return SchemePlan(scheme.name, scheme, {EMBEDDING: TABLE, LM_HEAD: TABLE} if scheme.bits == 4 else {})
+
+
+def _parse_change(change: str) -> tuple[str, Scheme]:
+    group, equals, name = change.partition("=")
+    if not equals:
+        raise MoedgeError(f"--group {change} has no scheme: write it like --group attention=int8.")
+    known = {spell(one): one for one in QUANTIZABLE}
+    spelt = spell(group.strip())
+    if spelt not in known:
+        near = difflib.get_close_matches(spelt, known, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise MoedgeError(f"--group {change}: a scheme reaches no group {group!r}{hint}, but {', '.join(known)}.")
+    return known[spelt], _scheme(name.strip())
+
+
+def _scheme(name: str) -> Scheme:
+    try:
+        return parse_scheme(name)
+    except ValueError as error:
+        raise MoedgeError(f"{error}.") from None

@@ -1,0 +1,1 @@
+"""The exact fp32 model, run one layer at a time from its checkpoint."""

@@ -1,0 +1,102 @@
+"""GPTQ (Frantar et al. 2022): columns are rounded in turn, and those still to come make up for each one's error.
+
+What counts is the error of the product over real inputs x: `hessian` is the mean of x·xᵀ [K, K]. Columns go by how
+large their inputs are, inside grids that were found before; in the end each row's scales are fitted once more.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moedge.quant.blocks import F32, Codes, hold_scales
+from moedge.quant.scheme import Scheme
+from moedge.quant.search import Grids, encode, find_grids, split
+
+DAMPING = 0.1  # of the mean diagonal
+_RIDGE = 1e-4
+_OUTER, _INNER = 128, 16  # columns whose errors are spread at once, over all others and among themselves
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What GPTQ knows of a matrix's inputs: their damped second moments, and the factor that it works with.
+
+    `factor` [K, K], upper: the Cholesky factor of the moments' inverse, rows and columns in `order`.
+    """
+
+    moments: F32
+    order: NDArray[np.int64]
+    factor: F32
+
+    @property
+    def importance(self) -> F32:
+        """How much an error in each column costs that the others cannot make up for, [K]."""
+        importance = np.empty(len(self.order), np.float32)
+        importance[self.order] = np.diagonal(self.factor) ** -2
+        return importance
+
+
+def learn_inputs(hessian: F32, damping: float = DAMPING) -> Inputs:
+    """The mean of x·xᵀ [K, K], made ready; ValueError if it is not finite."""
+    if not np.isfinite(hessian).all():
+        raise ValueError("activations hold NaN or infinity")
+    moments = hessian.astype(np.float64)
+    diagonal = np.einsum("ii->i", moments)
+    diagonal += damping * diagonal.mean() + 1e-12
+    order = np.argsort(-diagonal, kind="stable")
+    inverse = np.linalg.inv(moments[np.ix_(order, order)])
+    factor = np.linalg.cholesky((inverse + inverse.T) / 2).T  # inverse = factorᵀ · factor
+    return Inputs(moments.astype(np.float32), order, np.ascontiguousarray(factor, np.float32))
+
+
+def gptq(weights: F32, scheme: Scheme, inputs: Inputs) -> Codes:
+    """Codes of rows [N, K] in a four-bit scheme; ValueError if a weight is NaN or infinite."""
+    blocks = split(weights, scheme)
+    grids = find_grids(blocks, split(inputs.importance[None], scheme)[0], scheme.zero_point)
+    codes = _round_in_turn(weights, scheme.block, grids, inputs)
+    fitted = _fit_scales(weights, codes, scheme.block, grids.scales, inputs.moments)
+    grids.scales = hold_scales(fitted, scheme.scales)
+    return encode(split(codes, scheme), grids, scheme)
+
+
+def _round_in_turn(weights: F32, block: int, grids: Grids, inputs: Inputs) -> F32:
+    """Codes less their zero points [N, K]."""
+    columns, order, factor = weights.shape[1], inputs.order, inputs.factor
+    left = np.ascontiguousarray(weights.T[order])  # [K, N]: a column of the matrix is a row here
+    scales, zeros = (np.ascontiguousarray(a.T) for a in (grids.scales, grids.zeros))  # [K / B, N]
+    codes = np.empty_like(left)
+    errors = np.empty((_OUTER, left.shape[1]), np.float32)
+    for outer in range(0, columns, _OUTER):
+        stop = min(outer + _OUTER, columns)
+        for inner in range(outer, stop, _INNER):
+            end = min(inner + _INNER, stop)
+            for i in range(inner, end):
+                scale, zero = (a[order[i] // block] for a in (scales, zeros))
+                code = np.clip(np.rint(left[i] / scale + zero), 0, 15)
+                code -= zero
+                codes[order[i]] = code
+                error = (left[i] - code * scale) / factor[i, i]
+                errors[i - outer] = error
+                if i + 1 < end:
+                    left[i + 1 : end] -= np.outer(factor[i, i + 1 : end], error)
+            left[end:stop] -= factor[inner:end, end:stop].T @ errors[inner - outer : end - outer]
+        left[stop:] -= factor[outer:stop, stop:].T @ errors[: stop - outer]
+    return np.ascontiguousarray(codes.T)
+
+
+def _fit_scales(weights: F32, codes: F32, block: int, scales: F32, moments: F32) -> F32:
+    """Each row's scales [N, K / B] that bring its codes' product nearest to its weights'; the given ones if none do."""
+    rows, columns = weights.shape
+    count = columns // block
+    parts = codes.reshape(rows, count, block)
+    wanted = np.einsum("ngb,ngb->ng", parts, (weights @ moments).reshape(rows, count, block))
+    square = np.empty((rows, count, count), np.float32)
+    for i in range(count):
+        product = codes[:, i * block : (i + 1) * block] @ moments[i * block : (i + 1) * block]  # [N, K]
+        square[:, i] = np.einsum("ngb,ngb->ng", product.reshape(rows, count, block), parts)
+    ridge = _RIDGE * np.einsum("nii->n", square)[:, None] / count + np.float32(1e-12)
+    np.einsum("nii->ni", square)[:] += ridge
+    fitted = np.linalg.solve(square, (wanted + ridge * scales)[..., None])[..., 0]
+    usable = np.isfinite(fitted) & (fitted != 0)
+    return np.where(usable, fitted, scales).astype(np.float32)

@@ -1,0 +1,41 @@
+"""Which scheme each group of a model's tensors gets: the frozen `SchemePlan`.
+
+Groups are known here by name alone: which ones there are is the manifest's, what a plan is called is the exporter's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from moedge.quant.scheme import FP32, ScaleType, Scheme
+
+
+@dataclass(frozen=True)
+class SchemePlan:
+    """A scheme for every group: `default`, but for the groups of `by_group`.
+
+    Two plans of one name are equal but for `scales`, what all scales are kept in. `asked` are the groups that a user
+    named, who is to hear if one is not there.
+    """
+
+    name: str
+    default: Scheme
+    by_group: Mapping[str, Scheme] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
+    scales: ScaleType = "float32"
+
+    @property
+    def quantized(self) -> bool:
+        """Whether any weights become codes."""
+        return any(scheme.quantized for scheme in (self.default, *self.by_group.values()))
+
+    @property
+    def has_four_bits(self) -> bool:
+        """Whether any weights get so few bits that how they are rounded is felt."""
+        return any(scheme.bits == 4 for scheme in (self.default, *self.by_group.values()))
+
+    def of(self, group: str) -> Scheme:
+        """The scheme of a group's matrices."""
+        return self.by_group.get(group, self.default).with_scales(self.scales)
+
+
+EXACT = SchemePlan(FP32.name, FP32)
