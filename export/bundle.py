@@ -63,7 +63,7 @@ def export_bundle(
         refuse_extra_biases(source, model, rehearsal.extra_biases)
         notes = [*talking.notes, *rehearsal.notes]
         model = with_stored_head(source, model, notes)
-        recipe = _recipe(source, options, rehearsal.schemes.scales, context)
+        recipe = _recipe(source, options, rehearsal.schemes.scales or "of each scheme's own type", context)
         with (
             publish(target, options.force) as folder,
             Journal(folder, recipe, options.resume, options.force) as journal,
@@ -97,7 +97,7 @@ def export_bundle(
             save_graph(graph, folder / MODEL_NAME)
             talking.write(folder)
             if plan == "fused" and lowering.expert_scheme is not None:
-                save_graph(build_probe(lowering.expert_scheme, model.experts), folder / PROBE_NAME)
+                save_graph(build_probe(lowering.expert_scheme.kernel_scheme, model.experts), folder / PROBE_NAME)
             ExportReport(
                 hub=hub,
                 scheme=options.scheme.name,
@@ -134,7 +134,7 @@ def _recipe(source: Checkpoint, options: ExportOptions, scales: str, context: in
         numpy=version("numpy"),
         scheme=options.scheme.name,
         rounding=options.rounding_name,
-        scale_dtype=scales,
+        scales=scales,
         experts=options.plan,
         context=context,
         config=hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest(),

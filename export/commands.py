@@ -36,10 +36,10 @@ def export(
         ),
     ] = None,
     scale_dtype: Annotated[
-        Literal["float16", "float32"] | None,
+        Literal["float8", "float16", "float32"] | None,
         typer.Option(
-            help="How scales are stored; float16 is smaller, and fp32 in memory. "
-            "[default: float16, if that takes up to 1 GiB of memory]"
+            help="How scales are stored; they are fp32 in memory. "
+            "[default: float8, float16 for int8, float32 if casting would take over 1 GiB of memory]"
         ),
     ] = None,
     experts: Annotated[
@@ -77,7 +77,7 @@ def export(
     from moedge.export.writing.publish import partial_folder
 
     schemes = parse_plan(scheme, group or ())
-    texts = _calibration(calibration) if schemes.has_four_bits else None
+    texts = _calibration(calibration) if schemes.has_few_bits else None
     options = ExportOptions(
         schemes,
         experts,

@@ -47,7 +47,7 @@ def kernel_of(plan: ExpertPlan, experts: Scheme | None) -> ExpertKernel:
     """The kernel that runs routed experts of that scheme; None: every layer is dense, so none has to be proved."""
     if experts is None:
         return ExpertKernel("if", FP32.bits, FP32.block, FP32.zero_point)
-    return ExpertKernel(plan, experts.bits, experts.block, experts.zero_point)
+    return ExpertKernel(plan, experts.kernel_bits, experts.block, experts.zero_point)
 
 
 def facts_of(model: ModelConfig, groups: tuple[TensorGroup, ...], context: int, talking: Talking) -> ModelFacts:

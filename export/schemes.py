@@ -41,7 +41,7 @@ def parse_plan(name: str, changes: Sequence[str] = ()) -> SchemePlan:
         if group in asked:
             raise MoedgeError(f"--group {spell(group)} is given twice: leave one out.")
         asked[group] = scheme
-    other = {group: scheme for group, scheme in asked.items() if scheme != plan.of(group)}
+    other = {group: scheme for group, scheme in asked.items() if scheme.name != plan.of(group).name}
     if not other:
         return plan
     named = (f"{spell(group)}={other[group].name}" for group in sorted(other))

@@ -20,10 +20,11 @@ _TINY = np.float32(1e-30)
 
 @dataclass
 class Grids:
-    """The grids of blocks [..., G]: scales, and zero points from 0 to 15 as floats."""
+    """The grids of blocks [..., G]: scales, and zero points from 0 to `top`, the largest code, as floats."""
 
     scales: F32
     zeros: F32
+    top: int
 
     def codes(self, blocks: F32) -> F32:
         """Codes less their zero points of blocks [..., G, B], the nearest ones."""
@@ -31,7 +32,7 @@ class Grids:
         codes = blocks / self.scales[..., None]
         codes += zeros
         np.rint(codes, out=codes)
-        np.clip(codes, 0, 15, out=codes)
+        np.clip(codes, 0, self.top, out=codes)
         codes -= zeros
         return codes
 
@@ -42,9 +43,12 @@ class Grids:
 
 
 def search(weights: F32, scheme: Scheme, importance: F32) -> Codes:
-    """Codes of a matrix [N, K] in a four-bit scheme, on the grids of `find_grids`; ValueError for NaN and infinity."""
+    """Codes of a matrix [N, K] in a scheme of fewer than 8 bits, on the grids of `find_grids`.
+
+    ValueError for NaN and infinity.
+    """
     blocks = split(weights, scheme)
-    grids = find_grids(blocks, split(importance[None], scheme)[0], scheme.zero_point)
+    grids = find_grids(blocks, split(importance[None], scheme)[0], scheme)
     grids.scales = hold_scales(grids.scales, scheme.scales)
     return encode(grids.codes(blocks), grids, scheme)
 
@@ -57,11 +61,11 @@ def split(weights: F32, scheme: Scheme) -> F32:
 def encode(codes: F32, grids: Grids, scheme: Scheme) -> Codes:
     """Codes less their zero points [N, G, B], as kernels read them."""
     raw = (codes + grids.zeros[..., None]).astype(np.uint8).reshape(len(codes), -1)
-    zeros = pack(grids.zeros.astype(np.uint8), 4) if scheme.zero_point else None
-    return Codes(pack(raw, 4), grids.scales, zeros, 4, scheme.block)
+    zeros = pack(grids.zeros.astype(np.uint8), scheme.zero_bits) if scheme.zero_point else None
+    return Codes(pack(raw, scheme.bits), grids.scales, zeros, scheme.bits, scheme.block)
 
 
-def find_grids(blocks: F32, importance: F32, zero_point: bool) -> Grids:
+def find_grids(blocks: F32, importance: F32, scheme: Scheme) -> Grids:
     """A good grid a block of [N, G, B], by coarse steps of its range and then finer ones; importance [G, B] is above 0.
 
     ValueError if a weight is NaN or infinite.
@@ -69,44 +73,46 @@ def find_grids(blocks: F32, importance: F32, zero_point: bool) -> Grids:
     if not np.isfinite(blocks).all():
         raise ValueError("NaN and infinity have no code")
     importance = importance / np.maximum(importance.mean(-1, keepdims=True), _TINY) + np.float32(1e-3)
-    best = _Best(blocks, importance)
+    best = _Best(blocks, importance, (1 << scheme.bits) - 1)
+    top = best.top
     counting = np.where(importance > _COUNTS, blocks, 0)
-    if zero_point:
+    if scheme.zero_point:
         for values in (blocks, counting):
             low, high = np.minimum(values.min(-1), 0), np.maximum(values.max(-1), 0)
             for share in _COARSE:
-                best.offer(*_spread(low, high, share))
+                best.offer(*_spread(low, high, share, top))
         best.offer_near()
         for _ in range(2):
             best.offer(*best.fit_line())
         scales, zeros = best.grids.scales.copy(), best.grids.zeros.copy()
         for step in (-1, 1):
-            best.offer(scales, np.clip(zeros + np.float32(step), 0, 15))
+            best.offer(scales, np.clip(zeros + np.float32(step), 0, top))
     else:
         for values in (blocks, counting):
             largest = np.take_along_axis(values, np.abs(values).argmax(-1)[..., None], -1)[..., 0]
             for share in _COARSE:
                 for sign in (-1, 1):
-                    best.offer(largest * np.float32(sign * share / 8), best.grids.zeros)
+                    best.offer(largest * np.float32(sign * share / (top // 2 + 1)), best.grids.zeros)
         best.offer_near()
     return best.grids
 
 
-def _spread(low: F32, high: F32, share: float) -> tuple[F32, F32]:
+def _spread(low: F32, high: F32, share: float, top: int) -> tuple[F32, F32]:
     """Scale and zero point of that share of a range, around its middle."""
     middle, half = (low + high) / 2, (high - low) * np.float32(share / 2)
-    scales = half * np.float32(2 / 15)
-    return scales, np.clip(np.rint((half - middle) / np.where(scales == 0, 1, scales)), 0, 15)
+    scales = half * np.float32(2 / top)
+    return scales, np.clip(np.rint((half - middle) / np.where(scales == 0, 1, scales)), 0, top)
 
 
 class _Best:
     """The best grids so far, of all that were offered."""
 
-    def __init__(self, blocks: F32, importance: F32) -> None:
+    def __init__(self, blocks: F32, importance: F32, top: int) -> None:
+        self.top = top
         self._blocks, self._weighted = blocks, importance * blocks
         self._importance = importance
         shape = blocks.shape[:-1]
-        self.grids = Grids(np.ones(shape, np.float32), np.full(shape, 8, np.float32))
+        self.grids = Grids(np.ones(shape, np.float32), np.full(shape, top // 2 + 1, np.float32), top)
         self._gain = np.full(shape, -1, np.float32)
 
     def offer_near(self) -> None:
@@ -123,11 +129,11 @@ class _Best:
         flat = np.maximum(total * sums[1] - sums[0] ** 2, _TINY)
         scales = (total * wanted[1] - sums[0] * wanted[0]) / flat
         scales = np.where(scales == 0, self.grids.scales, scales)
-        return scales, np.clip(np.rint((sums[0] / total) - wanted[0] / total / scales), 0, 15)
+        return scales, np.clip(np.rint((sums[0] / total) - wanted[0] / total / scales), 0, self.top)
 
     def offer(self, scales: NDArray[np.floating], zeros: NDArray[np.floating]) -> None:
         """Try a grid a block, with the scale that suits its codes best."""
-        tried = Grids(np.where(scales == 0, 1, scales).astype(np.float32), zeros.astype(np.float32))
+        tried = Grids(np.where(scales == 0, 1, scales).astype(np.float32), zeros.astype(np.float32), self.top)
         codes = tried.codes(self._blocks)
         product = np.einsum("ngb,ngb->ng", codes, self._weighted)
         codes *= codes
@@ -146,8 +152,8 @@ class Searched:
     name: str = "searched"
 
     def __call__(self, matrix: str, weights: F32, scheme: Scheme) -> Codes:
-        """More than four bits are rounded to nearest, which loses next to nothing there."""
-        if scheme.bits != 4:
+        """Eight bits are rounded to nearest, which loses next to nothing there."""
+        if scheme.bits == 8:
             return quantize(weights, scheme)
         return search(weights, scheme, np.ones(weights.shape[1], np.float32))
 

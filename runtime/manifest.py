@@ -43,7 +43,7 @@ LM_HEAD: Final = "lm_head"
 ROTARY_TABLES: Final = "rotary tables"  # computed, no weights of the model's
 
 ExpertPlan = Literal["fused", "if"]
-ScaleDtype = Literal["float32", "float16", "bfloat16"]
+ScaleDtype = Literal["float32", "float16", "bfloat16", "float8"]
 CacheLayout = Literal["rows", "shared"]
 ChatFormat = Literal[
     "deepseek_v3", "deepseek_v3_1", "ernie", "glm", "gpt_oss", "granite", "hermes",
@@ -103,6 +103,16 @@ class TensorGroup:
     parameters: int
     bytes: int
     scales: ScaleDtype = "float32"  # what they are kept in; ONNX Runtime casts others to fp32 when it loads the bundle
+
+    @property
+    def kernel_bits(self) -> int:
+        """Bits of the codes that a kernel reads: those of 5 and 6 take a byte each once they are loaded."""
+        return 8 if self.bits in (5, 6) else self.bits
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of it once loaded where rows are looked up in it."""
+        return self.bytes if self.kernel_bits == self.bits else self.parameters
 
     @property
     def cast_bytes(self) -> int:

@@ -37,11 +37,11 @@ def memory_bytes(group: TensorGroup, manifest: Manifest) -> int | None:
         return group.bytes
     if manifest.experts.plan != "fused":
         return None
-    packed = round(group.parameters * packed_bits_per_weight(group.bits, group.block) / 8)
+    packed = round(group.parameters * packed_bits_per_weight(group.kernel_bits, group.block) / 8)
     if group.name != EMBEDDING:
         return packed + group.cast_bytes
     tied = all(other.name != LM_HEAD for other in manifest.tensors)
-    return group.bytes + group.cast_bytes + (packed if tied else 0)
+    return group.table_bytes + group.cast_bytes + (packed if tied else 0)
 
 
 def model_memory_bytes(manifest: Manifest) -> int | None:

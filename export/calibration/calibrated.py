@@ -14,7 +14,7 @@ from moedge.quant.search import SEARCHED, search
 class Calibrated:
     """A rounding that a calibration tells, layer by layer, what matrices read and which factors their columns have.
 
-    More than four bits are rounded to nearest, and so is nothing else: what was not seen is searched without weights.
+    Eight bits are rounded to nearest, and so is nothing else: what was not seen is searched without weights.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Calibrated:
 
     def __call__(self, matrix: str, weights: F32, scheme: Scheme) -> Codes:
         """See `Rounding`."""
-        if scheme.bits != 4:
+        if scheme.bits == 8:
             return NEAREST(matrix, weights, scheme)
         sample = None if self.inputs is None else self.inputs.sample(matrix)
         if sample is None:

@@ -87,5 +87,6 @@ class DryLowering:
             scheme = scheme_for(matrices, self.schemes.of(group), what, self.notes)
         except MoedgeError as error:
             self.refusal, scheme = self.refusal or error, FP32
-        weights = sum(rows * columns for rows, columns in (matrix.shape for matrix in matrices))
-        self.account.add(group, scheme, weights, scheme.nbytes(weights), matrices)
+        shapes = [matrix.shape for matrix in matrices]
+        weights, nbytes = sum(r * c for r, c in shapes), sum(scheme.nbytes(*shape) for shape in shapes)
+        self.account.add(group, scheme, weights, nbytes, matrices)

@@ -16,9 +16,10 @@ from moedge.export.graph.builder import MICROSOFT, Attributes, Builder
 from moedge.export.graph.grouped_query import plain_grouped_query, rotate
 from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing, note_expert_scheme
 from moedge.export.graph.positions import build_positions
+from moedge.export.graph.stored_values import kernel_inputs, row_inputs
 from moedge.export.graph.storing import (
-    SCALE_TYPES,
     StoredCodes,
+    reserve_codes,
     scheme_for,
     store_floats,
     store_quantized,
@@ -62,7 +63,7 @@ class FusedLowering:
 
     def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
         """GatherBlockQuantized over the same bytes that a tied head multiplies; Gather where they are fp32."""
-        b, (rows, columns) = self.builder, table.shape
+        b = self.builder
         scheme = scheme_for((table,), self._schemes.of(EMBEDDING), "model.embed_tokens", self.notes)
         ids = b.op("Squeeze", input_ids, b.ints(0))  # [s]
         if not scheme.quantized:
@@ -71,15 +72,11 @@ class FusedLowering:
             return b.op("Gather", weight, ids)
         stored = store_quantized(b, "model.embed_tokens", table, scheme, self._rounding, EMBEDDING)
         self._table = stored if tied else None
-        width = columns * scheme.bits // 8
-        codes = b.initializer(
-            b.weights.alias(stored.codes, "model.embed_tokens.rows", ir.DataType.UINT8, (rows, width))
-        )
-        zeros = None if stored.zero_points is None else b.initializer(stored.zero_points.tensor)
+        codes, scales, zeros = row_inputs(b, stored)
         return b.op(
             "GatherBlockQuantized",
-            *drop_absent_last([codes, ids, b.floats(stored.scales.tensor), zeros]),
-            attributes={"bits": scheme.bits, "block_size": scheme.block, "gather_axis": 0, "quantize_axis": 1},
+            *drop_absent_last([codes, ids, scales, zeros]),
+            attributes={"bits": scheme.kernel_bits, "block_size": scheme.block, "gather_axis": 0, "quantize_axis": 1},
             domain=MICROSOFT,
         )
 
@@ -175,7 +172,7 @@ class FusedLowering:
                 for e, (gate_up, down) in enumerate(zip(weights.gate_up, weights.down, strict=True)):
                     write_rows(first, self._encode(first, gate_up), e * gate_up.shape[0])
                     write_rows(second, self._encode(second, down), e * down.shape[0])
-            tensors = self._tensors(first), self._tensors(second)
+            tensors = kernel_inputs(b, first), kernel_inputs(b, second)
             biases: list[ir.Value | None] = [None, None]
             if weights.gate_up_bias is not None and weights.down_bias is not None:
                 biases = [
@@ -191,23 +188,8 @@ class FusedLowering:
 
     def _reserve_experts(self, name: str, matrices: Sequence[Matrix], scheme: Scheme) -> StoredCodes:
         """Room for a projection of all experts, one after the other: [experts, rows, columns]."""
-        (rows, columns), experts = matrices[0].shape, len(matrices)
-        full, file = self.builder.full_name(name), self.builder.weights
-        blocks = columns // scheme.block
-        codes = file.region(f"{full}.codes", ir.DataType.UINT8, (experts, rows, columns * scheme.bits // 8))
-        scales = file.region(f"{full}.scales", SCALE_TYPES[scheme.scales], (experts, rows, blocks))
-        zeros = None
-        if scheme.zero_point:
-            zeros = file.region(f"{full}.zero_points", ir.DataType.UINT8, (experts, rows, blocks * scheme.bits // 8))
-        stored = StoredCodes(full, codes, scales, zeros, scheme, (experts * rows, columns), ROUTED_EXPERTS)
-        file.account.add(ROUTED_EXPERTS, scheme, experts * rows * columns, stored.nbytes, matrices)
-        return stored
-
-    def _tensors(self, stored: StoredCodes) -> list[ir.Value | None]:
-        """Codes, scales and zero points as values of the graph."""
-        b, zeros = self.builder, stored.zero_points
-        codes, scales = b.initializer(stored.codes.tensor), b.floats(stored.scales.tensor)
-        return [codes, scales, None if zeros is None else b.initializer(zeros.tensor)]
+        b, shape, experts = self.builder, matrices[0].shape, (len(matrices),)
+        return reserve_codes(b, b.full_name(name), shape, scheme, ROUTED_EXPERTS, matrices, experts)
 
     def _shared_port(self, layer: int, name: str, heads: int, dim: int) -> tuple[ir.Value, CacheTensor]:
         shape = ir.Shape([1, heads, "capacity", dim])
@@ -220,11 +202,11 @@ class FusedLowering:
         rows, columns = stored.shape
         return self.builder.op(
             "MatMulNBits",
-            *drop_absent_last([x, *self._tensors(stored)]),
+            *drop_absent_last([x, *kernel_inputs(self.builder, stored)]),
             attributes={
                 "N": rows,
                 "K": columns,
-                "bits": stored.scheme.bits,
+                "bits": stored.scheme.kernel_bits,
                 "block_size": stored.scheme.block,
                 "accuracy_level": self._activations,
             },
@@ -275,7 +257,7 @@ def qmoe_attributes(scheme: Scheme, config: Experts) -> Attributes:
         "swiglu_fusion": 1,
         "activation_alpha": config.gate.alpha,
         "activation_beta": config.gate.beta,
-        "expert_weight_bits": scheme.bits,
+        "expert_weight_bits": scheme.kernel_bits,
         "block_size": scheme.block,
         "normalize_routing_weights": 0,  # routing.py did, where the router does
         "accuracy_level": INT8_ACTIVATIONS,

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.matrix import Matrix, row_chunks
-from moedge.export.graph.builder import Attributes, Builder
+from moedge.export.graph.builder import Builder
 from moedge.export.writing.weights_file import Region
-from moedge.quant.blocks import F32
+from moedge.quant.blocks import F32, row_factors
 from moedge.quant.grids import holds, joint_scheme, rename_scheme
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import FP32, ScaleType, Scheme
@@ -23,7 +23,9 @@ from moedge.runtime.manifest import GroupName
 
 SCALE_TYPES: Mapping[ScaleType, ir.DataType] = {
     "float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16,
+    "float8": ir.DataType.FLOAT8E4M3FN,
 }  # fmt: skip
+FACTORS = ir.DataType.BFLOAT16  # holds any power of two
 
 
 class Room(Protocol):
@@ -41,11 +43,15 @@ class Room(Protocol):
 
 @dataclass(frozen=True)
 class StoredCodes:
-    """Codes, as MatMulNBits' bytes: see quant/blocks.py."""
+    """Codes [..., rows, columns * bits / 8], as in quant/blocks.py; before the rows there may be experts.
+
+    `factors` [..., rows, 1] are those of scales in float8.
+    """
 
     name: str
     codes: Region
     scales: Region
+    factors: Region | None
     zero_points: Region | None
     scheme: Scheme
     shape: tuple[int, int]
@@ -53,8 +59,8 @@ class StoredCodes:
 
     @property
     def regions(self) -> tuple[Region, ...]:
-        """Codes, scales and, if there are any, zero points."""
-        return (self.codes, self.scales) if self.zero_points is None else (self.codes, self.scales, self.zero_points)
+        """Codes, scales and what else there is."""
+        return tuple(r for r in (self.codes, self.scales, self.factors, self.zero_points) if r is not None)
 
     @property
     def nbytes(self) -> int:
@@ -64,11 +70,12 @@ class StoredCodes:
     def encode(self, matrix: Matrix, rounding: Rounding, start: int, stop: int) -> tuple[NDArray[Any], ...]:
         """Its own codes or rounded ones."""
         codes, scales, *zeros = matrix.codes(self.scheme, rounding, start, stop).arrays
-        kept = scales.astype(SCALE_TYPES[self.scheme.scales].numpy())
-        if not np.array_equal(kept.astype(np.float32), scales):
+        factors = row_factors(scales) if self.factors is not None else np.ones((len(scales), 1), np.float32)
+        kept = (scales / factors).astype(SCALE_TYPES[self.scheme.scales].numpy())
+        if not np.array_equal(kept.astype(np.float32) * factors, scales):
             raise AssertionError(f"{matrix.name} has scales that are not {self.scheme.scales}")
         self.scales.file.account.note_scales(self.name, scales, self.scheme)
-        return codes, kept, *zeros
+        return codes, kept, *([] if self.factors is None else [factors.astype(FACTORS.numpy())]), *zeros
 
 
 @dataclass(frozen=True)
@@ -123,18 +130,30 @@ def store_whole(builder: Builder, name: str, matrix: Matrix, group: GroupName) -
 
 
 def reserve_codes(
-    builder: Builder, name: str, shape: tuple[int, int], scheme: Scheme, group: GroupName, matrices: Sequence[Matrix]
+    builder: Builder,
+    name: str,
+    shape: tuple[int, int],
+    scheme: Scheme,
+    group: GroupName,
+    matrices: Sequence[Matrix],
+    experts: tuple[int, ...] = (),
 ) -> StoredCodes:
-    """Room for codes of that shape, which come from `matrices`."""
-    (rows, columns), file = shape, builder.weights
-    blocks = columns // scheme.block
-    codes = file.region(f"{name}.codes", ir.DataType.UINT8, (rows, blocks, scheme.block * scheme.bits // 8))
-    scales = file.region(f"{name}.scales", SCALE_TYPES[scheme.scales], (rows, blocks))
-    zeros = None
+    """Room for codes of that shape, which come from `matrices`; of as many `experts` one after the other."""
+    (rows, columns), region = shape, builder.weights.region
+    every, blocks = (*experts, rows), columns // scheme.block
+    factors = zeros = None
+    row: tuple[int, ...] = (columns * scheme.bits // 8,)
+    if not experts and scheme.bits == scheme.kernel_bits:
+        row = blocks, scheme.block * scheme.bits // 8  # MatMulNBits' shape
+    codes = region(f"{name}.codes", ir.DataType.UINT8, (*every, *row))
+    scales = region(f"{name}.scales", SCALE_TYPES[scheme.scales], (*every, blocks))
+    if scheme.scales == "float8":
+        factors = region(f"{name}.row_scales", FACTORS, (*every, 1))
     if scheme.zero_point:
-        zeros = file.region(f"{name}.zero_points", ir.DataType.UINT8, (rows, blocks * scheme.bits // 8))
-    stored = StoredCodes(name, codes, scales, zeros, scheme, shape, group)
-    file.account.add(group, scheme, rows * columns, stored.nbytes, matrices)
+        zeros = region(f"{name}.zero_points", ir.DataType.UINT8, (*every, blocks * scheme.zero_bits // 8))
+    together = int(np.prod(every)), columns
+    stored = StoredCodes(name, codes, scales, factors, zeros, scheme, together, group)
+    builder.weights.account.add(group, scheme, together[0] * columns, stored.nbytes, matrices)
     return stored
 
 
@@ -177,27 +196,3 @@ def store_floats(builder: Builder, name: str, matrix: Matrix, rounding: Rounding
     stored = reserve_floats(builder, f"{name}.weight", matrix.shape, group, (matrix,))
     store_rows(matrix, rounding, stored)
     return builder.initializer(stored.region.tensor)
-
-
-def dequantize_stored(builder: Builder, stored: StoredCodes) -> ir.Value:
-    """Standard ONNX: DequantizeLinear over the same bytes, as (u)int4 or (u)int8 [N, K] in blocks along K.
-
-    Symmetric codes are unsigned around 8 or 128, so they carry that zero point once a block.
-    """
-    rows, columns = stored.shape
-    scheme, file = stored.scheme, builder.weights
-    dtype = ir.DataType.UINT4 if scheme.bits == 4 else ir.DataType.UINT8
-    codes = builder.initializer(file.alias(stored.codes, f"{stored.name}.weight_codes", dtype, (rows, columns)))
-    scales = builder.floats(stored.scales.tensor)
-    blocks = columns // scheme.block
-    if stored.zero_points is not None:
-        zeros = builder.initializer(
-            file.alias(stored.zero_points, f"{stored.name}.weight_zeros", dtype, (rows, blocks))
-        )
-    else:
-        region = file.region(f"{stored.name}.weight_zeros", dtype, (rows, blocks))
-        region.write(np.full(region.nbytes, 0x88 if scheme.bits == 4 else 0x80, np.uint8))
-        file.account.add(stored.group, scheme, 0, region.nbytes)
-        zeros = builder.initializer(region.tensor)
-    attributes: Attributes = {"axis": 1, "block_size": scheme.block}
-    return builder.op("DequantizeLinear", codes, scales, zeros, attributes=attributes)

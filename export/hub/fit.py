@@ -38,9 +38,9 @@ def estimate(groups: Sequence[TensorGroup], tied: bool) -> Estimate:
     """
     disk = memory = 0
     for group in groups:
-        packed = group.parameters * (group.bits + 64 // group.block) // 8 if group.block else group.bytes
+        packed = group.parameters * (group.kernel_bits + 64 // group.block) // 8 if group.block else group.bytes
         disk += group.bytes
-        memory += packed if group.name != EMBEDDING else group.bytes + (packed if tied and group.block else 0)
+        memory += packed if group.name != EMBEDDING else group.table_bytes + (packed if tied and group.block else 0)
         memory += group.cast_bytes
     return Estimate(disk, memory)
 
