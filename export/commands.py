@@ -11,9 +11,8 @@ import typer
 
 from moedge.export.calibration.texts import CalibrationText
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit
-from moedge.export.schemes import QUANTIZABLE, parse_plan, spell
+from moedge.export.schemes import DEFAULT, QUANTIZABLE, SCHEME_CHOICES, parse_plan, spell
 from moedge.export.tokenizer.brought import brought_templates
-from moedge.quant.scheme import SCHEME_NAMES
 from moedge.runtime.manifest import REPORT_NAME, Manifest
 
 
@@ -26,7 +25,7 @@ def export(
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the bundle to make.")],
-    scheme: Annotated[str, typer.Option(help=f"How weights are stored: {', '.join(SCHEME_NAMES)}.")] = "int4",
+    scheme: Annotated[str, typer.Option(help=f"How weights are stored: {', '.join(SCHEME_CHOICES)}.")] = DEFAULT,
     group: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,12 +56,13 @@ def export(
         ),
     ] = None,
     calibration: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="mix|none|FILE",
-            help="What 4-bit weights are rounded by: moedge's mix of texts, a text file, or nothing.",
+            help="What weights of less than 8 bits are rounded by: moedge's mix of texts, a text file, or nothing. "
+            "[default: mix, up to 100 B parameters]",
         ),
-    ] = "none",
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the bundle if it exists, and an interrupted export.")
     ] = False,
@@ -77,7 +77,7 @@ def export(
     from moedge.export.writing.publish import partial_folder
 
     schemes = parse_plan(scheme, group or ())
-    texts = _calibration(calibration) if schemes.has_few_bits else None
+    texts = _calibration(calibration or "mix") if schemes.has_few_bits else None
     options = ExportOptions(
         schemes,
         experts,
@@ -86,6 +86,7 @@ def export(
         resume,
         chat_template=chat_template,
         calibration=texts,
+        calibration_optional=calibration is None,
         scale_dtype=scale_dtype,
     )
     folder, hub = _folder(checkpoint, output, options)
@@ -115,7 +116,7 @@ def families(as_json: Annotated[bool, typer.Option("--json", help="Print the lis
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*cells, row[-1]]))
-    print(f"\nPlans: fused, if. Schemes: {', '.join(SCHEME_NAMES)}. Number formats of checkpoints: docs/formats.md.")
+    print(f"\nPlans: fused, if. Schemes: {', '.join(SCHEME_CHOICES)}. Number formats of checkpoints: docs/formats.md.")
 
 
 def _calibration(name: str) -> CalibrationText | None:

@@ -41,6 +41,12 @@ class Rehearsal:
     groups: tuple[TensorGroup, ...]
     extra_biases: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    rounded: int = 0  # weights that are rounded to less than 8 bits; others are so published, or have more
+
+    @property
+    def parameters(self) -> int:
+        """All weights."""
+        return sum(group.parameters for group in self.groups)
 
 
 def rehearse(
@@ -79,7 +85,7 @@ def _walk(source: Checkpoint, model: ModelConfig, context: int, schemes: SchemeP
     if low.refusal is not None:
         raise low.refusal
     notes = tuple(_note_idle(schemes, low, model))
-    return Rehearsal(schemes, frozenset(outline.consumed()), low.account.groups(), extra, notes)
+    return Rehearsal(schemes, frozenset(outline.consumed()), low.account.groups(), extra, notes, low.rounded)
 
 
 def _note_idle(schemes: SchemePlan, low: DryLowering, model: ModelConfig) -> Iterator[str]:

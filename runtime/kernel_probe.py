@@ -30,18 +30,16 @@ def prove_fast_kernel(folder: Path, manifest: Manifest, allow_slow: bool = False
     if manifest.experts.plan != "fused":
         return
     reason = known_reason(manifest.experts, manifest.model.hidden_size, onnxruntime.__version__, dict(os.environ))
-    difference = run_probe(folder / PROBE_NAME)
-    if not difference <= WRONG_ABOVE:  # NaN is wrong too
-        raise MoedgeError(
-            f"the expert kernel of onnxruntime {onnxruntime.__version__} computes wrong results on this CPU (off by "
-            f"{difference:.0%}): install another version of onnxruntime, or export with `--experts if`."
-        )
-    if reason is None and difference < EXACT_BELOW:
-        kernel = manifest.experts
-        reason = (
-            f"onnxruntime {onnxruntime.__version__} has no fast kernel for {kernel.bits}-bit experts "
-            f"in blocks of {kernel.block_size} on this CPU"
-        )
+    kernel = manifest.experts
+    for name, difference in run_probe(folder / PROBE_NAME).items():
+        if not difference <= WRONG_ABOVE:  # NaN is wrong too
+            raise MoedgeError(
+                f"the expert kernel of onnxruntime {onnxruntime.__version__} computes wrong results on this CPU (off "
+                f"by {difference:.0%}): install another version of onnxruntime, or export with `--experts if`."
+            )
+        if reason is None and difference < EXACT_BELOW:
+            which = name or f"{kernel.bits}-bit experts in blocks of {kernel.block_size}"
+            reason = f"onnxruntime {onnxruntime.__version__} has no fast kernel for {which} on this CPU"
     if reason is None:
         return
     if not allow_slow:
@@ -68,8 +66,11 @@ def known_reason(experts: ExpertKernel, hidden_size: int, version: str, environ:
     return None
 
 
-def run_probe(path: Path) -> float:
-    """The largest difference between the probe's two outputs, relative to the largest exact value."""
+def run_probe(path: Path) -> dict[str, float]:
+    """The largest difference between a kernel's output and the exact one, relative to the largest exact value.
+
+    By scheme; that of the first, which the manifest tells, has no name.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     # a probe has no inputs: optimization could fold it into a constant by another path than a model's node takes
@@ -77,10 +78,13 @@ def run_probe(path: Path) -> float:
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        actual, exact = session.run(["actual", "exact"], {})
+        names = [output.name for output in session.get_outputs()]
+        found = dict(zip(names, session.run(names, {}), strict=True))
     except Exception as error:  # onnxruntime's exceptions share no other base
         raise MoedgeError(f"{path} does not run ({error}): export the bundle again.") from error
-    return relative_difference(actual, exact)
+    schemes = [name.removeprefix("actual").removeprefix(".") for name in names if name.startswith("actual")]
+    pairs = {scheme: f".{scheme}" if scheme else "" for scheme in schemes}
+    return {s: relative_difference(found[f"actual{end}"], found[f"exact{end}"]) for s, end in pairs.items()}
 
 
 def relative_difference(actual: NDArray[np.float32], exact: NDArray[np.float32]) -> float:

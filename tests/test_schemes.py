@@ -66,7 +66,7 @@ def test_a_plan_is_named_by_what_it_changes():
 @pytest.mark.parametrize(
     ("scheme", "changes", "told"),
     [
-        ("int7", [], r"no scheme is called 'int7' \(did you mean int8\?\); there are fp32, .*zp\.$"),
+        ("int7", [], r"no scheme is called 'int7' \(did you mean int8\?\); there are fast, .*zp\.$"),
         ("int4", ["attention=int7"], r"no scheme is called 'int7' \(did you mean int8\?\)"),
         (
             "int4",

@@ -63,7 +63,7 @@ class Calibrator:
         self._stream.run_layer(inputs.collect)
         readers = self._stream.channels.readers
         self.rounding.inputs = inputs
-        self.channels.factors = self._choose(readers, inputs)
+        self.channels.factors = self._choose(readers, inputs, layer)
         self.rounding.by_column = {
             name: reader.spread(factors)
             for writer, factors in self.channels.factors.items()
@@ -73,16 +73,16 @@ class Calibrator:
         if len(covered := inputs.coverage()):
             self.coverage[layer] = covered
 
-    def _choose(self, readers: Mapping[str, Sequence[Reader]], inputs: LayerInputs) -> dict[str, F32]:
+    def _choose(self, readers: Mapping[str, Sequence[Reader]], inputs: LayerInputs, layer: int) -> dict[str, F32]:
         """The factors of every writer that they help."""
-        chosen = {writer: self._factors(found, inputs) for writer, found in readers.items()}
+        chosen = {writer: self._factors(found, inputs, layer) for writer, found in readers.items()}
         return {writer: factors for writer, factors in chosen.items() if factors is not None}
 
-    def _factors(self, readers: Sequence[Reader], inputs: LayerInputs) -> F32 | None:
+    def _factors(self, readers: Sequence[Reader], inputs: LayerInputs, layer: int) -> F32 | None:
         rounded = [reader for reader in readers if names_of(reader.matrix)[0] in inputs.groups]
         if any(source.native is not None for reader in rounded for source in reader.matrix.sources):
             return None  # published codes stay as they are
-        schemes = [self._schemes.of(inputs.groups[names_of(reader.matrix)[0]]) for reader in rounded]
+        schemes = [self._schemes.of(inputs.groups[names_of(reader.matrix)[0]], layer) for reader in rounded]
         if not any(scheme.bits < 8 for scheme in schemes):
             return None  # there is next to nothing to gain
         tried, channels = [], []

@@ -3,6 +3,7 @@
 QMoE's inputs and attributes are written down in docs/qmoe.md; routing stays explicit in fp32 beside it.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.graph.arithmetic import FLOAT, scale
 from moedge.export.graph.builder import MICROSOFT, Attributes, Builder
 from moedge.export.graph.grouped_query import plain_grouped_query, rotate
-from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing, note_expert_scheme
+from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing
 from moedge.export.graph.positions import build_positions
 from moedge.export.graph.stored_values import kernel_inputs, row_inputs
 from moedge.export.graph.storing import (
@@ -44,7 +45,8 @@ class FusedLowering:
         self.builder = builder
         self.cache: list[CachePort] = []
         self.notes = notes
-        self.expert_scheme: Scheme | None = None
+        self.layer: int | None = None
+        self.expert_schemes: Counter[Scheme] = Counter()
         self._schemes = schemes
         self._rounding = rounding
         self._table: ir.Value | StoredCodes | None = None
@@ -91,7 +93,7 @@ class FusedLowering:
     def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
         """MatMulNBits; Gemm where weights are fp32."""
         full = self.builder.full_name(name)
-        scheme = scheme_for((matrix,), self._schemes.of(group), full, self.notes)
+        scheme = scheme_for((matrix,), self._schemes.of(group, self.layer), full, self.notes)
         if not scheme.quantized:
             return self._product(x, store_floats(self.builder, full, matrix, self._rounding, group))
         return self._product(x, store_quantized(self.builder, full, matrix, scheme, self._rounding, group))
@@ -162,8 +164,8 @@ class FusedLowering:
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """One QMoE node, its result times the routing scale."""
         b = self.builder
-        scheme = scheme_for(weights.matrices, self._schemes.of(ROUTED_EXPERTS), ROUTED_EXPERTS, self.notes)
-        note_expert_scheme(self, scheme)
+        scheme = scheme_for(weights.matrices, self._schemes.of(ROUTED_EXPERTS, self.layer), ROUTED_EXPERTS, self.notes)
+        self.expert_schemes[scheme] += 1
         self._activations = INT8_ACTIVATIONS
         with b.scope("experts"):
             first = self._reserve_experts("gate_up_proj", weights.gate_up, scheme)

@@ -4,7 +4,8 @@ The runtime runs it once to know which kernel this machine takes: see docs/graph
 keeps them in: they are what the kernel sees once ONNX Runtime has cast them, which it does not do for a probe.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,28 @@ from moedge.quant.scheme import Scheme
 TOKENS, EXPERTS = 3, 2
 
 
-def build_probe(scheme: Scheme, config: Experts) -> ir.Graph:
-    """The probe's graph: no inputs, outputs `actual` and `exact` [3, 2 * block], the latter computed here."""
+@dataclass(frozen=True)
+class _Part:
+    """What the probe has for one scheme."""
+
+    nodes: list[ir.Node]
+    initializers: list[ir.Value]
+    outputs: list[ir.Value]
+
+
+def build_probe(schemes: Sequence[Scheme], config: Experts) -> ir.Graph:
+    """The probe's graph, of kernels' schemes: no inputs, two outputs a scheme, what a kernel gives and what is right.
+
+    They are called `actual` and `exact` [3, 2 * block], and for further schemes these names and the scheme's.
+    """
+    parts = [_build(scheme, config, f".{scheme.name}" if place else "") for place, scheme in enumerate(schemes)]
+    outputs, nodes, initializers = (
+        [value for part in parts for value in getattr(part, kind)] for kind in ("outputs", "nodes", "initializers")
+    )
+    return ir.Graph([], outputs, nodes=nodes, initializers=initializers, name="probe")
+
+
+def _build(scheme: Scheme, config: Experts, suffix: str) -> _Part:
     rng = np.random.default_rng(0)
     width = 2 * scheme.block
     x = rng.standard_normal((TOKENS, width)).astype(np.float32)
@@ -39,19 +60,18 @@ def build_probe(scheme: Scheme, config: Experts) -> ir.Graph:
         exact += share[:, None] * (_gate(g, u, config.gate) @ dequantize(down).T)
     joined = [[interleave_rows(getattr(g, part), getattr(u, part)) for g, u, _ in made] for part in _parts(scheme)]
     second = [[getattr(d, part) for _, _, d in made] for part in _parts(scheme)]
-    first_values = [_value(f"gate_up_{p}", np.stack(a)) for p, a in zip(_parts(scheme), joined, strict=True)]
-    second_values = [_value(f"down_{p}", np.stack(a)) for p, a in zip(_parts(scheme), second, strict=True)]
-    data = [_value("x", x), _value("logits", logits), _value("expected", exact)]
+    first_values = [_value(f"gate_up_{p}{suffix}", np.stack(a)) for p, a in zip(_parts(scheme), joined, strict=True)]
+    second_values = [_value(f"down_{p}{suffix}", np.stack(a)) for p, a in zip(_parts(scheme), second, strict=True)]
+    data = [_value(f"{n}{suffix}", a) for n, a in (("x", x), ("logits", logits), ("expected", exact))]
     inputs = qmoe_inputs(data[0], Routing(data[1], None, 1.0), [*first_values, None], [*second_values, None])
     attributes = qmoe_attributes(scheme, replace(config, num_experts_per_tok=EXPERTS))
-    actual, copied = (ir.Value(name=n, type=FLOAT, shape=ir.Shape([TOKENS, width])) for n in ("actual", "exact"))
+    shape = ir.Shape([TOKENS, width])
+    actual, copied = (ir.Value(name=f"{n}{suffix}", type=FLOAT, shape=shape) for n in ("actual", "exact"))
     nodes = [
-        ir.Node(MICROSOFT, "QMoE", inputs, make_attributes(attributes), outputs=[actual], name="QMoE"),
-        ir.Node("", "Identity", [data[2]], outputs=[copied], name="exact"),
+        ir.Node(MICROSOFT, "QMoE", inputs, make_attributes(attributes), outputs=[actual], name=f"QMoE{suffix}"),
+        ir.Node("", "Identity", [data[2]], outputs=[copied], name=f"exact{suffix}"),
     ]
-    return ir.Graph(
-        [], [actual, copied], nodes=nodes, initializers=[*data, *first_values, *second_values], name="probe"
-    )
+    return _Part(nodes, [*data, *first_values, *second_values], [actual, copied])
 
 
 def _gate(gate: F32, up: F32, how: Gate) -> F32:

@@ -3,6 +3,7 @@
 Quantized weights are dequantized by DequantizeLinear at every run: right everywhere, fast nowhere.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.graph.arithmetic import FLOAT, apply_gate, normalize
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.grouped_query import plain_grouped_query
-from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Rotary, Routing, note_expert_scheme
+from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Rotary, Routing
 from moedge.export.graph.positions import build_positions
 from moedge.export.graph.stored_values import dequantize_stored, join_codes, kernel_scales, part_bytes
 from moedge.export.graph.storing import (
@@ -41,7 +42,8 @@ class StandardLowering:
         self.builder = builder
         self.cache: list[CachePort] = []
         self.notes = notes
-        self.expert_scheme: Scheme | None = None
+        self.layer: int | None = None
+        self.expert_schemes: Counter[Scheme] = Counter()
         self._schemes = schemes
         self._rounding = rounding
         self._table: ir.Value | StoredCodes | None = None
@@ -75,7 +77,7 @@ class StandardLowering:
 
     def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
         """Gemm over fp32 or dequantized weights."""
-        scheme = scheme_for((matrix,), self._schemes.of(group), name, self.notes)
+        scheme = scheme_for((matrix,), self._schemes.of(group, self.layer), name, self.notes)
         return self._product(x, self._store(self.builder, self.builder.full_name(name), matrix, scheme, group))
 
     def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
@@ -110,8 +112,8 @@ class StandardLowering:
         indices, parts = self.choose(routing, config)
         routed = self._find_routed(indices, config.num_experts)
         total = b.op("Expand", b.constant(np.array([0], np.float32)), b.op("Shape", x))
-        scheme = scheme_for(weights.matrices, self._schemes.of(ROUTED_EXPERTS), ROUTED_EXPERTS, self.notes)
-        note_expert_scheme(self, scheme)
+        scheme = scheme_for(weights.matrices, self._schemes.of(ROUTED_EXPERTS, self.layer), ROUTED_EXPERTS, self.notes)
+        self.expert_schemes[scheme] += 1
         for expert in range(config.num_experts):
             with b.scope(f"experts.{expert}"):
                 taken = self._expert(x, total, indices, parts, expert, weights, scheme, config.gate)
