@@ -46,7 +46,8 @@ SCHEME_CHOICES: Final = (*PLANS, *SCHEME_NAMES)
 def parse_plan(name: str, changes: Sequence[str] = ()) -> SchemePlan:
     """The plan of that name, or of a scheme's name, with `changes` like "attention=int8".
 
-    MoedgeError for what is not known. With 4 bits, the embedding and the head have 8 unless a change says otherwise. A tied head is in the embedding.
+    MoedgeError for what is not known. With a scheme of 4 bits, the embedding and the head have 8 unless a change says
+    otherwise. A tied head is in the embedding.
     """
     plan = _plan_of(name)
     asked: dict[str, Scheme] = {}

@@ -133,7 +133,7 @@ def test_a_tied_table_is_asked_for_as_the_embedding(tmp_path, experts):
 
 def test_the_command_takes_groups(tmp_path, capsys):
     tiny.save_checkpoint(tiny_families.quantizable("mixtral"), tmp_path / "checkpoint", 0)
-    words = ["export", str(tmp_path / "checkpoint"), "-o", str(tmp_path / "bundle"), "--json"]
+    words = ["export", str(tmp_path / "checkpoint"), "-o", str(tmp_path / "bundle"), "--json", "--scheme", "int4"]
     assert main([*words, "--group", "attention=int8", "--group", "embedding=int4-block32"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["scheme"] == "int4-block64, attention=int8-block32, embedding=int4-block32"
