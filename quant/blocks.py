@@ -20,7 +20,7 @@ from moedge.quant.scheme import ScaleType, Scheme
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 LEAST_HALF = np.float32(2.0**-24)  # the least number of fp16, and the distance of those below 2^-14
-MOST_EIGHT = np.float32(448)  # the largest number of e4m3
+LARGEST_EIGHT = np.float32(256)  # what the largest scale of a row is kept as in e4m3
 LEAST_FACTOR = np.float32(2.0**-100)
 
 
@@ -157,23 +157,29 @@ def hold_scales(scales: NDArray[Any], kept: ScaleType, up: bool = False) -> F32:
     return np.where(held == 0, np.float32(1), held)
 
 
-def row_factors(scales: F32) -> F32:
-    """The power of two [..., 1] that a row's scales [..., G] have in common where they are kept in float8."""
-    largest = np.maximum(np.abs(scales).max(-1, keepdims=True), LEAST_FACTOR * MOST_EIGHT)
-    fraction, exponent = np.frexp(largest / MOST_EIGHT)
-    factors: F32 = np.ldexp(np.float32(1), np.where(fraction == 0.5, exponent - 1, exponent)).astype(np.float32)
+def row_factors(held: F32) -> F32:
+    """What a row's scales [..., G] have in common [..., 1], where they were held in float8: a number of bfloat16.
+
+    The largest of them is 256 times that. One column whose inputs are a thousand times those of others decides what a
+    model says; its block has its row's largest scale, which so is hardly rounded.
+    """
+    factors: F32 = np.abs(held).max(-1, keepdims=True) / LARGEST_EIGHT
     return factors
 
 
 def _hold_eight(scales: F32, up: bool) -> F32:
     """e4m3 numbers times their row's factor; those below 2^-6 of it, which lie 2^-9 apart, are the next larger ones."""
-    factors = row_factors(scales)
+    largest = np.maximum(np.abs(scales).max(-1, keepdims=True), LEAST_FACTOR)
+    factors = _nearest_bfloat16(largest / LARGEST_EIGHT)
+    if up:
+        next_one = (factors.view(np.uint32) + np.uint32(1 << 16)).view(np.float32)
+        factors = np.where(factors * LARGEST_EIGHT < largest, next_one, factors)
     size = np.abs(scales) / factors
     exponent = np.maximum(np.frexp(size)[1] - 1, -6)
     step = np.ldexp(np.float32(1), exponent - 3)
     parts = size / step
     parts = np.ceil(parts) if up else np.where(size < 2.0**-6, np.ceil(parts), np.rint(parts))
-    held = np.clip(parts * step, 2.0**-9, MOST_EIGHT) * factors
+    held = np.clip(parts * step, 2.0**-9, LARGEST_EIGHT) * factors
     signed: F32 = np.where(np.signbit(scales), -held, held).astype(np.float32)
     return signed
 

@@ -23,7 +23,7 @@ class Scheme:
     """Bits a weight, weights a block along the input dimension (one scale each), whether they have zero points.
 
     `scales` is what the scales are kept in, which no name tells. Kernels read fp32, so that other types are cast.
-    float8 is e4m3, times a power of two for each row.
+    float8 is e4m3, times a bfloat16 for each row.
     """
 
     name: str

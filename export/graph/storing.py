@@ -25,7 +25,7 @@ SCALE_TYPES: Mapping[ScaleType, ir.DataType] = {
     "float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16,
     "float8": ir.DataType.FLOAT8E4M3FN,
 }  # fmt: skip
-FACTORS = ir.DataType.BFLOAT16  # holds any power of two
+FACTORS = ir.DataType.BFLOAT16
 
 
 class Room(Protocol):
