@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from moedge.export.calibration.statistics import LayerInputs, Sample
+from moedge.export.calibration.statistics import MatrixInputs, Sample
 from moedge.quant.blocks import F32, Codes
 from moedge.quant.gptq_rounding import Inputs, gptq, learn_inputs
 from moedge.quant.rounding import NEAREST
@@ -19,7 +19,7 @@ class Calibrated:
 
     name: str
     by_gptq: bool
-    inputs: LayerInputs | None = None
+    inputs: MatrixInputs | None = None
     by_column: dict[str, F32] = field(default_factory=dict)
     _learnt: tuple[Sample | None, bytes, Inputs | None] = (None, b"", None)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.export.calibration.calibrated import Calibrated
-from moedge.export.calibration.statistics import LayerInputs
+from moedge.export.calibration.statistics import HeadInputs, LayerInputs
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.views import names_of
 from moedge.export.graph.channels import Channels, Reader
@@ -44,6 +44,17 @@ class Calibrator:
         self.coverage: dict[int, NDArray[np.int64]] = {}  # by layer: tokens that chose each expert
         self._schemes, self._model = schemes, model
         self._stream = StreamedModel(checkpoint, model, windows, folder)
+        names = model.names
+        self._head = names.embedding if model.tie_word_embeddings else names.lm_head
+        if model.tie_word_embeddings:  # its table is rounded before any layer is
+
+            def read_ahead() -> F32:
+                with StreamedModel(checkpoint, model, windows, folder) as stream:
+                    for _ in range(model.num_hidden_layers):
+                        stream.run_layer()
+                    return stream.read_head()
+
+            rounding.inputs = HeadInputs(self._head, read_ahead)
 
     def __enter__(self) -> "Calibrator":
         self._stream.__enter__()
@@ -53,10 +64,12 @@ class Calibrator:
         self._stream.__exit__()
 
     def prepare(self, layer: int) -> None:
-        """Have everything ready for a layer's matrices; with the number of layers, for the head, which has none."""
+        """Have everything ready for a layer's matrices; with the number of layers, for the head's."""
         self.rounding.inputs, self.rounding.by_column = None, {}
         self.channels.factors = {}
         if layer == self._model.num_hidden_layers:
+            if not self._model.tie_word_embeddings:
+                self.rounding.inputs = HeadInputs(self._head, self._stream.read_head)
             return
         inputs = LayerInputs(self._model.experts.gate)
         self._stream.channels = Channels()
