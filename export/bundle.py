@@ -6,10 +6,12 @@ It decides what goes into a bundle and in which order, the manifest last; `writi
 import hashlib
 import json
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from moedge.export.calibration.beside_export import calibrate_beside
+from moedge.export.calibration.texts import CalibrationText
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
 from moedge.export.graph.builder import Builder
@@ -21,7 +23,7 @@ from moedge.export.graph.standard import StandardLowering
 from moedge.export.graph.tied_head import with_stored_head
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit, refuse_target
 from moedge.export.process_memory import keep_freed_memory, peak_resident_bytes
-from moedge.export.rehearsal import refuse_extra_biases, rehearse
+from moedge.export.rehearsal import Rehearsal, refuse_extra_biases, rehearse
 from moedge.export.report import ExportReport, facts_of, kernel_of
 from moedge.export.understanding import understand
 from moedge.export.writing.journal import JOURNAL_NAME, Journal, Recipe
@@ -37,6 +39,9 @@ from moedge.runtime.manifest import (
     Manifest,
     write_manifest,
 )
+
+# Each is written to the disk as fp32 once, and multiplied with some thousand tokens: 100 B are 400 GB and hours.
+MOST_PARAMETERS = 100_000_000_000
 
 
 def export_bundle(
@@ -62,8 +67,9 @@ def export_bundle(
         rehearsal = rehearse(source, model, context, options.scheme, options.scale_dtype)
         refuse_extra_biases(source, model, rehearsal.extra_biases)
         notes = [*talking.notes, *rehearsal.notes]
+        options = replace(options, calibration=_choose_calibration(options, rehearsal, notes))
         model = with_stored_head(source, model, notes)
-        recipe = _recipe(source, options, rehearsal.schemes.scales, context)
+        recipe = _recipe(source, options, rehearsal.schemes.scales or "of each scheme's own type", context)
         with (
             publish(target, options.force) as folder,
             Journal(folder, recipe, options.resume, options.force) as journal,
@@ -96,8 +102,10 @@ def export_bundle(
                 write_genai_files(folder, genai, source)
             save_graph(graph, folder / MODEL_NAME)
             talking.write(folder)
-            if plan == "fused" and lowering.expert_scheme is not None:
-                save_graph(build_probe(lowering.expert_scheme, model.experts), folder / PROBE_NAME)
+            kernels = [scheme for scheme, _ in lowering.expert_schemes.most_common()]
+            if plan == "fused" and kernels:
+                probed = [*dict.fromkeys(scheme.kernel_scheme for scheme in kernels)]
+                save_graph(build_probe(probed, model.experts), folder / PROBE_NAME)
             ExportReport(
                 hub=hub,
                 scheme=options.scheme.name,
@@ -116,7 +124,7 @@ def export_bundle(
                 schema_version=SCHEMA_VERSION,
                 name=target.name,
                 scheme=options.scheme.name,
-                experts=kernel_of(plan, lowering.expert_scheme),
+                experts=kernel_of(plan, kernels),
                 model=facts_of(model, groups, context, talking),
                 cache=cache,
                 tensors=groups,
@@ -128,13 +136,26 @@ def export_bundle(
     return manifest
 
 
+def _choose_calibration(options: ExportOptions, rehearsal: Rehearsal, notes: list[str]) -> CalibrationText | None:
+    """The text to calibrate by; None if nothing would be rounded by it, or if it would take too long for a default."""
+    if options.calibration is None or not rehearsal.rounded:
+        return None
+    if options.calibration_optional and rehearsal.parameters > MOST_PARAMETERS:
+        notes.append(
+            f"calibration: left out, since running {rehearsal.parameters / 1e9:.0f} B parameters in fp32 takes hours: "
+            "--calibration mix does it all the same"
+        )
+        return None
+    return options.calibration
+
+
 def _recipe(source: Checkpoint, options: ExportOptions, scales: str, context: int) -> Recipe:
     return Recipe(
         moedge=version("moedge"),
         numpy=version("numpy"),
         scheme=options.scheme.name,
         rounding=options.rounding_name,
-        scale_dtype=scales,
+        scales=scales,
         experts=options.plan,
         context=context,
         config=hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest(),

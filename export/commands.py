@@ -11,9 +11,9 @@ import typer
 
 from moedge.export.calibration.texts import CalibrationText
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit
-from moedge.export.schemes import QUANTIZABLE, parse_plan, spell
+from moedge.export.schemes import DEFAULT, QUANTIZABLE, SCHEME_CHOICES, parse_plan, spell
 from moedge.export.tokenizer.brought import brought_templates
-from moedge.quant.scheme import EXPERT_SCHEMES, SCHEME_NAMES
+from moedge.quant.scheme import EXPERT_SCHEMES
 from moedge.runtime.manifest import REPORT_NAME, Manifest
 
 
@@ -26,7 +26,7 @@ def export(
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the bundle to make.")],
-    scheme: Annotated[str, typer.Option(help=f"How weights are stored: {', '.join(SCHEME_NAMES)}.")] = "int4",
+    scheme: Annotated[str, typer.Option(help=f"How weights are stored: {', '.join(SCHEME_CHOICES)}.")] = DEFAULT,
     group: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,10 +37,10 @@ def export(
         ),
     ] = None,
     scale_dtype: Annotated[
-        Literal["float16", "float32"] | None,
+        Literal["float8", "float16", "float32"] | None,
         typer.Option(
-            help="How scales are stored; float16 is smaller, and fp32 in memory. "
-            "[default: float16, if that takes up to 1 GiB of memory]"
+            help="How scales are stored; they are fp32 in memory. "
+            "[default: float8, float16 for int8, float32 if casting would take over 1 GiB of memory]"
         ),
     ] = None,
     experts: Annotated[
@@ -58,12 +58,13 @@ def export(
         ),
     ] = None,
     calibration: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="mix|none|FILE",
-            help="What 4-bit weights are rounded by: moedge's mix of texts, a text file, or nothing.",
+            help="What weights of less than 8 bits are rounded by: moedge's mix of texts, a text file, or nothing. "
+            "[default: mix, up to 100 B parameters]",
         ),
-    ] = "none",
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the bundle if it exists, and an interrupted export.")
     ] = False,
@@ -78,7 +79,7 @@ def export(
     from moedge.export.writing.publish import partial_folder
 
     schemes = parse_plan(scheme, group or ())
-    texts = _calibration(calibration) if schemes.has_four_bits else None
+    texts = _calibration(calibration or "mix") if schemes.has_few_bits else None
     options = ExportOptions(
         schemes,
         experts,
@@ -87,6 +88,7 @@ def export(
         resume,
         chat_template=chat_template,
         calibration=texts,
+        calibration_optional=calibration is None,
         scale_dtype=scale_dtype,
     )
     folder, hub = _folder(checkpoint, output, options)
@@ -116,7 +118,7 @@ def families(as_json: Annotated[bool, typer.Option("--json", help="Print the lis
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*cells, row[-1]]))
-    schemes = f"{', '.join(SCHEME_NAMES)}; for routed experts {' and '.join(EXPERT_SCHEMES)}"
+    schemes = f"{', '.join(SCHEME_CHOICES)}; for routed experts {' and '.join(EXPERT_SCHEMES)}"
     print(f"\nPlans: fused, if. Schemes: {schemes}. Number formats of checkpoints: docs/formats.md.")
 
 

@@ -20,8 +20,9 @@ class ExportOptions:
     """What a user chooses: schemes, expert plan (None: the experts' own), context length (None: a moderate one).
 
     `chat_template` is the name of one that moedge brings, or a file (None: the checkpoint's own).
-    With `calibration`, matrices are rounded by what they read of that text, and `rounding` is not asked.
-    `scale_dtype` is what scales are kept in; None: float16, or float32 where float16 would take too much memory.
+    With `calibration`, matrices are rounded by what they read of that text, and `rounding` is not asked; an optional
+    one is left out, with a note, where the model is so large that it would take hours.
+    `scale_dtype` is what scales are kept in; None: each scheme's own, or float32 where that would take too much memory.
     `force` replaces a bundle, and throws an interrupted export away unless `resume` goes on with it.
     """
 
@@ -33,7 +34,8 @@ class ExportOptions:
     rounding: Rounding = SEARCHED
     chat_template: str | None = None
     calibration: CalibrationText | None = None
-    scale_dtype: Literal["float16", "float32"] | None = None
+    calibration_optional: bool = False
+    scale_dtype: Literal["float8", "float16", "float32"] | None = None
 
     @property
     def rounding_name(self) -> str:

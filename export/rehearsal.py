@@ -41,6 +41,12 @@ class Rehearsal:
     groups: tuple[TensorGroup, ...]
     extra_biases: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    rounded: int = 0  # weights that are rounded to less than 8 bits; others are so published, or have more
+
+    @property
+    def parameters(self) -> int:
+        """All weights."""
+        return sum(group.parameters for group in self.groups)
 
 
 def rehearse(
@@ -48,16 +54,17 @@ def rehearse(
 ) -> Rehearsal:
     """Walk the export; MoedgeError if tensors are missing, misshapen or left over, or if a scheme does not fit.
 
-    `scale_dtype` is what scales are kept in; None: float16, or float32 where casting them at load would take too much.
+    `scale_dtype` is what scales are kept in; None: each scheme's own, or float32 where casting them at load would take
+    too much.
     """
-    rehearsal = _walk(source, model, context, replace(schemes, scales=scale_dtype or "float16"))
+    rehearsal = _walk(source, model, context, replace(schemes, scales=scale_dtype))
     cast = sum(group.cast_bytes for group in rehearsal.groups)
     if scale_dtype is not None or cast <= MOST_CAST_BYTES:
         return rehearsal
     rehearsal = _walk(source, model, context, replace(schemes, scales="float32"))
     note = (
-        f"scales are stored as float32: as float16 they would take {cast / 1e9:.1f} GB more of memory, which "
-        "--scale-dtype float16 gives for a smaller bundle"
+        f"scales are stored as float32: as float8 they would take {cast / 1e9:.1f} GB more of memory, which "
+        "--scale-dtype float8 gives for a smaller bundle"
     )
     return replace(rehearsal, notes=(*rehearsal.notes, note))
 
@@ -78,7 +85,7 @@ def _walk(source: Checkpoint, model: ModelConfig, context: int, schemes: SchemeP
     if low.refusal is not None:
         raise low.refusal
     notes = tuple(_note_idle(schemes, low, model))
-    return Rehearsal(schemes, frozenset(outline.consumed()), low.account.groups(), extra, notes)
+    return Rehearsal(schemes, frozenset(outline.consumed()), low.account.groups(), extra, notes, low.rounded)
 
 
 def _note_idle(schemes: SchemePlan, low: DryLowering, model: ModelConfig) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What a bundle says of itself: the facts of its manifest, and `report.json` about how its export went."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,14 +45,18 @@ class ExportReport:
         (folder / REPORT_NAME).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
-def kernel_of(plan: ExpertPlan, experts: Scheme | None) -> ExpertKernel:
-    """The kernel that runs routed experts of that scheme; None: every layer is dense, so none has to be proved."""
-    if experts is None:
+def kernel_of(plan: ExpertPlan, schemes: Sequence[Scheme]) -> ExpertKernel:
+    """The kernel of the first of these schemes of routed experts, which most layers have.
+
+    Without any every layer is dense, so that none has to be proved.
+    """
+    if not schemes:
         return ExpertKernel("if", FP32.bits, FP32.block, FP32.zero_point)
+    experts = schemes[0]
     codes: CodeKind = "integers"
     if experts.numbers == "floats":
         codes = "mxfp4" if experts.scales == "float8e8m0" else "nvfp4"
-    return ExpertKernel(plan, experts.bits, experts.block, experts.zero_point, codes)
+    return ExpertKernel(plan, experts.kernel_bits, experts.block, experts.zero_point, codes)
 
 
 def facts_of(model: ModelConfig, groups: tuple[TensorGroup, ...], context: int, talking: Talking) -> ModelFacts:

@@ -5,11 +5,12 @@ What a scheme is and which there are is quant/scheme.py's.
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from moedge.devices.errors import MoedgeError
 from moedge.quant.plan import SchemePlan
-from moedge.quant.scheme import Scheme, parse_scheme, scheme_of
+from moedge.quant.scheme import SCHEME_NAMES, Scheme, parse_scheme, scheme_of
 from moedge.runtime.manifest import (
     ATTENTION,
     CONVOLUTION,
@@ -27,12 +28,26 @@ QUANTIZABLE: Final[tuple[GroupName, ...]] = (
 )  # fmt: skip
 # A table at 4 bits costs a quarter of all that int4 loses, and is a small part of a model: see docs/quantization.md.
 TABLE = scheme_of(8, 32)
+_FOUR, _FIVE, _SIX = scheme_of(4, 32, True), scheme_of(5, 32), scheme_of(6, 32)
+_SMALL_TABLE: Final = {EMBEDDING: scheme_of(6, 64), LM_HEAD: scheme_of(6, 64)}
+# What each of them costs and loses: docs/quantization.md.
+PLANS: Final = {
+    plan.name: plan
+    for plan in (
+        SchemePlan("fast", _FOUR, _SMALL_TABLE),
+        SchemePlan("balanced", _FIVE, {**_SMALL_TABLE, ROUTED_EXPERTS: _FOUR}, raised={ROUTED_EXPERTS: _FIVE}),
+        SchemePlan("faithful", _SIX, {**_SMALL_TABLE, ROUTED_EXPERTS: _FIVE}),
+    )
+}
+DEFAULT: Final = "balanced"
+SCHEME_CHOICES: Final = (*PLANS, *SCHEME_NAMES)
 
 
 def parse_plan(name: str, changes: Sequence[str] = ()) -> SchemePlan:
-    """The plan of a scheme's name, with `changes` like "attention=int8"; MoedgeError for what is not known.
+    """The plan of that name, or of a scheme's name, with `changes` like "attention=int8".
 
-    With 4 bits, the embedding and the head have 8 unless a change says otherwise. A tied head is in the embedding.
+    MoedgeError for what is not known. With a scheme of 4 bits, the embedding and the head have 8 unless a change says
+    otherwise. A tied head is in the embedding.
     """
     plan = _plan_of(name)
     asked: dict[str, Scheme] = {}
@@ -41,11 +56,19 @@ def parse_plan(name: str, changes: Sequence[str] = ()) -> SchemePlan:
         if group in asked:
             raise MoedgeError(f"--group {spell(group)} is given twice: leave one out.")
         asked[group] = scheme
-    other = {group: scheme for group, scheme in asked.items() if scheme != plan.of(group)}
+    other = {
+        group: scheme for group, scheme in asked.items() if scheme.name != plan.of(group).name or group in plan.raised
+    }
     if not other:
         return plan
     named = (f"{spell(group)}={other[group].name}" for group in sorted(other))
-    return SchemePlan(", ".join([plan.name, *named]), plan.default, {**plan.by_group, **other}, frozenset(other))
+    return replace(
+        plan,
+        name=", ".join([plan.name, *named]),
+        by_group={**plan.by_group, **other},
+        asked=frozenset(other),
+        raised={group: scheme for group, scheme in plan.raised.items() if group not in other},
+    )
 
 
 def spell(group: str) -> str:
@@ -54,7 +77,14 @@ def spell(group: str) -> str:
 
 
 def _plan_of(name: str) -> SchemePlan:
-    scheme = _scheme(name)
+    if name in PLANS:
+        return PLANS[name]
+    try:
+        scheme = parse_scheme(name)
+    except ValueError:
+        near = difflib.get_close_matches(name, SCHEME_CHOICES, 1, 0.3)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise MoedgeError(f"no scheme is called {name!r}{hint}; there are {', '.join(SCHEME_CHOICES)}.") from None
     return SchemePlan(scheme.name, scheme, {EMBEDDING: TABLE, LM_HEAD: TABLE} if scheme.bits == 4 else {})
 
 

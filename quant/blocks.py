@@ -4,7 +4,11 @@ Layout, for a matrix [N, K] in blocks of B along K (what MatMulNBits and QMoE re
     weight[n, k] = (code[n, k] - zero_point[n, k // B]) * scale[n, k // B]
     8 bits: byte k of a row is code k.     4 bits: byte j of a row is code 2j | code 2j+1 << 4.
 Zero points are packed along K // B in the same way. A symmetric scheme stores none: 8 for 4 bits, 128 for 8.
-Codes that are four-bit floats are packed like others; four_bit_floats.py has their formula.
+
+Codes of 5 and 6 bits, which no kernel reads as they are: a row is its codes' lower 4 bits as above, then the upper
+ones, 8 or 4 codes a byte, the first one lowest. Their zero points are a byte each.
+
+Codes that are four-bit floats are packed like others of 4 bits; four_bit_floats.py has their formula.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +24,8 @@ from moedge.quant.scheme import Numbers, ScaleType, Scheme
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 LEAST_HALF = np.float32(2.0**-24)  # the least number of fp16, and the distance of those below 2^-14
+LARGEST_EIGHT = np.float32(256)  # what the largest scale of a row is kept as in e4m3
+LEAST_FACTOR = np.float32(2.0**-100)
 
 
 class ScaleError(ValueError):
@@ -52,7 +58,7 @@ class Codes:
         return replace(self, codes=self.codes[some], scales=self.scales[some], zero_points=zeros)
 
 
-def join_codes(parts: Sequence[Codes], how: Callable[[Sequence[NDArray[Any]]], NDArray[Any]]) -> Codes:
+def join_matrices(parts: Sequence[Codes], how: Callable[[Sequence[NDArray[Any]]], NDArray[Any]]) -> Codes:
     """Matrices of one scheme and factor as one, whose rows `how` joins."""
     first = parts[0]
     if {(p.bits, p.block, p.numbers, p.factor) for p in parts} != {
@@ -65,19 +71,40 @@ def join_codes(parts: Sequence[Codes], how: Callable[[Sequence[NDArray[Any]]], N
 
 
 def pack(codes: U8, bits: int) -> U8:
-    """Codes [..., K], one a byte, to bytes [..., K * bits / 8], low nibble first; ValueError if K is odd at 4 bits."""
+    """Codes [..., K], one a byte, to bytes [..., K * bits / 8]; ValueError if they do not fill whole bytes."""
     if bits == 8:
         return codes
-    if codes.shape[-1] % 2:
-        raise ValueError(f"{codes.shape[-1]} four-bit codes do not fill whole bytes")
-    return np.ascontiguousarray(codes[..., 0::2] | (codes[..., 1::2] << 4))
+    a_byte = 2 if bits == 4 else 8 // (bits - 4)
+    if codes.shape[-1] % a_byte:
+        raise ValueError(f"{codes.shape[-1]} codes of {bits} bits do not fill whole bytes")
+    if bits > 4:
+        return np.concatenate([_join(codes & np.uint8(15), 4), _join(codes >> np.uint8(4), bits - 4)], axis=-1)
+    return _join(codes, 4)
 
 
 def unpack(packed: U8, bits: int) -> U8:
     """The inverse of `pack`."""
     if bits == 8:
         return packed
-    return np.stack([packed & 0xF, packed >> 4], axis=-1).reshape(*packed.shape[:-1], -1)
+    if bits > 4:
+        low, high = np.split(packed, [packed.shape[-1] * 4 // bits], axis=-1)
+        return _part(low, 4) | (_part(high, bits - 4) << np.uint8(4))
+    return _part(packed, 4)
+
+
+def _join(values: U8, bits: int) -> U8:
+    """Values [..., n] below 2 ** bits to bytes [..., n * bits / 8], the first one lowest."""
+    joined = np.zeros((*values.shape[:-1], values.shape[-1] * bits // 8), np.uint8)
+    for place in range(8 // bits):
+        joined |= values[..., place :: 8 // bits] << np.uint8(place * bits)
+    return joined
+
+
+def _part(joined: U8, bits: int) -> U8:
+    """The inverse of `_join`."""
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    parts: U8 = (joined[..., None] >> shifts) & np.uint8((1 << bits) - 1)
+    return parts.reshape(*joined.shape[:-1], -1)
 
 
 def quantize(weight: F32, scheme: Scheme) -> Codes:
@@ -94,13 +121,13 @@ def quantize(weight: F32, scheme: Scheme) -> Codes:
     middle, top = 1 << (scheme.bits - 1), (1 << scheme.bits) - 1
     if scheme.zero_point:
         low, high = np.minimum(blocks.min(-1), 0), np.maximum(blocks.max(-1), 0)
-        scales = hold_scales(high / top - low / top, scheme.scales)
+        scales = hold_scales(high / top - low / top, scheme.scales, up=True)
         zeros = np.clip(np.rint(-low / scales), 0, top).astype(np.uint8)  # [N, K/B]
         codes = np.rint(blocks / scales[..., None]) + zeros[..., None]
-        packed_zeros = pack(zeros, scheme.bits)
+        packed_zeros = pack(zeros, scheme.zero_bits)
     else:
         largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
-        scales = hold_scales(largest / -(middle if scheme.bits == 4 else middle - 1), scheme.scales)
+        scales = hold_scales(largest / -(middle if scheme.bits == 4 else middle - 1), scheme.scales, up=True)
         codes = np.rint(blocks / scales[..., None]) + middle
         packed_zeros = None
     codes = np.clip(codes, 0, top).astype(np.uint8).reshape(n, k)
@@ -124,7 +151,7 @@ def dequantize(matrix: Codes) -> F32:
     n, k = codes.shape
     zeros: Any = 1 << (matrix.bits - 1)
     if matrix.zero_points is not None:
-        zeros = unpack(matrix.zero_points, matrix.bits)[..., None].astype(np.float32)
+        zeros = unpack(matrix.zero_points, 4 if matrix.bits == 4 else 8)[..., None].astype(np.float32)
     blocks = codes.reshape(n, k // matrix.block, matrix.block) - zeros
     weights: F32 = (blocks * matrix.scales[..., None]).reshape(n, k)
     return weights
@@ -135,9 +162,10 @@ def interleave_rows(gate: NDArray[Any], up: NDArray[Any]) -> NDArray[Any]:
     return np.stack([gate, up], axis=1).reshape(2 * gate.shape[0], *gate.shape[1:])
 
 
-def hold_scales(scales: NDArray[Any], kept: ScaleType) -> F32:
-    """The scales that take the place of these where they are kept in a type: its nearest numbers.
+def hold_scales(scales: NDArray[Any], kept: ScaleType, up: bool = False) -> F32:
+    """The scales [..., G] that take the place of these where they are kept in a type: its nearest numbers.
 
+    `up`: in float8, where the nearest may be a sixteenth too small for the largest weight of a block, the next larger.
     Below 2^-14, where the numbers of fp16 lie 2^-24 apart, the next larger one: so no weight leaves its grid, and none
     is further off than by a step of the exact scale and 2^-24. A scale of 0, of a block that becomes zeros, is 1.
     ValueError for NaN and infinity, ScaleError for what is beyond the type.
@@ -148,6 +176,8 @@ def hold_scales(scales: NDArray[Any], kept: ScaleType) -> F32:
     usable: F32 = np.where(scales == 0, 1, scales).astype(np.float32)
     if kept == "float32":
         return usable
+    if kept == "float8":
+        return _hold_eight(np.where(scales == 0, 0, usable), up)
     held = _nearest_half(usable) if kept == "float16" else _nearest_bfloat16(usable)
     if not np.isfinite(held).all():
         raise ScaleError(f"a scale of {np.abs(usable).max():.3g} is too large for {kept}")
@@ -156,6 +186,33 @@ def hold_scales(scales: NDArray[Any], kept: ScaleType) -> F32:
         coarse = np.maximum(np.ceil(size / LEAST_HALF), 1) * LEAST_HALF
         held = np.where(size < 2.0**-14, np.copysign(coarse, usable), held).astype(np.float32)
     return np.where(held == 0, np.float32(1), held)
+
+
+def row_factors(held: F32) -> F32:
+    """What a row's scales [..., G] have in common [..., 1], where they were held in float8: a number of bfloat16.
+
+    The largest of them is 256 times that. One column whose inputs are a thousand times those of others decides what a
+    model says; its block has its row's largest scale, which so is hardly rounded.
+    """
+    factors: F32 = np.abs(held).max(-1, keepdims=True) / LARGEST_EIGHT
+    return factors
+
+
+def _hold_eight(scales: F32, up: bool) -> F32:
+    """e4m3 numbers times their row's factor; those below 2^-6 of it, which lie 2^-9 apart, are the next larger ones."""
+    largest = np.maximum(np.abs(scales).max(-1, keepdims=True), LEAST_FACTOR)
+    factors = _nearest_bfloat16(largest / LARGEST_EIGHT)
+    if up:
+        next_one = (factors.view(np.uint32) + np.uint32(1 << 16)).view(np.float32)
+        factors = np.where(factors * LARGEST_EIGHT < largest, next_one, factors)
+    size = np.abs(scales) / factors
+    exponent = np.maximum(np.frexp(size)[1] - 1, -6)
+    step = np.ldexp(np.float32(1), exponent - 3)
+    parts = size / step
+    parts = np.ceil(parts) if up else np.where(size < 2.0**-6, np.ceil(parts), np.rint(parts))
+    held = np.clip(parts * step, 2.0**-9, LARGEST_EIGHT) * factors
+    signed: F32 = np.where(np.signbit(scales), -held, held).astype(np.float32)
+    return signed
 
 
 def _nearest_half(values: F32) -> F32:

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.quant.blocks import F32, Codes, hold_scales
-from moedge.quant.scheme import Scheme
-from moedge.quant.search import Grids, encode, find_float_grids, find_grids, split
+from moedge.quant.scheme import SCALE_BYTES, Scheme
+from moedge.quant.search import Grids, encode, find_grids, split
 
 DAMPING = 0.1  # of the mean diagonal
 _RIDGE = 1e-4
-_OUTER, _INNER = 128, 16  # columns whose errors are spread at once, over all others and among themselves
+_OUTER, _INNER = 128, 8  # columns whose errors are spread at once, over all others and among themselves
 
 
 @dataclass(frozen=True)
@@ -51,42 +51,46 @@ def learn_inputs(hessian: F32, damping: float = DAMPING) -> Inputs:
 
 
 def gptq(weights: F32, scheme: Scheme, inputs: Inputs) -> Codes:
-    """Codes of rows [N, K] in a four-bit scheme; ValueError if a weight is NaN or infinite.
-
-    Scales of four-bit floats are not fitted once more: what is fitted is seldom a number that they can be.
-    """
-    blocks, importance = split(weights, scheme), split(inputs.importance[None], scheme)[0]
-    if scheme.numbers == "floats":
-        grids = find_float_grids(blocks, importance, scheme)
-        return encode(split(_round_in_turn(weights, scheme.block, grids, inputs), scheme), grids, scheme)
-    grids = find_grids(blocks, importance, scheme.zero_point)
+    """Codes of rows [N, K] in a scheme of fewer than 8 bits; ValueError if a weight is NaN or infinite."""
+    blocks = split(weights, scheme)
+    grids = find_grids(blocks, split(inputs.importance[None], scheme)[0], scheme)
+    if scheme.scales == "float8":
+        grids.scales = hold_scales(grids.scales, scheme.scales)
     codes = _round_in_turn(weights, scheme.block, grids, inputs)
-    fitted = _fit_scales(weights, codes, scheme.block, grids.scales, inputs.moments)
-    grids.scales = hold_scales(fitted, scheme.scales)
+    if SCALE_BYTES[scheme.scales] > 1:  # those of a byte are too coarse to be fitted once codes are known
+        fitted = _fit_scales(weights, codes, scheme.block, grids.scales, inputs.moments)
+        grids.scales = hold_scales(fitted, scheme.scales)
     return encode(split(codes, scheme), grids, scheme)
 
 
 def _round_in_turn(weights: F32, block: int, grids: Grids, inputs: Inputs) -> F32:
-    """Codes less their zero points [N, K]."""
-    columns, order, factor = weights.shape[1], inputs.order, inputs.factor
+    """Codes less their zero points, or four-bit floats, [N, K]."""
+    (rows, columns), order, factor = weights.shape, inputs.order, inputs.factor
     left = np.ascontiguousarray(weights.T[order])  # [K, N]: a column of the matrix is a row here
     scales, zeros = (np.ascontiguousarray(a.T) for a in (grids.scales, grids.zeros))  # [K / B, N]
+    steps = 1 / scales
     codes = np.empty_like(left)
-    errors = np.empty((_OUTER, left.shape[1]), np.float32)
+    errors = np.empty((_OUTER, rows), np.float32)
+    spread = np.empty((_INNER, rows), np.float32)
     for outer in range(0, columns, _OUTER):
         stop = min(outer + _OUTER, columns)
         for inner in range(outer, stop, _INNER):
             end = min(inner + _INNER, stop)
             for i in range(inner, end):
-                scale, zero = (a[order[i] // block] for a in (scales, zeros))
-                code = grids.nearest(left[i] / scale, zero)
-                codes[order[i]] = code
-                error = (left[i] - code * scale) / factor[i, i]
-                errors[i - outer] = error
+                column, group = left[i], order[i] // block
+                code, error = codes[order[i]], errors[i - outer]
+                np.multiply(column, steps[group], out=code)
+                grids.round(code, zeros[group])
+                np.multiply(code, scales[group], out=error)
+                np.subtract(column, error, out=error)
+                error *= 1 / factor[i, i]
                 if i + 1 < end:
-                    left[i + 1 : end] -= np.outer(factor[i, i + 1 : end], error)
-            left[end:stop] -= factor[inner:end, end:stop].T @ errors[inner - outer : end - outer]
-        left[stop:] -= factor[outer:stop, stop:].T @ errors[: stop - outer]
+                    np.multiply(factor[i, i + 1 : end, None], error, out=spread[: end - i - 1])
+                    left[i + 1 : end] -= spread[: end - i - 1]
+            if end < stop:
+                left[end:stop] -= factor[inner:end, end:stop].T @ errors[inner - outer : end - outer]
+        if stop < columns:
+            left[stop:] -= factor[outer:stop, stop:].T @ errors[: stop - outer]
     return np.ascontiguousarray(codes.T)
 
 

@@ -90,12 +90,14 @@ class Grid:
         blocks, group = self.shape[1] // scheme.block, self._columns_a_group()
         group_of = np.arange(blocks) * scheme.block // group  # of each block, none of which lies in two
         shift = (1 << (scheme.bits - 1)) - (1 << (self.bits - 1))
-        codes = self.codes if scheme.bits == self.bits else unpack(self.codes, self.bits) + np.uint8(shift)
+        codes = self.codes
+        if scheme.bits != self.bits:
+            codes = pack(unpack(self.codes, self.bits) + np.uint8(shift), scheme.bits)
         zeros = None
         if scheme.zero_point:
             middle = np.full(self.scales.shape, 1 << (self.bits - 1), np.uint8)
             zeros = (middle if self.zeros is None else self.zeros) + np.uint8(shift)
-            zeros = pack(zeros[:, group_of], scheme.bits)
+            zeros = pack(zeros[:, group_of], scheme.zero_bits)
         scales = self.scales if blocks == self.scales.shape[1] else self.scales[:, group_of]
         return Codes(codes, scales, zeros, scheme.bits, scheme.block)
 

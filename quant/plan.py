@@ -11,17 +11,18 @@ from moedge.quant.scheme import FP32, ScaleType, Scheme
 
 @dataclass(frozen=True)
 class SchemePlan:
-    """A scheme for every group: `default`, but for the groups of `by_group`.
+    """A scheme for every group: `default`, but for the groups of `by_group`, and in some layers those of `raised`.
 
-    Two plans of one name are equal but for `scales`, what all scales are kept in. `asked` are the groups that a user
-    named, who is to hear if one is not there.
+    Two plans of one name are equal but for `scales`, what all scales are kept in; None: each scheme's own. `asked` are
+    the groups that a user named, who is to hear if one is not there.
     """
 
     name: str
     default: Scheme
     by_group: Mapping[str, Scheme] = field(default_factory=dict)
     asked: frozenset[str] = frozenset()
-    scales: ScaleType = "float32"
+    scales: ScaleType | None = None
+    raised: Mapping[str, Scheme] = field(default_factory=dict)
 
     @property
     def quantized(self) -> bool:
@@ -29,13 +30,24 @@ class SchemePlan:
         return any(scheme.quantized for scheme in (self.default, *self.by_group.values()))
 
     @property
-    def has_four_bits(self) -> bool:
+    def has_few_bits(self) -> bool:
         """Whether any weights get so few bits that how they are rounded is felt."""
-        return any(scheme.bits == 4 for scheme in (self.default, *self.by_group.values()))
+        return any(scheme.bits < 8 for scheme in (self.default, *self.by_group.values()))
 
-    def of(self, group: str) -> Scheme:
-        """The scheme of a group's matrices."""
-        return self.by_group.get(group, self.default).with_scales(self.scales)
+    def of(self, group: str, layer: int | None = None) -> Scheme:
+        """The scheme of a group's matrices, in that layer."""
+        scheme = self.by_group.get(group, self.default)
+        if layer is not None and is_raised(layer):
+            scheme = self.raised.get(group, scheme)
+        return scheme.with_scales(self.scales or scheme.own_scales)
+
+
+def is_raised(layer: int) -> bool:
+    """Whether a layer is one of those that get more bits: the first two, and every third.
+
+    Which ones hardly matters (docs/decisions.md), but for the first, whose errors all others read.
+    """
+    return layer < 2 or layer % 3 == 2
 
 
 EXACT = SchemePlan(FP32.name, FP32)

@@ -2,6 +2,8 @@
 
 A scheme says bits, block, zero point and what scales are kept in; `blocks.py` turns tensors into its codes, those of
 `mxfp4` and `nvfp4` with `four_bit_floats.py`; `grids.py` fits published ones.
+
+Kernels read codes of 4 and of 8 bits. Codes of 5 and 6 are for the disk: loaded, they take a byte each.
 """
 
 import difflib
@@ -11,11 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 BLOCKS = (128, 64, 32, 16)
-ScaleType = Literal["float32", "float16", "bfloat16", "float8e4m3fn", "float8e8m0"]
-SCALE_BYTES: dict[ScaleType, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "float8e4m3fn": 1, "float8e8m0": 1}
+ScaleType = Literal["float32", "float16", "bfloat16", "float8", "float8e4m3fn", "float8e8m0"]
+SCALE_BYTES: dict[ScaleType, int] = {
+    "float32": 4, "float16": 2, "bfloat16": 2, "float8": 1, "float8e4m3fn": 1, "float8e8m0": 1,
+}  # fmt: skip
+ROW_BYTES = 2  # of the factor that a row's scales in float8 have in common
+MATRIX_BYTES = 4  # of the factor that all of a matrix in nvfp4 has
 # Codes are whole numbers, or the four-bit floats E2M1.
 Numbers = Literal["integers", "floats"]
-_NAME = re.compile(r"(?P<kind>int4|int8)(-block(?P<block>32|64|128))?(?P<zp>-zp)?")
+_NAME = re.compile(r"(?P<kind>int4|int5|int6|int8)(-block(?P<block>16|32|64|128))?(?P<zp>-zp)?")
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,14 @@ class Scheme:
     """Bits a weight, weights a block along the input dimension (one scale each), whether they have zero points.
 
     `scales` is what the scales are kept in, which no name tells. Kernels read fp32, so that other types are cast.
-    Those of `floats` are a part of the format, read as they are. With `nvfp4`, all weights of a matrix are multiplied
+    float8 is e4m3, times a bfloat16 for each row.
+
+    Scales of `floats` are a part of the format, read as they are. With `nvfp4`, all weights of a matrix are multiplied
     by one `factor` besides; None: each matrix has its own, as published.
     """
 
     name: str
-    bits: int  # 32, 8 or 4
+    bits: int  # 32, 8, 6, 5 or 4
     block: int = 0  # 0: not quantized
     zero_point: bool = False
     scales: ScaleType = "float32"
@@ -40,13 +48,39 @@ class Scheme:
         """Whether weights become codes at all."""
         return self.bits < 32
 
-    def nbytes(self, weights: int) -> int:
-        """Bytes of so many weights in whole blocks: codes, a scale a block, a zero point if it has them."""
+    @property
+    def own_scales(self) -> ScaleType:
+        """What its scales are kept in unless others are asked for: the coarsest type that costs next to nothing."""
+        if self.numbers == "floats":
+            return self.scales
+        return "float8" if self.bits < 8 else "float16"
+
+    @property
+    def kernel_bits(self) -> int:
+        """Bits of the codes that a kernel reads."""
+        return self.bits if self.bits == 4 or not self.quantized else 8
+
+    @property
+    def kernel_scheme(self) -> "Scheme":
+        """The scheme that a kernel sees: codes in its bits, scales in fp32; four-bit floats as they are."""
+        if self.numbers == "floats":
+            return self
+        return scheme_of(self.kernel_bits, self.block, self.zero_point)
+
+    @property
+    def zero_bits(self) -> int:
+        """Bits of a zero point, if there are any."""
+        return self.kernel_bits
+
+    def nbytes(self, rows: int, columns: int) -> int:
+        """Bytes of a matrix in whole blocks: codes, a scale a block, a zero point and factors if it has them."""
+        weights = rows * columns
         if not self.quantized:
             return 4 * weights
         blocks = weights // self.block
-        zeros = blocks * self.bits // 8 if self.zero_point else 0
-        return weights * self.bits // 8 + SCALE_BYTES[self.scales] * blocks + zeros
+        zeros = blocks * self.zero_bits // 8 if self.zero_point else 0
+        factors = {"float8": ROW_BYTES * rows, "float8e4m3fn": MATRIX_BYTES}.get(self.scales, 0)
+        return weights * self.bits // 8 + SCALE_BYTES[self.scales] * blocks + factors + zeros
 
     def with_scales(self, scales: ScaleType) -> "Scheme":
         """The same scheme with its scales kept in another type; fp32 has none, and four-bit floats no other."""
@@ -102,9 +136,9 @@ MXFP4 = Scheme("mxfp4", 4, 32, False, "float8e8m0", "floats")
 NVFP4 = Scheme("nvfp4", 4, 16, False, "float8e4m3fn", "floats")
 FLOATS_FIT = 32  # ONNX Runtime's kernel of both wants multiples of it, whatever the block
 # With scales in fp32 a block of 64 takes 4.5 bits a weight on disk, what Q4_0 takes at block 32 with scales in fp16.
-DEFAULT_BLOCK = {4: 64, 8: 32}
+DEFAULT_BLOCK = {4: 64, 5: 32, 6: 32, 8: 32}
 EXPERT_SCHEMES = {scheme.name: scheme for scheme in (MXFP4, NVFP4)}  # for routed experts alone
-SCHEME_NAMES = ("fp32", "int8", "int4", *(_name(4, b, z) for z in (False, True) for b in (32, 64, 128)))
+SCHEME_NAMES = ("fp32", "int8", "int6", "int5", "int4", *(_name(4, b, z) for z in (False, True) for b in BLOCKS))
 
 
 def parse_scheme(name: str) -> Scheme:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moedge.quant.blocks import F32, Codes, encode_floats, hold_scales, pack, quantize
+from moedge.quant.blocks import F32, Codes, hold_scales, pack, quantize
 from moedge.quant.four_bit_floats import codes_of, factor_of, find_scales, nearest_number
-from moedge.quant.scheme import Numbers, Scheme
+from moedge.quant.scheme import Scheme
 
 _COARSE = (1.0, 0.8, 0.6, 0.4)  # of a range
 _FINE = 0.1
@@ -21,28 +21,29 @@ _TINY = np.float32(1e-30)
 
 @dataclass
 class Grids:
-    """The grids of blocks [..., G]: scales, and zero points from 0 to 15 as floats; four-bit floats have zeros."""
+    """The grids of blocks [..., G]: scales, and zero points from 0 to `top`, the largest code, as floats.
+
+    `top` None: four-bit floats, whose zero points are 0.
+    """
 
     scales: F32
     zeros: F32
-    numbers: Numbers = "integers"
+    top: int | None
 
-    def nearest(self, values: F32, zeros: F32) -> F32:
-        """Codes less their zero points, or numbers, that are nearest to values in units of the scale."""
-        if self.numbers == "floats":
-            return nearest_number(values)
-        codes: F32 = np.clip(np.rint(values + zeros), 0, 15)
-        codes -= zeros
-        return codes
+    def round(self, values: F32, zeros: F32) -> None:
+        """In place, of values in units of the scale: the nearest codes less their zero points, or four-bit floats."""
+        if self.top is None:
+            values[...] = nearest_number(values)
+            return
+        values += zeros
+        np.rint(values, out=values)
+        np.clip(values, 0, self.top, out=values)
+        values -= zeros
 
     def codes(self, blocks: F32) -> F32:
-        """Codes less their zero points of blocks [..., G, B], the nearest ones."""
-        zeros = self.zeros[..., None]
+        """Codes less their zero points, or four-bit floats, of blocks [..., G, B]: the nearest ones."""
         codes = blocks / self.scales[..., None]
-        codes += zeros
-        np.rint(codes, out=codes)
-        np.clip(codes, 0, 15, out=codes)
-        codes -= zeros
+        self.round(codes, self.zeros[..., None])
         return codes
 
     def replace_where(self, better: NDArray[np.bool_], other: "Grids") -> None:
@@ -52,12 +53,14 @@ class Grids:
 
 
 def search(weights: F32, scheme: Scheme, importance: F32) -> Codes:
-    """Codes of a matrix [N, K] in a four-bit scheme, on the grids of `find_grids`; ValueError for NaN and infinity."""
-    blocks, importance = split(weights, scheme), split(importance[None], scheme)[0]
-    if scheme.numbers == "floats":
-        return encode_floats(blocks, find_scales(blocks, importance, scheme), scheme)
-    grids = find_grids(blocks, importance, scheme.zero_point)
-    grids.scales = hold_scales(grids.scales, scheme.scales)
+    """Codes of a matrix [N, K] in a scheme of fewer than 8 bits, on the grids of `find_grids`.
+
+    ValueError for NaN and infinity.
+    """
+    blocks = split(weights, scheme)
+    grids = find_grids(blocks, split(importance[None], scheme)[0], scheme)
+    if scheme.numbers == "integers":
+        grids.scales = hold_scales(grids.scales, scheme.scales)
     return encode(grids.codes(blocks), grids, scheme)
 
 
@@ -73,62 +76,62 @@ def encode(codes: F32, grids: Grids, scheme: Scheme) -> Codes:
         packed = pack(codes_of(codes).reshape(len(codes), -1), 4)
         return Codes(packed, grids.scales / factor, None, 4, scheme.block, "floats", float(factor))
     raw = (codes + grids.zeros[..., None]).astype(np.uint8).reshape(len(codes), -1)
-    zeros = pack(grids.zeros.astype(np.uint8), 4) if scheme.zero_point else None
-    return Codes(pack(raw, 4), grids.scales, zeros, 4, scheme.block)
+    zeros = pack(grids.zeros.astype(np.uint8), scheme.zero_bits) if scheme.zero_point else None
+    return Codes(pack(raw, scheme.bits), grids.scales, zeros, scheme.bits, scheme.block)
 
 
-def find_grids(blocks: F32, importance: F32, zero_point: bool) -> Grids:
+def find_grids(blocks: F32, importance: F32, scheme: Scheme) -> Grids:
     """A good grid a block of [N, G, B], by coarse steps of its range and then finer ones; importance [G, B] is above 0.
 
-    ValueError if a weight is NaN or infinite.
+    Scales of four-bit floats are numbers of their type, times the scheme's factor. ValueError if a weight is NaN or
+    infinite.
     """
+    if scheme.numbers == "floats":
+        scales = find_scales(blocks, importance, scheme) * factor_of(scheme)
+        return Grids(scales, np.zeros_like(scales), None)
     if not np.isfinite(blocks).all():
         raise ValueError("NaN and infinity have no code")
     importance = importance / np.maximum(importance.mean(-1, keepdims=True), _TINY) + np.float32(1e-3)
-    best = _Best(blocks, importance)
+    best = _Best(blocks, importance, (1 << scheme.bits) - 1)
+    top = best.top
     counting = np.where(importance > _COUNTS, blocks, 0)
-    if zero_point:
+    if scheme.zero_point:
         for values in (blocks, counting):
             low, high = np.minimum(values.min(-1), 0), np.maximum(values.max(-1), 0)
             for share in _COARSE:
-                best.offer(*_spread(low, high, share))
+                best.offer(*_spread(low, high, share, top))
         best.offer_near()
         for _ in range(2):
             best.offer(*best.fit_line())
         scales, zeros = best.grids.scales.copy(), best.grids.zeros.copy()
         for step in (-1, 1):
-            best.offer(scales, np.clip(zeros + np.float32(step), 0, 15))
+            best.offer(scales, np.clip(zeros + np.float32(step), 0, top))
     else:
         for values in (blocks, counting):
             largest = np.take_along_axis(values, np.abs(values).argmax(-1)[..., None], -1)[..., 0]
             for share in _COARSE:
                 for sign in (-1, 1):
-                    best.offer(largest * np.float32(sign * share / 8), best.grids.zeros)
+                    best.offer(largest * np.float32(sign * share / (top // 2 + 1)), best.grids.zeros)
         best.offer_near()
     return best.grids
 
 
-def find_float_grids(blocks: F32, importance: F32, scheme: Scheme) -> Grids:
-    """The same for a scheme of four-bit floats: scales of its type, times its factor."""
-    scales = find_scales(blocks, importance, scheme) * factor_of(scheme)
-    return Grids(scales, np.zeros_like(scales), "floats")
-
-
-def _spread(low: F32, high: F32, share: float) -> tuple[F32, F32]:
+def _spread(low: F32, high: F32, share: float, top: int) -> tuple[F32, F32]:
     """Scale and zero point of that share of a range, around its middle."""
     middle, half = (low + high) / 2, (high - low) * np.float32(share / 2)
-    scales = half * np.float32(2 / 15)
-    return scales, np.clip(np.rint((half - middle) / np.where(scales == 0, 1, scales)), 0, 15)
+    scales = half * np.float32(2 / top)
+    return scales, np.clip(np.rint((half - middle) / np.where(scales == 0, 1, scales)), 0, top)
 
 
 class _Best:
     """The best grids so far, of all that were offered."""
 
-    def __init__(self, blocks: F32, importance: F32) -> None:
+    def __init__(self, blocks: F32, importance: F32, top: int) -> None:
+        self.top = top
         self._blocks, self._weighted = blocks, importance * blocks
         self._importance = importance
         shape = blocks.shape[:-1]
-        self.grids = Grids(np.ones(shape, np.float32), np.full(shape, 8, np.float32))
+        self.grids = Grids(np.ones(shape, np.float32), np.full(shape, top // 2 + 1, np.float32), top)
         self._gain = np.full(shape, -1, np.float32)
 
     def offer_near(self) -> None:
@@ -145,11 +148,11 @@ class _Best:
         flat = np.maximum(total * sums[1] - sums[0] ** 2, _TINY)
         scales = (total * wanted[1] - sums[0] * wanted[0]) / flat
         scales = np.where(scales == 0, self.grids.scales, scales)
-        return scales, np.clip(np.rint((sums[0] / total) - wanted[0] / total / scales), 0, 15)
+        return scales, np.clip(np.rint((sums[0] / total) - wanted[0] / total / scales), 0, self.top)
 
     def offer(self, scales: NDArray[np.floating], zeros: NDArray[np.floating]) -> None:
         """Try a grid a block, with the scale that suits its codes best."""
-        tried = Grids(np.where(scales == 0, 1, scales).astype(np.float32), zeros.astype(np.float32))
+        tried = Grids(np.where(scales == 0, 1, scales).astype(np.float32), zeros.astype(np.float32), self.top)
         codes = tried.codes(self._blocks)
         product = np.einsum("ngb,ngb->ng", codes, self._weighted)
         codes *= codes
@@ -168,8 +171,8 @@ class Searched:
     name: str = "searched"
 
     def __call__(self, matrix: str, weights: F32, scheme: Scheme) -> Codes:
-        """More than four bits are rounded to nearest, which loses next to nothing there."""
-        if scheme.bits != 4:
+        """Eight bits are rounded to nearest, which loses next to nothing there."""
+        if scheme.bits == 8:
             return quantize(weights, scheme)
         return search(weights, scheme, np.ones(weights.shape[1], np.float32))
 

@@ -7,6 +7,7 @@ one kernel, which is exact and reads them as they lie. docs/graph.md has the pro
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from moedge.runtime.manifest import PROBE_NAME, ExpertKernel, Manifest
 
 FIRST_FAST_VERSION = (1, 31)
 FIRST_WITH_FLOATS = (1, 32)  # the first that was seen to run four-bit floats on a CPU
+FLOAT_CODES = ("mxfp4", "nvfp4")
 OVERRIDE = "ORT_QMOE_CPU_QNBIT_GEMM"
 EXACT_BELOW = 1e-4  # the dequantizing fallback ran
 WRONG_ABOVE = 0.05  # no kernel that works is this far off
@@ -30,19 +32,21 @@ def prove_fast_kernel(folder: Path, manifest: Manifest, allow_slow: bool = False
     MoedgeError with the reason if it would not; with `allow_slow` a warning on stderr instead. Results that are wrong
     on this machine are an error always.
     """
-    if manifest.experts.plan != "fused":
+    kernel = manifest.experts
+    if kernel.plan != "fused":
         return
-    if manifest.experts.codes != "integers":
-        _prove_floats(folder, manifest.experts)
-        return
-    reason = known_reason(manifest.experts, manifest.model.hidden_size, onnxruntime.__version__, dict(os.environ))
-    difference = _prove_right(folder, WRONG_ABOVE)
-    if reason is None and difference < EXACT_BELOW:
-        kernel = manifest.experts
-        reason = (
-            f"onnxruntime {onnxruntime.__version__} has no fast kernel for {kernel.bits}-bit experts "
-            f"in blocks of {kernel.block_size} on this CPU"
-        )
+    _refuse_old(manifest)
+    integers = {}
+    for name, difference in run_probe(folder / PROBE_NAME).items():
+        floats = (name or kernel.codes).startswith(FLOAT_CODES)
+        if not difference <= (FLOATS_WRONG_ABOVE if floats else WRONG_ABOVE):  # NaN is wrong too
+            raise MoedgeError(
+                f"the expert kernel of onnxruntime {onnxruntime.__version__} computes wrong results on this CPU (off "
+                f"by {difference:.1%}): install another version of onnxruntime, or export with `--experts if`."
+            )
+        if not floats:
+            integers[name or f"{kernel.bits}-bit experts in blocks of {kernel.block_size}"] = difference
+    reason = _find_reason(manifest, integers)
     if reason is None:
         return
     if not allow_slow:
@@ -53,25 +57,27 @@ def prove_fast_kernel(folder: Path, manifest: Manifest, allow_slow: bool = False
     print(f"warning: {reason}; answers will be slow.", file=sys.stderr)
 
 
-def _prove_right(folder: Path, wrong_above: float) -> float:
-    """What `run_probe` finds; MoedgeError if it is more than that."""
-    difference = run_probe(folder / PROBE_NAME)
-    if not difference <= wrong_above:  # NaN is wrong too
-        raise MoedgeError(
-            f"the expert kernel of onnxruntime {onnxruntime.__version__} computes wrong results on this CPU (off by "
-            f"{difference:.2g} of 1): install another version of onnxruntime, or export with `--experts if`."
-        )
-    return difference
-
-
-def _prove_floats(folder: Path, kernel: ExpertKernel) -> None:
-    if _release(onnxruntime.__version__) < FIRST_WITH_FLOATS:
+def _refuse_old(manifest: Manifest) -> None:
+    """MoedgeError if this onnxruntime does not run four-bit floats and there are some."""
+    kinds = [group.scheme for group in manifest.tensors if group.read_as_it_lies]
+    if kinds and _release(onnxruntime.__version__) < FIRST_WITH_FLOATS:
         first = ".".join(map(str, FIRST_WITH_FLOATS))
         raise MoedgeError(
-            f"onnxruntime {onnxruntime.__version__} does not run experts in {kernel.codes}: install {first} or later, "
+            f"onnxruntime {onnxruntime.__version__} does not run experts in {kinds[0]}: install {first} or later, "
             "or export with `--group routed-experts=int4`."
         )
-    _prove_right(folder, FLOATS_WRONG_ABOVE)
+
+
+def _find_reason(manifest: Manifest, integers: Mapping[str, float]) -> str | None:
+    """Why integers would not have the fast kernel, by rule or by what the probe found for each scheme of them."""
+    if not integers:
+        return None
+    version = onnxruntime.__version__
+    reason = known_reason(manifest.experts, manifest.model.hidden_size, version, dict(os.environ))
+    slow = next((which for which, difference in integers.items() if difference < EXACT_BELOW), None)
+    if reason is None and slow is not None:
+        reason = f"onnxruntime {version} has no fast kernel for {slow} on this CPU"
+    return reason
 
 
 def _release(version: str) -> tuple[int, ...]:
@@ -93,8 +99,11 @@ def known_reason(experts: ExpertKernel, hidden_size: int, version: str, environ:
     return None
 
 
-def run_probe(path: Path) -> float:
-    """The largest difference between the probe's two outputs, relative to the largest exact value."""
+def run_probe(path: Path) -> dict[str, float]:
+    """The largest difference between a kernel's output and the exact one, relative to the largest exact value.
+
+    By scheme; that of the first, which the manifest tells, has no name.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     # a probe has no inputs: optimization could fold it into a constant by another path than a model's node takes
@@ -102,10 +111,13 @@ def run_probe(path: Path) -> float:
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        actual, exact = session.run(["actual", "exact"], {})
+        names = [output.name for output in session.get_outputs()]
+        found = dict(zip(names, session.run(names, {}), strict=True))
     except Exception as error:  # onnxruntime's exceptions share no other base
         raise MoedgeError(f"{path} does not run ({error}): export the bundle again.") from error
-    return relative_difference(actual, exact)
+    schemes = [name.removeprefix("actual").removeprefix(".") for name in names if name.startswith("actual")]
+    pairs = {scheme: f".{scheme}" if scheme else "" for scheme in schemes}
+    return {s: relative_difference(found[f"actual{end}"], found[f"exact{end}"]) for s, end in pairs.items()}
 
 
 def relative_difference(actual: NDArray[np.float32], exact: NDArray[np.float32]) -> float:

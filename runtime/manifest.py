@@ -43,7 +43,7 @@ LM_HEAD: Final = "lm_head"
 ROTARY_TABLES: Final = "rotary tables"  # computed, no weights of the model's
 
 ExpertPlan = Literal["fused", "if"]
-ScaleDtype = Literal["float32", "float16", "bfloat16", "float8e4m3fn", "float8e8m0"]
+ScaleDtype = Literal["float32", "float16", "bfloat16", "float8", "float8e4m3fn", "float8e8m0"]
 CodeKind = Literal["integers", "mxfp4", "nvfp4"]
 CacheLayout = Literal["rows", "shared"]
 ChatFormat = Literal[
@@ -109,6 +109,16 @@ class TensorGroup:
     def read_as_it_lies(self) -> bool:
         """Whether its kernel reads the file's own pages: that of four-bit floats, whose scales have eight bits."""
         return self.scales in ("float8e4m3fn", "float8e8m0")
+
+    @property
+    def kernel_bits(self) -> int:
+        """Bits of the codes that a kernel reads: those of 5 and 6 take a byte each once they are loaded."""
+        return 8 if self.bits in (5, 6) else self.bits
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of it once loaded where rows are looked up in it."""
+        return self.bytes if self.kernel_bits == self.bits else self.parameters
 
     @property
     def cast_bytes(self) -> int:

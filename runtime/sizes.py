@@ -41,11 +41,11 @@ def memory_bytes(group: TensorGroup, manifest: Manifest) -> int | None:
         return None
     if group.read_as_it_lies:
         return group.bytes
-    packed = round(group.parameters * packed_bits_per_weight(group.bits, group.block) / 8)
+    packed = round(group.parameters * packed_bits_per_weight(group.kernel_bits, group.block) / 8)
     if group.name != EMBEDDING:
         return packed + group.cast_bytes
     tied = all(other.name != LM_HEAD for other in manifest.tensors)
-    return group.bytes + group.cast_bytes + (packed if tied else 0)
+    return group.table_bytes + group.cast_bytes + (packed if tied else 0)
 
 
 def model_memory_bytes(manifest: Manifest) -> int | None:

@@ -10,7 +10,7 @@ from moedge.export.writing.journal import Recipe
 
 RECIPE = Recipe("0.1.0", "2.4.6", "int4-block64", "float16", "nearest", "fused", 512, "c0", {"model.safetensors": "5a"})
 OTHERS = {
-    "moedge": "0.2.0", "numpy": "2.5.0", "scheme": "int8-block32", "scale_dtype": "float32", "rounding": "other",
+    "moedge": "0.2.0", "numpy": "2.5.0", "scheme": "int8-block32", "scales": "float32", "rounding": "other",
     "experts": "if", "context": 77, "config": "c1",
     "shards": {"model.safetensors": "5b"},
 }  # fmt: skip
@@ -22,7 +22,7 @@ def test_every_part_of_a_recipe_counts(name):
     if name in ("config", "shards"):
         assert told == "the checkpoint has changed since"
     else:
-        option = name if name in ("moedge", "numpy", "rounding") else f"--{name.replace('_', '-')}"
+        option = name if name in ("moedge", "numpy", "rounding", "scales") else f"--{name}"
         assert told == f"it was begun with {option} {getattr(RECIPE, name)}, and this is {OTHERS[name]}"
 
 

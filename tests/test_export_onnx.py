@@ -19,7 +19,10 @@ MODELS = {
     "qwen3-tied": tiny.qwen3_moe(tie_word_embeddings=True, attention_bias=True, mlp_only_layers=[0]),
     "all-dense": tiny.deepseek_v3(first_k_dense_replace=3, q_lora_rank=64, v_head_dim=16),
 }
-SCHEMES = {"fused": ("int4", "int4-block32-zp", "int8", "int8-block64-zp"), "if": ("fp32", "int4-block32", "int8")}
+SCHEMES = {
+    "fused": ("int4", "int4-block32-zp", "int5", "int6-zp", "int8", "int8-block64-zp"),
+    "if": ("fp32", "int4-block32", "int5-zp", "int6", "int8"),
+}
 
 
 def export(config, scheme, plan, folder):

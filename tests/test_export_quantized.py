@@ -27,7 +27,7 @@ MODELS = {
     ),
     "qwen3": (tiny.qwen3_moe(hidden_size=128, moe_intermediate_size=64), "router_logits", 0),
 }
-SCHEMES = ("int4", "int4-block32", "int4-block32-zp", "int8", "int8-block64-zp")
+SCHEMES = ("int4", "int4-block32", "int4-block16-zp", "int5", "int6-block64", "int6-zp", "int8", "int8-block64-zp")
 
 
 def export_both(config, scheme, folder, seed=0):

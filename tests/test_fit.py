@@ -32,7 +32,17 @@ def estimated(opened, options):
 
 
 @pytest.mark.parametrize(
-    "scheme", ["fp32", "int8", "int4", "int4-block32-zp", "int4 embedding=fp32 attention=int8", "int8 embedding=int4"]
+    "scheme",
+    [
+        "fp32",
+        "int8",
+        "int4",
+        "int4-block32-zp",
+        "int5",
+        "int6-zp embedding=int6 attention=int5",
+        "int4 embedding=fp32 attention=int8",
+        "int8 embedding=int4",
+    ],
 )
 @pytest.mark.parametrize("scale_dtype", [None, "float32"])
 def test_estimates_are_what_the_bundle_takes(checkpoint, tmp_path, scheme, scale_dtype):

@@ -111,6 +111,16 @@ def test_gpt_oss_goes_into_the_bundle_byte_for_byte(plan, scheme, tmp_path):
             assert raw[f"{place}.scales"].tobytes() == published[f"{place}_scales"].numpy().tobytes()
 
 
+def test_no_layer_is_raised_above_what_was_published_or_asked_for(tmp_path):
+    tiny.save_checkpoint(MODELS["gpt_oss"], tmp_path / "checkpoint", 0)
+    asked = export(tmp_path, "nvfp4", others="balanced")
+    quantized.mxfp4_experts(tmp_path / "checkpoint", 0)
+    export_bundle(tmp_path / "checkpoint", tmp_path / "published", ExportOptions(parse_plan("balanced")))
+    for bundle, scheme in ((asked, "nvfp4"), (tmp_path / "published", "mxfp4 (native)")):
+        groups = [group for group in read_manifest(bundle).tensors if group.name == "routed experts" and group.block]
+        assert [group.scheme for group in groups] == [scheme]
+
+
 @pytest.mark.parametrize("changes", [["attention=nvfp4"], ["routed-experts=nvfp4", "lm_head=mxfp4"]])
 def test_no_other_group_can_have_them(changes, tmp_path):
     tiny.save_checkpoint(MODELS["qwen3"], tmp_path / "checkpoint", 0)
@@ -133,8 +143,8 @@ EXPERTS = Experts(4, 2, 64, Router("softmax", True))
 @pytest.mark.parametrize("gate", [SILU, Gate(1.702, 1.0, 7.0)])
 @pytest.mark.parametrize("scheme", [MXFP4, NVFP4, replace(NVFP4, name="nvfp4 (native)", factor=None)])
 def test_the_probe_is_exact_here_and_tells_a_wrong_result(scheme, gate, tmp_path):
-    save_graph(build_probe(scheme, replace(EXPERTS, gate=gate)), tmp_path / "probe.onnx")
-    assert run_probe(tmp_path / "probe.onnx") < 1e-6
+    save_graph(build_probe([scheme], replace(EXPERTS, gate=gate)), tmp_path / "probe.onnx")
+    assert run_probe(tmp_path / "probe.onnx")[""] < 1e-6
     model = onnx.load(tmp_path / "probe.onnx")
     for tensor in model.graph.initializer:
         if tensor.name == "down_codes":
@@ -142,7 +152,7 @@ def test_the_probe_is_exact_here_and_tells_a_wrong_result(scheme, gate, tmp_path
             codes[:64] = bytes(byte ^ 0x88 for byte in codes[:64])  # other signs
             tensor.raw_data = bytes(codes)
     onnx.save(model, tmp_path / "probe.onnx")
-    assert run_probe(tmp_path / "probe.onnx") > 0.01
+    assert run_probe(tmp_path / "probe.onnx")[""] > 0.01
 
 
 def test_a_wrong_result_is_an_error_at_load_and_so_is_an_old_onnxruntime(tmp_path, monkeypatch):
@@ -150,7 +160,7 @@ def test_a_wrong_result_is_an_error_at_load_and_so_is_an_old_onnxruntime(tmp_pat
     bundle = export(tmp_path, "nvfp4")
     manifest = read_manifest(bundle)
     prove_fast_kernel(bundle, manifest)
-    monkeypatch.setattr("moedge.runtime.kernel_probe.run_probe", lambda _: 0.02)
+    monkeypatch.setattr("moedge.runtime.kernel_probe.run_probe", lambda _: {"": 0.02})
     with pytest.raises(MoedgeError, match=r"computes wrong results on this CPU.*--experts if"):
         prove_fast_kernel(bundle, manifest, allow_slow=True)
     monkeypatch.setattr("onnxruntime.__version__", "1.31.1")

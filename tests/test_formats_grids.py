@@ -248,7 +248,12 @@ def test_schemes_that_hold_all_grids():
 
 @pytest.mark.parametrize("with_zeros", [False, True])
 @pytest.mark.parametrize(
-    "scheme", [scheme_of(4, 64), scheme_of(4, 16, True), scheme_of(4, 32), scheme_of(8, 64), scheme_of(8, 32, True)]
+    "scheme",
+    [
+        scheme_of(4, 64),
+        scheme_of(4, 16, True),
+        *(scheme_of(bits, 32, zero) for bits in (5, 6, 8) for zero in (False, True)),
+    ],
 )
 def test_a_grid_in_a_scheme_that_holds_it_has_the_very_same_weights(scheme, with_zeros):
     rng = np.random.default_rng(0)

@@ -74,14 +74,15 @@ def bundle_experts(bundle, layer):
     numbers = "integers" if kernel.codes == "integers" else "floats"
     weights = []
     for name in ("gate_up_proj", "down_proj"):
-        codes, scales, zeros, factors = (
+        codes, scales, by_row, zeros, factors = (
             tensors.get(f"model.layers.{layer}.mlp.experts.{name}.{part}")
-            for part in ("codes", "scales", "zero_points", "factors")
+            for part in ("codes", "scales", "row_scales", "zero_points", "factors")
         )
+        whole = scales.astype(np.float32) * (1 if by_row is None else by_row.astype(np.float32))
         weights.append([])
         for e in range(len(codes)):
             zero, factor = None if zeros is None else zeros[e], 1.0 if factors is None else float(factors[e])
-            made = Codes(codes[e], scales[e].astype(np.float32), zero, kernel.bits, kernel.block_size, numbers, factor)
+            made = Codes(codes[e], whole[e], zero, kernel.bits, kernel.block_size, numbers, factor)
             weights[-1].append(dequantize(made))
     both, down = (np.stack(w) for w in weights)
     return both[:, 0::2], both[:, 1::2], down

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from moedge.quant.blocks import Codes, dequantize, join_codes, quantize
+from moedge.quant.blocks import Codes, dequantize, join_matrices, quantize
 from moedge.quant.channel_factors import ReadBy, choose_factors
 from moedge.quant.four_bit_floats import NUMBERS, codes_of, find_scales, nearest_number, spread_scales, suit
 from moedge.quant.gptq_rounding import gptq, learn_inputs
@@ -122,7 +122,7 @@ def test_a_factor_leaves_room_above_the_largest_scale():
 def test_codes_of_two_factors_share_no_matrix():
     gate, up = (quantize(WEIGHTS, replace(NVFP4, factor=factor)) for factor in (0.5, 0.25))
     with pytest.raises(AssertionError, match="share no matrix"):
-        join_codes([gate, up], np.concatenate)
+        join_matrices([gate, up], np.concatenate)
 
 
 def test_what_was_published_with_factors_of_its_own_is_no_scheme_to_round_to():

@@ -1,7 +1,6 @@
 """A decoder is a list of blocks: graphs of any run of them, layers that differ in their mixer, no weight read twice."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -14,11 +13,9 @@ from segments import Segments
 from moedge.export.bundle import export_bundle
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.graph.builder import Builder
-from moedge.export.graph.lowering import note_expert_scheme
 from moedge.export.options import ExportOptions, ExportProgress
 from moedge.export.schemes import parse_plan
 from moedge.quant.rounding import NEAREST
-from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine
 from moedge.runtime.manifest import read_manifest
 from moedge.runtime.sizes import memory_bytes
@@ -143,14 +140,6 @@ def test_what_rounds_is_passed_in(plan, tmp_path):
     assert nearest.shape == other.shape
     logits = [Engine.load(tmp_path / name).score(IDS.tolist()) for name in ("nearest", "halved")]
     assert 1.5 < np.abs(logits[0]).max() / np.abs(logits[1]).max() < 3  # the head's scales are half
-
-
-def test_experts_of_another_scheme_in_a_later_layer_are_noted():
-    low = SimpleNamespace(notes=[], expert_scheme=None)
-    for name, notes in (("int4", 0), ("int4", 0), ("int8", 1), ("int8", 1)):
-        note_expert_scheme(low, parse_scheme(name))
-        assert (low.expert_scheme, len(low.notes)) == (parse_scheme(name), notes)
-    assert "proved at load for the last one's, int8-block32" in low.notes[0]
 
 
 def test_nodes_are_named_by_scope_and_only_repeated_names_are_numbered():

@@ -17,6 +17,8 @@ from moedge.runtime.cli import main
 
 NEEDED = {"config.json", "generation_config.json", "tokenizer.json", "model.safetensors.index.json"}
 
+INT4 = ("--scheme", "int4", "--calibration", "none")
+
 
 def command(hub: Hub, home: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """The command as a user runs it, with the hub and the cache told by the environment."""
@@ -35,12 +37,12 @@ def test_a_model_from_the_hub_is_the_model_from_its_folder(published, shards, tm
     home = tmp_path / "home"
     with running_hub() as hub:
         hub.publish("org/tiny", published, commit="c" * 40, ref="v1.0")
-        done = command(hub, home, "hf://org/tiny@v1.0", "-o", str(tmp_path / "first"), "--json")
+        done = command(hub, home, "hf://org/tiny@v1.0", "-o", str(tmp_path / "first"), "--json", *INT4)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         assert json.loads(done.stdout)["hub"] == {"repo": "org/tiny", "commit": "c" * 40}
         assert set(hub.asked()) == NEEDED | set(shards)
         assert {request.token for request in hub.log} == {None}
-    done = command(hub, home, "hf://org/tiny@v1.0", "-o", str(tmp_path / "second"), HF_HUB_OFFLINE="1")
+    done = command(hub, home, "hf://org/tiny@v1.0", "-o", str(tmp_path / "second"), *INT4, HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("note: routed experts")
     assert len(done.stderr.splitlines()) == 1

@@ -179,7 +179,7 @@ def test_a_note_if_the_model_outgrows_this_machine(hub, tmp_path, monkeypatch, c
     small = replace(detect(), memory_bytes=100_000, memory_limit_bytes=None)
     monkeypatch.setattr("moedge.export.hub.fetch.detect", lambda: small)
     assert main(["export", "hf://org/tiny", "-o", str(tmp_path / "bundle")]) == 0
-    assert "note: packed, the weights take about 0.3 MB, and this machine has 0.1 MB" in capfd.readouterr().err
+    assert "note: packed, the weights take about 0.4 MB, and this machine has 0.1 MB" in capfd.readouterr().err
 
 
 def test_nothing_is_asked_for_if_the_bundle_could_not_be_written(hub, tmp_path, capfd):

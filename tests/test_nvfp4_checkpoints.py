@@ -17,6 +17,7 @@ from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
+from moedge.runtime.kernel_probe import OVERRIDE, prove_fast_kernel, run_probe
 from moedge.runtime.manifest import read_manifest
 
 CONFIG = tiny.qwen3_moe(hidden_size=128, moe_intermediate_size=64, num_hidden_layers=2, num_experts=4)
@@ -121,6 +122,27 @@ def test_factors_beside_plain_experts_are_given_up(tmp_path):
     [told] = [note for note in notes(bundle) if "nvfp4" in note]
     assert told == "routed experts: 8 matrices of nvfp4: dequantized and quantized, stored as nvfp4"
     assert off(bundle, reference) < 1
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_layers_of_floats_beside_layers_of_integers(layer, tmp_path, monkeypatch):
+    """Each has its kernel, and each kernel is proved."""
+    published(tmp_path, nvfp4.modelopt_nvfp4(EXACT), rf".*layers\.{layer}\.mlp\.experts.*")
+    twin, fused = (export(tmp_path, plan, changes=["routed-experts=int4-block32"]) for plan in ("if", "fused"))
+    manifest = read_manifest(fused)
+    assert {g.scheme for g in manifest.tensors if g.block} == {"nvfp4 (native)", "int4-block32"}
+    assert manifest.experts.codes == ("integers" if layer else "nvfp4")  # as many layers of each: the first
+    scores = [Engine.load(bundle).score(IDS.tolist()) for bundle in (twin, fused)]
+    assert np.abs(scores[0] - scores[1]).max() < 0.05 * np.abs(scores[0]).max()  # int8 activations
+    first, other = run_probe(fused / "probe.onnx").values()
+    exact, fast = (other, first) if layer else (first, other)
+    assert exact < 1e-6 < 1e-3 < fast
+    monkeypatch.setenv(OVERRIDE, "fp32")
+    with pytest.raises(MoedgeError, match=f"{OVERRIDE}=fp32 turns the fast expert kernel off"):
+        prove_fast_kernel(fused, manifest)
+    monkeypatch.setattr("onnxruntime.__version__", "1.31.1")
+    with pytest.raises(MoedgeError, match=r"1\.31\.1 does not run experts in nvfp4"):
+        prove_fast_kernel(fused, manifest, allow_slow=True)
 
 
 def test_clipped_gates_and_biases_of_experts(tmp_path):

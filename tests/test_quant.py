@@ -109,10 +109,27 @@ def test_fitted_takes_the_next_smaller_block():
 
 
 def test_every_name_is_of_one_scheme():
-    assert len(SCHEME_NAMES) == 9
+    assert len(SCHEME_NAMES) == 13
     assert {parse_scheme(name).name for name in SCHEME_NAMES if "block" in name} == {
-        f"int4-block{block}{zero}" for block in (32, 64, 128) for zero in ("", "-zp")
+        f"int4-block{block}{zero}" for block in (16, 32, 64, 128) for zero in ("", "-zp")
     }
+
+
+@pytest.mark.parametrize("bits", [4, 5, 6, 8])
+def test_packed_codes_are_the_same_and_take_their_bits(bits):
+    codes = np.random.default_rng(0).integers(0, 1 << bits, (3, 2, 64)).astype(np.uint8)
+    packed = pack(codes, bits)
+    assert packed.shape == (3, 2, 8 * bits)
+    assert np.array_equal(unpack(packed, bits), codes)
+
+
+def test_codes_of_five_and_six_bits_lie_in_two_parts():
+    codes = np.array([0x1F, 0x02, 0x13, 0x04, 5, 6, 7, 0x18], np.uint8)
+    assert pack(codes, 5).tolist() == [0x2F, 0x43, 0x65, 0x87, 0b10000101]
+    codes = np.array([0x3F, 0x12, 0x23, 0x04], np.uint8)
+    assert pack(codes, 6).tolist() == [0x2F, 0x43, 0b00100111]
+    with pytest.raises(ValueError, match="4 codes of 5 bits do not fill whole bytes"):
+        pack(codes, 5)
 
 
 def test_unknown_scheme_names_the_nearest():

@@ -22,7 +22,7 @@ from moedge.export import rehearsal
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
-from moedge.quant.blocks import ScaleError, dequantize, hold_scales, quantize
+from moedge.quant.blocks import ScaleError, dequantize, hold_scales, quantize, row_factors
 from moedge.quant.grids import holds, joint_scheme
 from moedge.quant.scheme import SCHEME_NAMES, parse_scheme, scheme_of
 from moedge.runtime import Engine
@@ -63,6 +63,25 @@ def test_held_scales_are_numbers_of_their_type_and_close(scales, kept):
         assert (held >= exact)[exact < 2.0**-14].all()
 
 
+@given(arrays(np.float32, (2, 8), elements=st.floats(-60000, 60000, width=32)), st.booleans())
+def test_scales_in_float8_are_numbers_of_it_times_a_number_of_bfloat16_a_row(scales, up):
+    held = hold_scales(scales, "float8", up)
+    factors = row_factors(held)
+    assert np.array_equal(factors.astype(ml_dtypes.bfloat16).astype(np.float32), factors)
+    eight = (held / factors).astype(ml_dtypes.float8_e4m3fn)
+    assert np.array_equal(eight.astype(np.float32) * factors, held)
+    assert held.all()
+    largest = np.abs(scales).max(-1, keepdims=True)
+    there = (np.abs(scales) > 1e-25) & (np.abs(scales) >= largest * 2.0**-13)
+    exact, size, least = np.abs(scales[there]), np.abs(held[there]), np.broadcast_to(factors, held.shape)[there] / 512
+    if up:
+        assert (size >= exact).all()
+    assert (np.abs(size - exact) <= exact * (0.13 if up else 0.065) + least).all()
+    assert (
+        np.abs(np.abs(held).max(-1, keepdims=True) / np.maximum(largest, 1e-25) - 1)[largest > 1e-25] < 2.0**-7
+    ).all()
+
+
 @pytest.mark.parametrize("name", QUANTIZED)
 @pytest.mark.parametrize("size", [1e-12, 1e-8, 1e-6, 1e-4, 1e-2, 1.0, 1e5])
 def test_codes_are_made_for_the_scales_that_are_kept(name, size):
@@ -94,8 +113,9 @@ def test_scales_beyond_fp16_are_refused_and_those_of_bf16_are_not(name, size):
 
 @pytest.mark.parametrize("kept", ["float16", "bfloat16"])
 def test_a_schemes_cost_counts_its_scales(kept):
-    assert scheme_of(4, 32, True).nbytes(6400) == 3200 + 800 + 100
-    assert scheme_of(4, 32, True, kept).nbytes(6400) == 3200 + 400 + 100
+    assert scheme_of(4, 32, True).nbytes(10, 640) == 3200 + 800 + 100
+    assert scheme_of(4, 32, True, kept).nbytes(10, 640) == 3200 + 400 + 100
+    assert scheme_of(5, 32, True, "float8").nbytes(10, 640) == 4000 + 200 + 20 + 200
     assert parse_scheme("fp32").with_scales(kept) == parse_scheme("fp32")
     group = TensorGroup("attention", "int4-block32", 4, 32, 6400, 3600, kept)
     fused = replace(tiny_manifest(), tensors=(group,))
@@ -178,13 +198,14 @@ def test_codes_beside_plain_matrices_stay_with_their_scales(tmp_path):
     assert ("routed experts", "codes unchanged") in {(o["group"], o["outcome"]) for o in origins}
 
 
-@pytest.mark.parametrize("scheme", ["int4", "int8", "int4-block32-zp"])
+@pytest.mark.parametrize("scheme", ["int4", "int8", "int4-block32-zp", "int5", "int6-zp"])
 def test_every_kernel_of_a_bundle_reads_constants(scheme, tmp_path):
     """A cast that stayed would cost QMoE its fast kernel; a tied table is cast once."""
     config = tiny_families.quantizable("qwen2_moe", tie_word_embeddings=True)
     tiny.save_checkpoint(config, tmp_path / "checkpoint", 0)
     bundle = export(tmp_path, "bundle", scheme)
-    assert set(scales_of(bundle).values()) == {"float16"}
+    few = "float16" if scheme == "int8" else "float8"
+    assert scales_of(bundle)["routed experts"] == scales_of(bundle)["attention"] == few
     options = ort.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "optimized.onnx"), 3
     ort.InferenceSession(bundle / "model.onnx", options, providers=["CPUExecutionProvider"])
@@ -196,6 +217,7 @@ def test_every_kernel_of_a_bundle_reads_constants(scheme, tmp_path):
             seen.add(node.op_type)
             assert {name for name in node.input if ".scales" in name} <= constants
             assert any(".scales" in name for name in node.input)
+            assert node.input[1 if node.op_type == "MatMulNBits" else 2 if node.op_type == "QMoE" else 0] in constants
     assert seen == {"QMoE", "MatMulNBits", "GatherBlockQuantized"}
     stored = onnx.load(bundle / "model.onnx", load_external_data=False).graph
     casts = [node.input[0] for node in stored.node if node.op_type == "Cast" and ".scales" in node.input[0]]
@@ -206,14 +228,14 @@ def test_every_kernel_of_a_bundle_reads_constants(scheme, tmp_path):
 def test_large_bundles_keep_scales_in_fp32_unless_told_otherwise(tmp_path, monkeypatch):
     tiny.save_checkpoint(CONFIG, tmp_path / "checkpoint", 0)
     half = export(tmp_path, "half")
-    assert set(scales_of(half).values()) == {"float16"}
+    assert set(scales_of(half).values()) == {"float16", "float8"}
     cast = sum(group.cast_bytes for group in read_manifest(half).tensors)
     monkeypatch.setattr(rehearsal, "MOST_CAST_BYTES", cast)
     assert scales_of(export(tmp_path, "just")) == scales_of(half)
     monkeypatch.setattr(rehearsal, "MOST_CAST_BYTES", cast - 1)
     large, forced = export(tmp_path, "large"), export(tmp_path, "forced", scale_dtype="float16")
     assert set(scales_of(large).values()) == {"float32"}
-    assert scales_of(forced) == scales_of(half)
+    assert set(scales_of(forced).values()) == {"float16"}
     notes = [json.loads((bundle / "report.json").read_text())["notes"] for bundle in (large, forced)]
     assert [sum("scales are stored as float32" in note for note in said) for said in notes] == [1, 0]
 
@@ -229,12 +251,15 @@ def test_weights_that_fp16_scales_do_not_hold(tmp_path, experts):
     def notes(bundle):
         return [n for n in json.loads((bundle / "report.json").read_text())["notes"] if "float16" in n]
 
-    assert notes(export(tmp_path, "usual", experts=experts)) == []
+    assert notes(export(tmp_path, "usual", "int4", "float16", experts)) == []
     multiply(1e-8)
-    [note] = notes(export(tmp_path, "small", experts=experts))
+    [note] = notes(export(tmp_path, "small", "int4", "float16", experts))
     assert note.startswith(f"{name}: its weights are so small that scales in float16 do not hold them: use --scale-d")
-    assert notes(export(tmp_path, "small32", "int4", "float32", experts)) == []
+    for other in ("float8", "float32"):
+        assert notes(export(tmp_path, f"small-{other}", "int4", other, experts)) == []
     multiply(1e16)
-    with pytest.raises(MoedgeError, match=rf"{name} .* too large for float16\): use --scale-dtype float32\.$"):
-        export(tmp_path, "large", experts=experts)
-    assert np.isfinite(Engine.load(export(tmp_path, "large32", "int4", "float32", experts)).score(IDS)).all()
+    with pytest.raises(MoedgeError, match=rf"{name} .* too large for float16\): use --scale-dtype float8\.$"):
+        export(tmp_path, "large", "int4", "float16", experts)
+    for other in ("float8", "float32"):
+        bundle = export(tmp_path, f"large-{other}", "int4", other, experts)
+        assert np.isfinite(Engine.load(bundle).score(IDS)).all()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from data import MOST_TOKENS
 from kinds import Json
 
 from moedge.runtime import Engine, SamplingParams
@@ -11,7 +12,7 @@ from moedge.runtime import Engine, SamplingParams
 def bundle_answers(folder: Path) -> Callable[[list[Json]], list[str]]:
     """Greedy answers of the bundle, special tokens included, as `evaluate.score` wants them."""
     engine = Engine.load(folder)
-    greedy = SamplingParams(temperature=0.0, max_tokens=256)
+    greedy = SamplingParams(temperature=0.0, max_tokens=MOST_TOKENS)
 
     def answer(requests: list[Json]) -> list[str]:
         texts = []

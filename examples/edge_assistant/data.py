@@ -18,6 +18,7 @@ from systems import draw_system
 from talk import draw_talk
 
 HERE = Path(__file__).parent
+MOST_TOKENS = 512  # of an answer, as the checkpoint's generation_config.json says
 
 
 def compact(value: Any) -> str:
@@ -199,7 +200,7 @@ def make_sample(rng: random.Random, level: float, held_out: bool = False, unseen
     """One conversation; `level` from 0 (one tool, one request) to 1 (the full mix). Held-out ones end in a call."""
     language = rng.choice(("en", "fr"))
     full = held_out or rng.random() < level
-    if full and not held_out and rng.random() < 0.35:
+    if full and not held_out and rng.random() < 0.28:
         return make_talk(rng)
     count = rng.choices((1, 2, 3, 4), (1, 4, 4, 2))[0] if full else 1
     count = max(2, count) if held_out else count

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from data import HERE, Json, Sample, compact, make_misfit, make_sample, make_talk, render_prompt
+from data import HERE, MOST_TOKENS, Json, Sample, compact, make_misfit, make_sample, make_talk, render_prompt
 from model import Assistant
 from tokenizers import Tokenizer
 
@@ -99,7 +99,7 @@ def torch_answers(model: Assistant, tokenizer: Tokenizer, batch: int = 50) -> An
         texts = [""] * len(prompts)
         for start in range(0, len(order), batch):
             chosen = order[start : start + batch]
-            outputs = generate(model, [prompts[i] for i in chosen], end, 256)
+            outputs = generate(model, [prompts[i] for i in chosen], end, MOST_TOKENS)
             for i, output in zip(chosen, outputs, strict=True):
                 texts[i] = tokenizer.decode(output, skip_special_tokens=False)
         return texts

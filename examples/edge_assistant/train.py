@@ -144,7 +144,8 @@ def main() -> None:
     torch.set_num_threads(2)
     torch.manual_seed(int(train["seed"]))
     tokenizer = Tokenizer.from_file(str(HERE / "checkpoint" / "tokenizer.json"))
-    model = load_checkpoint(options.start).train() if options.start else Assistant(Shape(**settings["model"]))
+    shape = Shape(**settings["model"])
+    model = widen(load_checkpoint(options.start), shape).train() if options.start else Assistant(shape)
     target: Path = options.to or options.state / "checkpoint"
     target.mkdir(parents=True, exist_ok=True)
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -225,6 +226,26 @@ def main() -> None:
             last_saved = time.monotonic()
         if rate == 0:
             break
+
+
+@torch.no_grad()
+def widen(narrow: Assistant, shape: Shape) -> Assistant:
+    """The same function with a latent of `shape`'s size: its further rows are faint noise that nothing reads yet."""
+    wide = Assistant(shape)
+    latent = narrow.s.kv_lora_rank
+    of_narrow = narrow.state_dict()
+    for name, target in wide.state_dict().items():
+        source = of_narrow[name]
+        if name.endswith("kv_a_proj_with_mqa.weight"):
+            noise = target[: shape.kv_lora_rank - latent]
+            source = torch.cat((source[:latent], noise * 0.05, source[latent:]))
+        elif name.endswith("kv_a_layernorm.weight"):
+            source = torch.cat((source, source.mean().expand(shape.kv_lora_rank - latent)))
+            source = source * (latent / shape.kv_lora_rank) ** 0.5  # the mean square now runs over more
+        elif name.endswith("kv_b_proj.weight"):
+            source = F.pad(source, (0, shape.kv_lora_rank - latent))
+        target.copy_(source)
+    return wide
 
 
 @torch.no_grad()

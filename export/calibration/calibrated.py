@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from moedge.export.calibration.statistics import LayerInputs, Sample
+from moedge.export.calibration.statistics import MatrixInputs, Sample
 from moedge.quant.blocks import F32, Codes
 from moedge.quant.gptq_rounding import Inputs, gptq, learn_inputs
 from moedge.quant.rounding import NEAREST
@@ -14,18 +14,18 @@ from moedge.quant.search import SEARCHED, search
 class Calibrated:
     """A rounding that a calibration tells, layer by layer, what matrices read and which factors their columns have.
 
-    More than four bits are rounded to nearest, and so is nothing else: what was not seen is searched without weights.
+    Eight bits are rounded to nearest, and so is nothing else: what was not seen is searched without weights.
     """
 
     name: str
     by_gptq: bool
-    inputs: LayerInputs | None = None
+    inputs: MatrixInputs | None = None
     by_column: dict[str, F32] = field(default_factory=dict)
     _learnt: tuple[Sample | None, bytes, Inputs | None] = (None, b"", None)
 
     def __call__(self, matrix: str, weights: F32, scheme: Scheme) -> Codes:
         """See `Rounding`."""
-        if scheme.bits != 4:
+        if scheme.bits == 8:
             return NEAREST(matrix, weights, scheme)
         sample = None if self.inputs is None else self.inputs.sample(matrix)
         if sample is None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.export.calibration.calibrated import Calibrated
-from moedge.export.calibration.statistics import LayerInputs
+from moedge.export.calibration.statistics import HeadInputs, LayerInputs
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.views import names_of
 from moedge.export.graph.channels import Channels, Reader
@@ -44,6 +44,17 @@ class Calibrator:
         self.coverage: dict[int, NDArray[np.int64]] = {}  # by layer: tokens that chose each expert
         self._schemes, self._model = schemes, model
         self._stream = StreamedModel(checkpoint, model, windows, folder)
+        names = model.names
+        self._head = names.embedding if model.tie_word_embeddings else names.lm_head
+        if model.tie_word_embeddings:  # its table is rounded before any layer is
+
+            def read_ahead() -> F32:
+                with StreamedModel(checkpoint, model, windows, folder) as stream:
+                    for _ in range(model.num_hidden_layers):
+                        stream.run_layer()
+                    return stream.read_head()
+
+            rounding.inputs = HeadInputs(self._head, read_ahead)
 
     def __enter__(self) -> "Calibrator":
         self._stream.__enter__()
@@ -53,17 +64,19 @@ class Calibrator:
         self._stream.__exit__()
 
     def prepare(self, layer: int) -> None:
-        """Have everything ready for a layer's matrices; with the number of layers, for the head, which has none."""
+        """Have everything ready for a layer's matrices; with the number of layers, for the head's."""
         self.rounding.inputs, self.rounding.by_column = None, {}
         self.channels.factors = {}
         if layer == self._model.num_hidden_layers:
+            if not self._model.tie_word_embeddings:
+                self.rounding.inputs = HeadInputs(self._head, self._stream.read_head)
             return
         inputs = LayerInputs(self._model.experts.gate)
         self._stream.channels = Channels()
         self._stream.run_layer(inputs.collect)
         readers = self._stream.channels.readers
         self.rounding.inputs = inputs
-        self.channels.factors = self._choose(readers, inputs)
+        self.channels.factors = self._choose(readers, inputs, layer)
         self.rounding.by_column = {
             name: reader.spread(factors)
             for writer, factors in self.channels.factors.items()
@@ -73,17 +86,17 @@ class Calibrator:
         if len(covered := inputs.coverage()):
             self.coverage[layer] = covered
 
-    def _choose(self, readers: Mapping[str, Sequence[Reader]], inputs: LayerInputs) -> dict[str, F32]:
+    def _choose(self, readers: Mapping[str, Sequence[Reader]], inputs: LayerInputs, layer: int) -> dict[str, F32]:
         """The factors of every writer that they help."""
-        chosen = {writer: self._factors(found, inputs) for writer, found in readers.items()}
+        chosen = {writer: self._factors(found, inputs, layer) for writer, found in readers.items()}
         return {writer: factors for writer, factors in chosen.items() if factors is not None}
 
-    def _factors(self, readers: Sequence[Reader], inputs: LayerInputs) -> F32 | None:
+    def _factors(self, readers: Sequence[Reader], inputs: LayerInputs, layer: int) -> F32 | None:
         rounded = [reader for reader in readers if names_of(reader.matrix)[0] in inputs.groups]
         if any(source.native is not None for reader in rounded for source in reader.matrix.sources):
             return None  # published codes stay as they are
-        schemes = [self._schemes.of(inputs.groups[names_of(reader.matrix)[0]]) for reader in rounded]
-        if not any(scheme.bits == 4 for scheme in schemes):
+        schemes = [self._schemes.of(inputs.groups[names_of(reader.matrix)[0]], layer) for reader in rounded]
+        if not any(scheme.bits < 8 for scheme in schemes):
             return None  # there is next to nothing to gain
         tried, channels = [], []
         for place in np.unique(np.linspace(0, len(rounded) - 1, _READERS).astype(int)):

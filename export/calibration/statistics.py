@@ -5,9 +5,10 @@ down-projection reads is made of its gate and up-projection when it is asked for
 inputs and one expert's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,33 @@ class Sample:
             rows /= by_column
         product: F32 = rows.T @ rows
         return product
+
+
+class MatrixInputs(Protocol):
+    """What matrices read."""
+
+    def sample(self, name: str) -> Sample | None:
+        """What the matrix of that name reads; None if it was not seen."""
+        ...
+
+
+class HeadInputs:
+    """The inputs of the head's matrix, the table where that is tied; read when they are first asked for."""
+
+    def __init__(self, name: str, read: Callable[[], F32]) -> None:
+        """`read` gives what the head multiplies [windows, tokens, hidden_size]."""
+        self._name, self._read = name, read
+
+    def sample(self, name: str) -> Sample | None:
+        """See `MatrixInputs`."""
+        return self._sample if name == self._name else None
+
+    @cached_property
+    def _sample(self) -> Sample:
+        states = self._read()
+        weights = np.ones(states.shape[:2], np.float32)
+        weights[:, 0] = FIRST_TOKEN
+        return Sample(states.reshape(-1, states.shape[-1]), weights.reshape(-1))
 
 
 class LayerInputs:

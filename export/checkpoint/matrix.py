@@ -119,7 +119,7 @@ def round_rows(matrix: Matrix, scheme: Scheme, rounding: Rounding, start: int, s
     try:
         return rounding(matrix.name, matrix.read(start, stop), scheme)
     except ScaleError as error:
-        raise MoedgeError(f"{matrix.name} cannot be quantized ({error}): use --scale-dtype float32.") from None
+        raise MoedgeError(f"{matrix.name} cannot be quantized ({error}): use --scale-dtype float8.") from None
     except ValueError as error:
         raise MoedgeError(f"{matrix.name} cannot be quantized ({error}): take another checkpoint.") from None
 

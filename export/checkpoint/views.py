@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.export.checkpoint.matrix import Matrix, Source, round_rows
-from moedge.quant.blocks import F32, Codes, interleave_rows, join_codes
+from moedge.quant.blocks import F32, Codes, interleave_rows, join_matrices
 from moedge.quant.grids import holds
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
@@ -37,7 +37,7 @@ class Stacked:
     def codes(self, scheme: Scheme, rounding: Rounding, start: int, stop: int) -> Codes:
         """Rows of the parts' codes, each its own or rounded."""
         pieces = [part.codes(scheme, rounding, a, b) for part, a, b in self._cut(start, stop)]
-        return join_codes(pieces, np.concatenate)
+        return join_matrices(pieces, np.concatenate)
 
     def _cut(self, start: int, stop: int) -> Iterator[tuple[Matrix, int, int]]:
         offset = 0
@@ -115,7 +115,7 @@ class Interleaved:
         """Rows of the codes of both, each its own or rounded."""
         low, high = start // 2, -(-stop // 2)
         both = [part.codes(scheme, rounding, low, high) for part in (self.first, self.second)]
-        joined = join_codes(both, lambda arrays: interleave_rows(*arrays))
+        joined = join_matrices(both, lambda arrays: interleave_rows(*arrays))
         return joined.rows(slice(start % 2, start % 2 + stop - start))
 
 

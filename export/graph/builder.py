@@ -28,7 +28,7 @@ class Builder:
         self.nodes: list[ir.Node] = []
         self._initializers: dict[str, ir.Value] = {}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
-        self._casts: dict[str, ir.Value] = {}
+        self._made: dict[str, ir.Value] = {}
         self._scope: list[str] = list(parent._scope) if parent else []
         self._used: dict[str, int] = parent._used if parent else {}
 
@@ -120,18 +120,21 @@ class Builder:
         return self._initializers[name]
 
     def floats(self, tensor: ir.TensorProtocol) -> ir.Value:
-        """A registered tensor as fp32: cast, once however often it is asked for, where it is kept as another type.
+        """A registered tensor as fp32: cast where it is kept as another type.
 
         ONNX Runtime does the cast when it loads the model, so that kernels see a constant.
         """
-        value, name = self.initializer(tensor), tensor.name or ""
+        value, name = self.initializer(tensor), f"{tensor.name}.fp32"
         if tensor.dtype == ir.DataType.FLOAT:
             return value
-        if name not in self._casts:
-            self._casts[name] = self.op(
-                "Cast", value, attributes={"to": ir.DataType.FLOAT.value}, output=f"{name}.fp32"
-            )
-        return self._casts[name]
+        attributes: Attributes = {"to": ir.DataType.FLOAT.value}
+        return self.once(name, lambda: self.op("Cast", value, attributes=attributes, output=name))
+
+    def once(self, name: str, make: Callable[[], ir.Value]) -> ir.Value:
+        """What `make` gives, made when it is first asked for by that name."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
     def graph(self, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], name: str) -> ir.Graph:
         """The finished graph."""

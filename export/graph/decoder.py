@@ -61,7 +61,9 @@ def build_decoder(
     hidden = _begin(low, checkpoint, model, inputs[0], embeds)
     for layer in layers:
         on_layer(layer)
+        low.layer = layer
         hidden = build_block(Block(low, checkpoint, model, layer, channels), hidden, where)
+    low.layer = None
     x = hidden.x if hidden.delta is None else b.op("Add", hidden.x, hidden.delta)
     if whole:
         on_layer(model.num_hidden_layers)

@@ -3,6 +3,7 @@
 A lowering sees nothing of a checkpoint but these matrices, so what it takes is what any plan stores.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from moedge.export.model.config import Experts, GroupedQuery, Mixer
 from moedge.export.model.rope import Rope
 from moedge.export.writing.account import Account
 from moedge.export.writing.unwritten import UnwrittenFile
+from moedge.quant.grids import holds
 from moedge.quant.plan import SchemePlan
 from moedge.quant.scheme import FP32, Scheme
 from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, GroupName
@@ -34,9 +36,11 @@ class DryLowering:
     builder: Builder = field(default_factory=lambda: Builder(UnwrittenFile()))
     cache: list[CachePort] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    expert_scheme: Scheme | None = None
+    layer: int | None = None
+    expert_schemes: Counter[Scheme] = field(default_factory=Counter)
     refusal: MoedgeError | None = None
     taken: set[GroupName] = field(default_factory=set)
+    rounded: int = 0  # weights, to less than 8 bits
 
     @property
     def account(self) -> Account:
@@ -84,9 +88,12 @@ class DryLowering:
     def _take(self, what: str, matrices: Sequence[Matrix], group: GroupName) -> None:
         self.taken.add(group)
         try:
-            scheme = scheme_for(matrices, self.schemes.of(group), what, self.notes, floats=group == ROUTED_EXPERTS)
+            wanted = self.schemes.of(group, self.layer)
+            scheme = scheme_for(matrices, wanted, what, self.notes, floats=group == ROUTED_EXPERTS)
         except MoedgeError as error:
             self.refusal, scheme = self.refusal or error, FP32
-        weights = sum(rows * columns for rows, columns in (matrix.shape for matrix in matrices))
-        factors = 4 * len(matrices) if scheme.scales == "float8e4m3fn" else 0
-        self.account.add(group, scheme, weights, scheme.nbytes(weights) + factors, matrices)
+        if scheme.bits < 8:
+            self.rounded += sum(s.parameters for m in matrices for s in m.sources if not holds(scheme, s.native))
+        shapes = [matrix.shape for matrix in matrices]
+        weights, nbytes = sum(r * c for r, c in shapes), sum(scheme.nbytes(*shape) for shape in shapes)
+        self.account.add(group, scheme, weights, nbytes, matrices)

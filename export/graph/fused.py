@@ -4,6 +4,7 @@ QMoE's inputs and attributes are qmoe.py's; routing stays explicit in fp32 besid
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.graph.arithmetic import FLOAT, scale
 from moedge.export.graph.builder import MICROSOFT, Attributes, Builder
 from moedge.export.graph.grouped_query import plain_grouped_query, rotate
-from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing, note_expert_scheme
+from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing
 from moedge.export.graph.positions import build_positions
 from moedge.export.graph.qmoe import (
     FP32_ACTIVATIONS,
@@ -22,9 +23,10 @@ from moedge.export.graph.qmoe import (
     qmoe_attributes,
     qmoe_inputs,
 )
+from moedge.export.graph.stored_values import kernel_inputs, row_inputs
 from moedge.export.graph.storing import (
-    SCALE_TYPES,
     StoredCodes,
+    reserve_codes,
     scheme_for,
     store_floats,
     store_quantized,
@@ -45,7 +47,8 @@ class FusedLowering:
         self.builder = builder
         self.cache: list[CachePort] = []
         self.notes = notes
-        self.expert_scheme: Scheme | None = None
+        self.layer: int | None = None
+        self.expert_schemes: Counter[Scheme] = Counter()
         self._schemes = schemes
         self._rounding = rounding
         self._table: ir.Value | StoredCodes | None = None
@@ -64,7 +67,7 @@ class FusedLowering:
 
     def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
         """GatherBlockQuantized over the same bytes that a tied head multiplies; Gather where they are fp32."""
-        b, (rows, columns) = self.builder, table.shape
+        b = self.builder
         scheme = scheme_for((table,), self._schemes.of(EMBEDDING), "model.embed_tokens", self.notes)
         ids = b.op("Squeeze", input_ids, b.ints(0))  # [s]
         if not scheme.quantized:
@@ -73,15 +76,11 @@ class FusedLowering:
             return b.op("Gather", weight, ids)
         stored = store_quantized(b, "model.embed_tokens", table, scheme, self._rounding, EMBEDDING)
         self._table = stored if tied else None
-        width = columns * scheme.bits // 8
-        codes = b.initializer(
-            b.weights.alias(stored.codes, "model.embed_tokens.rows", ir.DataType.UINT8, (rows, width))
-        )
-        zeros = None if stored.zero_points is None else b.initializer(stored.zero_points.tensor)
+        codes, scales, zeros, _ = row_inputs(b, stored)
         return b.op(
             "GatherBlockQuantized",
-            *drop_absent_last([codes, ids, b.floats(stored.scales.tensor), zeros]),
-            attributes={"bits": scheme.bits, "block_size": scheme.block, "gather_axis": 0, "quantize_axis": 1},
+            *drop_absent_last([codes, ids, scales, zeros]),
+            attributes={"bits": scheme.kernel_bits, "block_size": scheme.block, "gather_axis": 0, "quantize_axis": 1},
             domain=MICROSOFT,
         )
 
@@ -96,7 +95,7 @@ class FusedLowering:
     def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
         """MatMulNBits; Gemm where weights are fp32."""
         full = self.builder.full_name(name)
-        scheme = scheme_for((matrix,), self._schemes.of(group), full, self.notes)
+        scheme = scheme_for((matrix,), self._schemes.of(group, self.layer), full, self.notes)
         if not scheme.quantized:
             return self._product(x, store_floats(self.builder, full, matrix, self._rounding, group))
         return self._product(x, store_quantized(self.builder, full, matrix, scheme, self._rounding, group))
@@ -167,8 +166,9 @@ class FusedLowering:
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """One QMoE node, its result times the routing scale."""
         b = self.builder
-        scheme = scheme_for(weights.matrices, self._schemes.of(ROUTED_EXPERTS), ROUTED_EXPERTS, self.notes, floats=True)
-        note_expert_scheme(self, scheme)
+        wanted = self._schemes.of(ROUTED_EXPERTS, self.layer)
+        scheme = scheme_for(weights.matrices, wanted, ROUTED_EXPERTS, self.notes, floats=True)
+        self.expert_schemes[scheme] += 1
         self._note_factors(scheme, weights)
         self._activations = INT8_ACTIVATIONS
         with b.scope("experts"):
@@ -178,7 +178,7 @@ class FusedLowering:
                 for e, (gate_up, down) in enumerate(zip(weights.gate_up, weights.down, strict=True)):
                     self._write_expert(first, gate_up, e)
                     self._write_expert(second, down, e)
-            tensors = self._tensors(first), self._tensors(second)
+            tensors = kernel_inputs(b, first), kernel_inputs(b, second)
             biases: list[ir.Value | None] = [None, None]
             if weights.gate_up_bias is not None and weights.down_bias is not None:
                 biases = [
@@ -204,33 +204,13 @@ class FusedLowering:
         suited, rows = room.suit(matrix), matrix.shape[0]
         coded = matrix.codes(suited.scheme, self._rounding, 0, rows)
         write_rows(room, room.keep(coded), expert * rows)
-        if room.factors is not None:
-            room.factors.write(np.array([coded.factor], np.float32), 4 * expert)
+        if room.matrix_factors is not None:
+            room.matrix_factors.write(np.array([coded.factor], np.float32), 4 * expert)
 
     def _reserve_experts(self, name: str, matrices: Sequence[Matrix], scheme: Scheme) -> StoredCodes:
         """Room for a projection of all experts, one after the other: [experts, rows, columns]."""
-        (rows, columns), experts = matrices[0].shape, len(matrices)
-        full, file = self.builder.full_name(name), self.builder.weights
-        blocks = columns // scheme.block
-        codes = file.region(f"{full}.codes", ir.DataType.UINT8, (experts, rows, columns * scheme.bits // 8))
-        scales = file.region(f"{full}.scales", SCALE_TYPES[scheme.scales], (experts, rows, blocks))
-        zeros = None
-        if scheme.zero_point:
-            zeros = file.region(f"{full}.zero_points", ir.DataType.UINT8, (experts, rows, blocks * scheme.bits // 8))
-        factors = None
-        if scheme.scales == "float8e4m3fn":
-            factors = file.region(f"{full}.factors", ir.DataType.FLOAT, (experts,))
-        stored = StoredCodes(full, codes, scales, zeros, scheme, (experts * rows, columns), ROUTED_EXPERTS, factors)
-        file.account.add(ROUTED_EXPERTS, scheme, experts * rows * columns, stored.nbytes, matrices)
-        return stored
-
-    def _tensors(self, stored: StoredCodes) -> list[ir.Value | None]:
-        """Codes, scales, zero points and factors as values of the graph."""
-        b = self.builder
-        as_kept = stored.scheme.numbers == "floats"
-        scales = (b.initializer if as_kept else b.floats)(stored.scales.tensor)
-        others = [None if part is None else b.initializer(part.tensor) for part in (stored.zero_points, stored.factors)]
-        return [b.initializer(stored.codes.tensor), scales, *others]
+        b, shape, experts = self.builder, matrices[0].shape, (len(matrices),)
+        return reserve_codes(b, b.full_name(name), shape, scheme, ROUTED_EXPERTS, matrices, experts)
 
     def _shared_port(self, layer: int, name: str, heads: int, dim: int) -> tuple[ir.Value, CacheTensor]:
         shape = ir.Shape([1, heads, "capacity", dim])
@@ -243,11 +223,11 @@ class FusedLowering:
         rows, columns = stored.shape
         return self.builder.op(
             "MatMulNBits",
-            *drop_absent_last([x, *self._tensors(stored)]),
+            *drop_absent_last([x, *kernel_inputs(self.builder, stored)]),
             attributes={
                 "N": rows,
                 "K": columns,
-                "bits": stored.scheme.bits,
+                "bits": stored.scheme.kernel_bits,
                 "block_size": stored.scheme.block,
                 "accuracy_level": self._activations,
             },

@@ -5,6 +5,7 @@ node a layer. All other graph modules use this protocol and never ask which one 
 Hidden states are 2-D, [s, hidden_size]: batch is 1.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -110,7 +111,8 @@ class Lowering(Protocol):
     builder: Builder
     cache: list[CachePort]
     notes: list[str]
-    expert_scheme: Scheme | None  # of the routed experts, once a layer of them was built
+    layer: int | None  # that is being built; None before the first and after the last
+    expert_schemes: Counter[Scheme]  # of the routed experts, in so many layers that were built
 
     def positions(self, attention_mask: ir.Value, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
         """Lengths, positions, masks and rotary tables for these layers; the new tokens are axis 1 of `tokens`."""
@@ -153,12 +155,3 @@ class Lowering(Protocol):
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """The weighted sum of the routed experts' gated MLPs [s, hidden_size]."""
         ...
-
-
-def note_expert_scheme(low: Lowering, scheme: Scheme) -> None:
-    """A layer's routed experts get a scheme; the manifest and the kernel probe know that of the last layer."""
-    if low.expert_scheme not in (None, scheme):
-        low.notes.append(
-            f"routed experts: layers differ in scheme, the kernel is proved at load for the last one's, {scheme.name}"
-        )
-    low.expert_scheme = scheme

@@ -6,7 +6,7 @@ Those of four-bit floats are as in a model, and each expert has factors of its o
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,34 @@ from moedge.export.graph.lowering import Routing
 from moedge.export.graph.qmoe import qmoe_attributes, qmoe_inputs
 from moedge.export.graph.storing import SCALE_TYPES
 from moedge.export.model.config import Experts, Gate
-from moedge.quant.blocks import F32, Codes, dequantize, interleave_rows, join_codes, quantize
+from moedge.quant.blocks import F32, Codes, dequantize, interleave_rows, join_matrices, quantize
 from moedge.quant.scheme import Scheme
 
 TOKENS, EXPERTS = 3, 2
 
 
-def build_probe(scheme: Scheme, config: Experts) -> ir.Graph:
-    """The probe's graph: no inputs, outputs `actual` and `exact` [3, 2 * block], the latter computed here."""
+@dataclass(frozen=True)
+class _Part:
+    """What the probe has for one scheme."""
+
+    nodes: list[ir.Node]
+    initializers: list[ir.Value]
+    outputs: list[ir.Value]
+
+
+def build_probe(schemes: Sequence[Scheme], config: Experts) -> ir.Graph:
+    """The probe's graph, of kernels' schemes: no inputs, two outputs a scheme, what a kernel gives and what is right.
+
+    They are called `actual` and `exact` [3, 2 * block], and for further schemes these names and the scheme's.
+    """
+    parts = [_build(scheme, config, f".{scheme.name}" if place else "") for place, scheme in enumerate(schemes)]
+    outputs, nodes, initializers = (
+        [value for part in parts for value in getattr(part, kind)] for kind in ("outputs", "nodes", "initializers")
+    )
+    return ir.Graph([], outputs, nodes=nodes, initializers=initializers, name="probe")
+
+
+def _build(scheme: Scheme, config: Experts, suffix: str) -> _Part:
     rng = np.random.default_rng(0)
     width = 2 * scheme.block
     x = rng.standard_normal((TOKENS, width)).astype(np.float32)
@@ -43,20 +63,21 @@ def build_probe(scheme: Scheme, config: Experts) -> ir.Graph:
     for share, (gate, up, down) in zip(shares.T, made, strict=True):
         g, u = x @ dequantize(gate).T, x @ dequantize(up).T
         exact += share[:, None] * (_gate(g, u, config.gate) @ dequantize(down).T)
-    first = [join_codes([gate, up], lambda arrays: interleave_rows(*arrays)) for gate, up, _ in made]
-    first_values = _values("gate_up", first, scheme)
-    second_values = _values("down", [down for _, _, down in made], scheme)
-    data = [_value("x", x), _value("logits", logits), _value("expected", exact)]
+    first = [join_matrices([gate, up], lambda arrays: interleave_rows(*arrays)) for gate, up, _ in made]
+    first_values = _values("gate_up", suffix, first, scheme)
+    second_values = _values("down", suffix, [down for _, _, down in made], scheme)
+    data = [_value(f"{n}{suffix}", a) for n, a in (("x", x), ("logits", logits), ("expected", exact))]
     routing = Routing(data[1], None, 1.0)
     inputs = qmoe_inputs(data[0], routing, first_values, second_values)
     attributes = qmoe_attributes(scheme, replace(config, num_experts_per_tok=EXPERTS), routing)
-    actual, copied = (ir.Value(name=n, type=FLOAT, shape=ir.Shape([TOKENS, width])) for n in ("actual", "exact"))
+    shape = ir.Shape([TOKENS, width])
+    actual, copied = (ir.Value(name=f"{n}{suffix}", type=FLOAT, shape=shape) for n in ("actual", "exact"))
     nodes = [
-        ir.Node(MICROSOFT, "QMoE", inputs, make_attributes(attributes), outputs=[actual], name="QMoE"),
-        ir.Node("", "Identity", [data[2]], outputs=[copied], name="exact"),
+        ir.Node(MICROSOFT, "QMoE", inputs, make_attributes(attributes), outputs=[actual], name=f"QMoE{suffix}"),
+        ir.Node("", "Identity", [data[2]], outputs=[copied], name=f"exact{suffix}"),
     ]
     there = [value for value in (*data, *first_values, *second_values) if value is not None]
-    return ir.Graph([], [actual, copied], nodes=nodes, initializers=there, name="probe")
+    return _Part(nodes, there, [actual, copied])
 
 
 def _gate(gate: F32, up: F32, how: Gate) -> F32:
@@ -74,7 +95,7 @@ def _schemes(scheme: Scheme, expert: int) -> tuple[Scheme, Scheme, Scheme]:
     return gate_up, gate_up, down
 
 
-def _values(name: str, experts: Sequence[Codes], scheme: Scheme) -> list[ir.Value | None]:
+def _values(name: str, suffix: str, experts: Sequence[Codes], scheme: Scheme) -> list[ir.Value | None]:
     """Codes, scales, zero points and factors of a projection."""
     scales = np.stack([one.scales for one in experts])
     if scheme.numbers == "floats":
@@ -82,10 +103,10 @@ def _values(name: str, experts: Sequence[Codes], scheme: Scheme) -> list[ir.Valu
     zeros = [one.zero_points for one in experts if one.zero_points is not None]
     factors = np.array([one.factor for one in experts], np.float32)
     return [
-        _value(f"{name}_codes", np.stack([one.codes for one in experts])),
-        _value(f"{name}_scales", scales),
-        _value(f"{name}_zero_points", np.stack(zeros)) if zeros else None,
-        _value(f"{name}_factors", factors) if scheme.scales == "float8e4m3fn" else None,
+        _value(f"{name}_codes{suffix}", np.stack([one.codes for one in experts])),
+        _value(f"{name}_scales{suffix}", scales),
+        _value(f"{name}_zero_points{suffix}", np.stack(zeros)) if zeros else None,
+        _value(f"{name}_factors{suffix}", factors) if scheme.scales == "float8e4m3fn" else None,
     ]
 
 

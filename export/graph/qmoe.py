@@ -59,7 +59,7 @@ def qmoe_attributes(scheme: Scheme, config: Experts, routing: Routing) -> Attrib
         "swiglu_fusion": 1,
         "activation_alpha": config.gate.alpha,
         "activation_beta": config.gate.beta,
-        "expert_weight_bits": scheme.bits,
+        "expert_weight_bits": scheme.kernel_bits,
         "block_size": scheme.block,
     }
     if scheme.numbers == "integers":

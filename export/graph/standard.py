@@ -3,6 +3,7 @@
 Quantized weights are dequantized by DequantizeLinear at every run: right everywhere, fast nowhere.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,14 +14,19 @@ from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.graph.arithmetic import FLOAT, apply_gate, normalize
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.grouped_query import plain_grouped_query
-from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Rotary, Routing, note_expert_scheme
+from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Rotary, Routing
 from moedge.export.graph.positions import build_positions
-from moedge.export.graph.storing import (
+from moedge.export.graph.stored_values import (
     PAIRS,
-    StoredCodes,
-    StoredFloats,
     dequantize_floats,
     dequantize_stored,
+    join_codes,
+    kernel_scales,
+    part_bytes,
+)
+from moedge.export.graph.storing import (
+    StoredCodes,
+    StoredFloats,
     reserve_codes,
     reserve_floats,
     scheme_for,
@@ -43,7 +49,8 @@ class StandardLowering:
         self.builder = builder
         self.cache: list[CachePort] = []
         self.notes = notes
-        self.expert_scheme: Scheme | None = None
+        self.layer: int | None = None
+        self.expert_schemes: Counter[Scheme] = Counter()
         self._schemes = schemes
         self._rounding = rounding
         self._table: ir.Value | StoredCodes | None = None
@@ -77,7 +84,7 @@ class StandardLowering:
 
     def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
         """Gemm over fp32 or dequantized weights."""
-        scheme = scheme_for((matrix,), self._schemes.of(group), name, self.notes)
+        scheme = scheme_for((matrix,), self._schemes.of(group, self.layer), name, self.notes)
         return self._product(x, self._store(self.builder, self.builder.full_name(name), matrix, scheme, group))
 
     def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
@@ -112,8 +119,9 @@ class StandardLowering:
         indices, parts = self.choose(routing, config)
         routed = self._find_routed(indices, config.num_experts)
         total = b.op("Expand", b.constant(np.array([0], np.float32)), b.op("Shape", x))
-        scheme = scheme_for(weights.matrices, self._schemes.of(ROUTED_EXPERTS), ROUTED_EXPERTS, self.notes, floats=True)
-        note_expert_scheme(self, scheme)
+        wanted = self._schemes.of(ROUTED_EXPERTS, self.layer)
+        scheme = scheme_for(weights.matrices, wanted, ROUTED_EXPERTS, self.notes, floats=True)
+        self.expert_schemes[scheme] += 1
         for expert in range(config.num_experts):
             with b.scope(f"experts.{expert}"):
                 taken = self._expert(x, total, indices, parts, expert, weights, scheme, config.gate)
@@ -238,36 +246,26 @@ class StandardLowering:
         return self.builder.op("Gemm", x, weight, attributes={"transB": 1})
 
     def _gather_codes(self, table: StoredCodes, ids: ir.Value) -> ir.Value:
-        """Rows of a quantized table [s, columns] in plain operators: gather bytes, part the nibbles, scale."""
-        b, (rows, columns) = self.builder, table.shape
-        bits, block = table.scheme.bits, table.scheme.block
-        raw = self.builder.weights.alias(
-            table.codes, f"{table.name}.rows", ir.DataType.UINT8, (rows, columns * bits // 8)
-        )
-        codes = self._nibbles(b.op("Gather", b.initializer(raw), ids), bits)
-        blocks = b.op(
-            "Reshape",
-            b.op("Cast", codes, attributes={"to": ir.DataType.FLOAT.value}),
-            b.ints(0, columns // block, block),
-        )
+        """Rows of a quantized table [s, columns] in plain operators: gather bytes, part the codes, scale."""
+        b, scheme, (rows, columns) = self.builder, table.scheme, table.shape
+        bits, block = scheme.bits, scheme.block
+        raw = b.weights.alias(table.codes, f"{table.name}.rows", ir.DataType.UINT8, (rows, columns * bits // 8))
+        codes, middle = b.op("Gather", b.initializer(raw), ids), b.constant(np.array(1 << (bits - 1), np.float32))
+        if bits == 4:
+            codes = part_bytes(b, codes, 4)
+        elif bits < 8:
+            codes = join_codes(b, codes, bits, columns)
+        blocks = b.op("Reshape", self._as_fp32(codes), b.ints(0, columns // block, block))
         if table.zero_points is not None:
-            raw_zeros = table.zero_points.tensor
-            zeros = self._nibbles(b.op("Gather", b.initializer(raw_zeros), ids), bits)
-            middle = b.op("Unsqueeze", b.op("Cast", zeros, attributes={"to": ir.DataType.FLOAT.value}), b.ints(-1))
+            zeros = b.op("Gather", b.initializer(table.zero_points.tensor), ids)
+            zeros = part_bytes(b, zeros, 4) if bits == 4 else zeros
+            middle = b.op("Unsqueeze", self._as_fp32(zeros), b.ints(-1))
+        if scheme.scales == "float8":  # no operator gathers them
+            scale = b.op("Gather", kernel_scales(b, table), ids)
         else:
-            middle = b.constant(np.array(1 << (bits - 1), np.float32))
-        scales = b.op("Gather", b.initializer(table.scales.tensor), ids)
-        if table.scheme.scales != "float32":  # of the rows alone, so that no table of fp32 is held
-            scales = b.op("Cast", scales, attributes={"to": ir.DataType.FLOAT.value})
-        scales = b.op("Unsqueeze", scales, b.ints(-1))  # [s, blocks, 1]
-        return b.op("Reshape", b.op("Mul", b.op("Sub", blocks, middle), scales), b.ints(0, columns))
+            scale = self._as_fp32(b.op("Gather", b.initializer(table.scales.tensor), ids))
+        scale = b.op("Unsqueeze", scale, b.ints(-1))  # [s, blocks, 1]
+        return b.op("Reshape", b.op("Mul", b.op("Sub", blocks, middle), scale), b.ints(0, columns))
 
-    def _nibbles(self, packed: ir.Value, bits: int) -> ir.Value:
-        """[s, n] bytes to [s, 2n] codes, low nibble first; bytes of 8-bit codes as they are."""
-        if bits == 8:
-            return packed
-        b = self.builder
-        low = b.op("BitwiseAnd", packed, b.constant(np.array(15, np.uint8)))
-        high = b.op("BitShift", packed, b.constant(np.array(4, np.uint8)), attributes={"direction": "RIGHT"})
-        pair = [b.op("Unsqueeze", v, b.ints(-1)) for v in (low, high)]
-        return b.op("Reshape", b.op("Concat", *pair, attributes={"axis": -1}), b.ints(0, -1))
+    def _as_fp32(self, value: ir.Value) -> ir.Value:
+        return self.builder.op("Cast", value, attributes={"to": ir.DataType.FLOAT.value})

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.matrix import Matrix, row_chunks
-from moedge.export.graph.builder import Attributes, Builder
+from moedge.export.graph.builder import Builder
 from moedge.export.writing.weights_file import Region
-from moedge.quant.blocks import F32, Codes
-from moedge.quant.four_bit_floats import NUMBERS, suit
+from moedge.quant.blocks import F32, Codes, row_factors
+from moedge.quant.four_bit_floats import suit
 from moedge.quant.grids import holds, joint_scheme, rename_scheme
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import FP32, ScaleType, Scheme
@@ -24,9 +24,10 @@ from moedge.runtime.manifest import GroupName
 
 SCALE_TYPES: Mapping[ScaleType, ir.DataType] = {
     "float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16,
-    "float8e4m3fn": ir.DataType.FLOAT8E4M3FN, "float8e8m0": ir.DataType.FLOAT8E8M0,
+    "float8": ir.DataType.FLOAT8E4M3FN, "float8e4m3fn": ir.DataType.FLOAT8E4M3FN,
+    "float8e8m0": ir.DataType.FLOAT8E8M0,
 }  # fmt: skip
-PAIRS: F32 = NUMBERS[np.stack([np.arange(256) & 15, np.arange(256) >> 4], axis=1)]
+FACTORS = ir.DataType.BFLOAT16
 
 
 class Room(Protocol):
@@ -48,26 +49,31 @@ class Room(Protocol):
 
 @dataclass(frozen=True)
 class StoredCodes:
-    """Codes, as MatMulNBits' bytes: see quant/blocks.py. `factors` are of matrices that have one, a value each."""
+    """Codes [..., rows, columns * bits / 8], as in quant/blocks.py; before the rows there may be experts.
+
+    `factors` [..., rows, 1] are those of scales in float8, `matrix_factors` [experts] those of experts in nvfp4.
+    """
 
     name: str
     codes: Region
     scales: Region
+    factors: Region | None
     zero_points: Region | None
     scheme: Scheme
     shape: tuple[int, int]
     group: GroupName
-    factors: Region | None = None
+    matrix_factors: Region | None
 
     @property
     def regions(self) -> tuple[Region, ...]:
-        """What has rows: codes, scales and, if there are any, zero points."""
-        return (self.codes, self.scales) if self.zero_points is None else (self.codes, self.scales, self.zero_points)
+        """What has rows: codes, scales and what else there is."""
+        return tuple(r for r in (self.codes, self.scales, self.factors, self.zero_points) if r is not None)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all of it."""
-        return sum(region.nbytes for region in self.regions) + (self.factors.nbytes if self.factors else 0)
+        others = () if self.matrix_factors is None else (self.matrix_factors,)
+        return sum(region.nbytes for region in (*self.regions, *others))
 
     def suit(self, matrix: Matrix) -> "StoredCodes":
         """With the factor, if the scheme has one and what is rounded to it is to have a common one."""
@@ -81,15 +87,16 @@ class StoredCodes:
         return self.keep(matrix.codes(self.scheme, rounding, start, stop))
 
     def keep(self, coded: Codes) -> tuple[NDArray[Any], ...]:
-        """Codes as they are kept here; without room for factors, scales are multiplied by theirs."""
+        """Codes as they are kept here; without room for a matrix's factor, its scales are multiplied by it."""
         codes, scales, *zeros = coded.arrays
-        if self.factors is None:
+        if self.matrix_factors is None:
             scales = scales * np.float32(coded.factor)
-        kept = scales.astype(self.scales.tensor.dtype.numpy())
-        if not np.array_equal(kept.astype(np.float32), scales):
-            raise AssertionError(f"{self.name} has scales that are not {self.scales.tensor.dtype.name}")
+        factors = row_factors(scales) if self.factors is not None else np.ones((len(scales), 1), np.float32)
+        kept = (scales / factors).astype(self.scales.tensor.dtype.numpy())
+        if not np.array_equal(kept.astype(np.float32) * factors, scales):
+            raise AssertionError(f"{self.name} has scales that are not {self.scheme.scales}")
         self.scales.file.account.note_scales(self.name, scales, self.scheme)
-        return codes, kept, *zeros
+        return codes, kept, *([] if self.factors is None else [factors.astype(FACTORS.numpy())]), *zeros
 
 
 @dataclass(frozen=True)
@@ -155,18 +162,35 @@ def store_whole(builder: Builder, name: str, matrix: Matrix, group: GroupName) -
 
 
 def reserve_codes(
-    builder: Builder, name: str, shape: tuple[int, int], scheme: Scheme, group: GroupName, matrices: Sequence[Matrix]
+    builder: Builder,
+    name: str,
+    shape: tuple[int, int],
+    scheme: Scheme,
+    group: GroupName,
+    matrices: Sequence[Matrix],
+    experts: tuple[int, ...] = (),
 ) -> StoredCodes:
-    """Room for codes of that shape, which come from `matrices`; any scales are of types that standard ONNX has."""
-    (rows, columns), file, plain = shape, builder.weights, scheme.plain
-    blocks = columns // scheme.block
-    codes = file.region(f"{name}.codes", ir.DataType.UINT8, (rows, blocks, scheme.block * scheme.bits // 8))
-    scales = file.region(f"{name}.scales", SCALE_TYPES[plain.scales], (rows, blocks))
-    zeros = None
+    """Room for codes of that shape, which come from `matrices`; of as many `experts` one after the other.
+
+    Only the kernel of experts reads the scales of four-bit floats: others have them as fp32.
+    """
+    (rows, columns), region, kept = shape, builder.weights.region, scheme if experts else scheme.plain
+    every, blocks = (*experts, rows), columns // scheme.block
+    factors = zeros = matrix_factors = None
+    row: tuple[int, ...] = (columns * scheme.bits // 8,)
+    if not experts and scheme.bits == scheme.kernel_bits:
+        row = blocks, scheme.block * scheme.bits // 8  # MatMulNBits' shape
+    codes = region(f"{name}.codes", ir.DataType.UINT8, (*every, *row))
+    scales = region(f"{name}.scales", SCALE_TYPES[kept.scales], (*every, blocks))
+    if kept.scales == "float8":
+        factors = region(f"{name}.row_scales", FACTORS, (*every, 1))
+    if kept.scales == "float8e4m3fn":
+        matrix_factors = region(f"{name}.factors", ir.DataType.FLOAT, experts)
     if scheme.zero_point:
-        zeros = file.region(f"{name}.zero_points", ir.DataType.UINT8, (rows, blocks * scheme.bits // 8))
-    stored = StoredCodes(name, codes, scales, zeros, scheme, shape, group)
-    file.account.add(group, plain, rows * columns, stored.nbytes, matrices)
+        zeros = region(f"{name}.zero_points", ir.DataType.UINT8, (*every, blocks * scheme.zero_bits // 8))
+    together = int(np.prod(every)), columns
+    stored = StoredCodes(name, codes, scales, factors, zeros, scheme, together, group, matrix_factors)
+    builder.weights.account.add(group, kept, together[0] * columns, stored.nbytes, matrices)
     return stored
 
 
@@ -210,41 +234,3 @@ def store_floats(builder: Builder, name: str, matrix: Matrix, rounding: Rounding
     stored = reserve_floats(builder, f"{name}.weight", matrix.shape, group, (matrix,))
     store_rows(matrix, rounding, stored)
     return builder.initializer(stored.region.tensor)
-
-
-def dequantize_stored(builder: Builder, stored: StoredCodes) -> ir.Value:
-    """Standard ONNX: DequantizeLinear over the same bytes, as (u)int4 or (u)int8 [N, K] in blocks along K.
-
-    Symmetric codes are unsigned around 8 or 128, so they carry that zero point once a block.
-    """
-    rows, columns = stored.shape
-    scheme, file = stored.scheme, builder.weights
-    dtype = ir.DataType.UINT4 if scheme.bits == 4 else ir.DataType.UINT8
-    codes = builder.initializer(file.alias(stored.codes, f"{stored.name}.weight_codes", dtype, (rows, columns)))
-    scales = builder.floats(stored.scales.tensor)
-    blocks = columns // scheme.block
-    if stored.zero_points is not None:
-        zeros = builder.initializer(
-            file.alias(stored.zero_points, f"{stored.name}.weight_zeros", dtype, (rows, blocks))
-        )
-    else:
-        region = file.region(f"{stored.name}.weight_zeros", dtype, (rows, blocks))
-        region.write(np.full(region.nbytes, 0x88 if scheme.bits == 4 else 0x80, np.uint8))
-        file.account.add(stored.group, scheme, 0, region.nbytes)
-        zeros = builder.initializer(region.tensor)
-    attributes: Attributes = {"axis": 1, "block_size": scheme.block}
-    return builder.op("DequantizeLinear", codes, scales, zeros, attributes=attributes)
-
-
-def dequantize_floats(builder: Builder, stored: StoredCodes, pairs: ir.Value) -> ir.Value:
-    """Standard ONNX, which has no operator for four-bit floats in opset 21: both of a byte are looked up in `pairs`.
-
-    pairs [256, 2] are the numbers of a byte's lower and upper four bits (`PAIRS`).
-    """
-    rows, columns = stored.shape
-    blocks = columns // stored.scheme.block
-    codes = builder.op("Cast", builder.initializer(stored.codes.tensor), attributes={"to": ir.DataType.INT32.value})
-    numbers = builder.op("Gather", pairs, codes)  # [rows, blocks, block / 2, 2]
-    numbers = builder.op("Reshape", numbers, builder.ints(rows, blocks, stored.scheme.block))
-    scales = builder.op("Unsqueeze", builder.floats(stored.scales.tensor), builder.ints(-1))
-    return builder.op("Reshape", builder.op("Mul", numbers, scales), builder.ints(rows, columns))

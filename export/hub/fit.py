@@ -40,9 +40,9 @@ def estimate(groups: Sequence[TensorGroup], tied: bool) -> Estimate:
     for group in groups:
         packed = group.bytes
         if group.block and not group.read_as_it_lies:
-            packed = group.parameters * (group.bits + 64 // group.block) // 8
+            packed = group.parameters * (group.kernel_bits + 64 // group.block) // 8
         disk += group.bytes
-        memory += packed if group.name != EMBEDDING else group.bytes + (packed if tied and group.block else 0)
+        memory += packed if group.name != EMBEDDING else group.table_bytes + (packed if tied and group.block else 0)
         memory += group.cast_bytes
     return Estimate(disk, memory)
 

@@ -25,6 +25,19 @@ class RoutedValues:
     weights: ExpertWeights
 
 
+class HeadlessLowering(StandardLowering):
+    """The exact fp32 lowering without a head's product; `read` is what the head would multiply."""
+
+    def __init__(self, builder: Builder) -> None:
+        super().__init__(builder, EXACT, NEAREST, [])
+        self.read: ir.Value | None = None
+
+    def head(self, hidden: ir.Value, matrix: Matrix | None) -> ir.Value:
+        """Nothing is multiplied."""
+        self.read = hidden
+        return hidden
+
+
 class RecordingLowering(StandardLowering):
     """The exact fp32 lowering; by the checkpoint's names of matrices, `inputs` are the values that these read."""
 

@@ -35,7 +35,7 @@ from moedge.export.graph.decoder import INT64, build_decoder
 from moedge.export.graph.lowering import ExpertWeights
 from moedge.export.graph.saving import save_graph
 from moedge.export.model.config import ModelConfig
-from moedge.export.streaming.recording import RecordingLowering
+from moedge.export.streaming.recording import HeadlessLowering, RecordingLowering
 from moedge.export.writing.scratch_file import ScratchFile
 from moedge.quant.blocks import F32
 from moedge.runtime.manifest import MODEL_NAME, GroupName
@@ -122,6 +122,21 @@ class StreamedModel:
         """The final norm and the head: from hidden states [n, hidden_size] to logits [n, vocab_size]."""
         with self._open(self.model.num_hidden_layers, None) as (stage, _):
             yield lambda hidden: stage.run(hidden)[0]
+
+    def read_head(self) -> F32:
+        """What the head would multiply of all windows, once all layers have run [windows, tokens, hidden_size]."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as name, ScratchFile(Path(name)) as weights:
+            low = HeadlessLowering(Builder(weights))
+            layers, tokens = self.model.num_hidden_layers, self.windows.shape[1]
+            graph = build_decoder(low, self._source, self.model, tokens, begin=layers, channels=self.channels)
+            if low.read is None:
+                raise AssertionError("a graph without a head")
+            out = low.builder.op("Unsqueeze", low.read, low.builder.ints(0), output="head_input")
+            out.type, out.shape = FLOAT, ir.Shape([1, "sequence_length", self.model.hidden_size])
+            graph.outputs[:] = [out]
+            save_graph(graph, Path(name) / MODEL_NAME)
+            stage = _Stage(Path(name) / MODEL_NAME, [])
+            return np.stack([stage.run(states)[0] for states in self.hidden])
 
     @contextmanager
     def _open(

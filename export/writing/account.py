@@ -72,7 +72,7 @@ class Account:
     def notes(self) -> list[str]:
         """A sentence for each line about matrices that were published quantized, and about what fp16 has lost."""
         lost = [
-            f"{name}: its weights are so small that scales in float16 do not hold them: use --scale-dtype float32"
+            f"{name}: its weights are so small that scales in float16 do not hold them: use --scale-dtype float8"
             for name, largest in self._largest.items()
             if largest <= LEAST_HALF
         ]

@@ -31,7 +31,7 @@ class Recipe:
     moedge: str
     numpy: str
     scheme: str
-    scale_dtype: str
+    scales: str
     rounding: str
     experts: str
     context: int
@@ -44,7 +44,7 @@ class Recipe:
             return "the checkpoint has changed since"
         for name, asked in (
             ("scheme", "--"),
-            ("scale_dtype", "--"),
+            ("scales", ""),
             ("rounding", ""),
             ("experts", "--"),
             ("context", "--"),
@@ -53,7 +53,7 @@ class Recipe:
         ):
             was, now = getattr(self, name), getattr(other, name)
             if was != now:
-                return f"it was begun with {asked}{name.replace('_', '-')} {was}, and this is {now}"
+                return f"it was begun with {asked}{name} {was}, and this is {now}"
         return None
 
 

@@ -1,4 +1,7 @@
-"""`weights.bin`: one region a tensor, aligned to 64 KiB, written while the graph is built; nothing is held in memory.
+"""`weights.bin`: one region a tensor, written while the graph is built; nothing is held in memory.
+
+Large regions begin where a page does on any machine, so that each can be mapped or read apart; in a small model that
+would be a tenth of the file, so that small ones follow one another.
 
 It knows offsets and bytes, and which of them an earlier run has left; what a region means is the graph's business.
 """
@@ -23,6 +26,8 @@ from moedge.export.writing.journal import ANEW, Journal, UnfinishedError
 from moedge.runtime.manifest import WEIGHTS_NAME
 
 ALIGNMENT = 64 * 1024
+SMALL = 64 * ALIGNMENT  # bytes of a region, with SMALL_ALIGNMENT
+SMALL_ALIGNMENT = 64
 _MOST_PENDING = 4  # writes, each of at most some tens of MB
 
 
@@ -93,7 +98,8 @@ class WeightsFile:
         nbytes = (int(np.prod(shape, dtype=np.int64)) * dtype.bitwidth + 7) // 8
         if not nbytes:
             raise AssertionError(f"{name}: a tensor {list(shape)} has no bytes to store")
-        offset = -(-self._end // ALIGNMENT) * ALIGNMENT
+        step = SMALL_ALIGNMENT if nbytes < SMALL else ALIGNMENT
+        offset = -(-self._end // step) * step
         self._end = offset + nbytes
         if self._end > self.kept_bytes:
             self._open.append(_Open(offset, self._end))
