@@ -158,7 +158,8 @@ def test_layers_that_are_raised_have_more_bits(tmp_path):
     flat = export(tmp_path, "flat", "balanced", ["routed-experts=int4"])
     assert schemes_of(flat)["routed experts"] == {"int4-block64"}
     exact = Engine.load(export(tmp_path, "exact", "balanced", experts="if")).score(IDS)
-    assert np.abs(Engine.load(bundle).score(IDS) - exact).max() < 0.05 * np.abs(exact).max()
+    error = np.abs(Engine.load(bundle).score(IDS) - exact).max(axis=1) / np.abs(exact).max()
+    assert np.median(error) < 0.03
 
 
 def test_models_that_would_take_too_much_to_load_have_whole_bytes(tmp_path, monkeypatch):
