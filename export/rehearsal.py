@@ -23,6 +23,7 @@ from moedge.runtime.manifest import LM_HEAD, TensorGroup
 
 # Scales that ONNX Runtime casts are memory of the process, where those in fp32 are pages of the file.
 MOST_CAST_BYTES = 1 << 30
+MOST_JOINING_BYTES = 7 << 30
 _NAMED = 3  # of each kind of fault; the rest is counted
 
 
@@ -58,6 +59,14 @@ def rehearse(
     too much.
     """
     rehearsal = _walk(source, model, context, replace(schemes, scales=scale_dtype))
+    joining = sum(group.joining_bytes for group in rehearsal.groups)
+    if joining > MOST_JOINING_BYTES:
+        told = rehearse(source, model, context, schemes.whole(), scale_dtype)
+        note = (
+            f"what {schemes.name} has in 5 or 6 bits is stored in 8, and no layer's experts have more than others: "
+            f"to load such codes would take {joining / 1e9:.0f} GB of memory for a moment"
+        )
+        return replace(told, notes=(*told.notes, note))
     cast = sum(group.cast_bytes for group in rehearsal.groups)
     if scale_dtype is not None or cast <= MOST_CAST_BYTES:
         return rehearsal

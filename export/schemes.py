@@ -29,14 +29,14 @@ QUANTIZABLE: Final[tuple[GroupName, ...]] = (
 # A table at 4 bits costs a quarter of all that int4 loses, and is a small part of a model: see docs/quantization.md.
 TABLE = scheme_of(8, 32)
 _FOUR, _FIVE, _SIX = scheme_of(4, 32, True), scheme_of(5, 32), scheme_of(6, 32)
-_SMALL_TABLE: Final = {EMBEDDING: scheme_of(6, 64), LM_HEAD: scheme_of(6, 64)}
+_TABLE: Final = {EMBEDDING: scheme_of(6, 64), LM_HEAD: scheme_of(6, 64)}
 # What each of them costs and loses: docs/quantization.md.
 PLANS: Final = {
     plan.name: plan
     for plan in (
-        SchemePlan("fast", _FOUR, _SMALL_TABLE),
-        SchemePlan("balanced", _FIVE, {**_SMALL_TABLE, ROUTED_EXPERTS: _FOUR}, raised={ROUTED_EXPERTS: _FIVE}),
-        SchemePlan("faithful", _SIX, {**_SMALL_TABLE, ROUTED_EXPERTS: _FIVE}),
+        SchemePlan("fast", scheme_of(5, 64), {**_TABLE, ROUTED_EXPERTS: _FOUR}),
+        SchemePlan("balanced", scheme_of(5, 64), {**_TABLE, ROUTED_EXPERTS: _FOUR}, raised={ROUTED_EXPERTS: _FIVE}),
+        SchemePlan("faithful", _SIX, {**_TABLE, ROUTED_EXPERTS: _FIVE}, raised={ROUTED_EXPERTS: _SIX}),
     )
 }
 DEFAULT: Final = "balanced"

@@ -4,7 +4,7 @@ Groups are known here by name alone: which ones there are is the manifest's, wha
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from moedge.quant.scheme import FP32, ScaleType, Scheme
 
@@ -33,6 +33,11 @@ class SchemePlan:
     def has_few_bits(self) -> bool:
         """Whether any weights get so few bits that how they are rounded is felt."""
         return any(scheme.bits < 8 for scheme in (self.default, *self.by_group.values()))
+
+    def whole(self) -> "SchemePlan":
+        """The same without codes of 5 and 6 bits: 8 in their place, and no layer has more than others."""
+        by_group = {group: scheme.widened for group, scheme in self.by_group.items()}
+        return replace(self, default=self.default.widened, by_group=by_group, raised={})
 
     def of(self, group: str, layer: int | None = None) -> Scheme:
         """The scheme of a group's matrices, in that layer."""

@@ -61,6 +61,11 @@ class Scheme:
         return self.bits if self.bits == 4 or not self.quantized else 8
 
     @property
+    def widened(self) -> "Scheme":
+        """The scheme whose codes kernels read as they are."""
+        return replace(self, name=_name(8, self.block, self.zero_point), bits=8) if self.bits in (5, 6) else self
+
+    @property
     def kernel_scheme(self) -> "Scheme":
         """The scheme that a kernel sees: codes in its bits, scales in fp32; four-bit floats as they are."""
         if self.numbers == "floats":

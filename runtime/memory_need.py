@@ -10,7 +10,7 @@ from moedge.devices.errors import MoedgeError
 from moedge.devices.memory import Memory
 from moedge.devices.profile import Profile
 from moedge.runtime.manifest import ROUTED_EXPERTS, Manifest
-from moedge.runtime.sizes import full_cache_bytes, memory_bytes
+from moedge.runtime.sizes import full_cache_bytes, loading_bytes, memory_bytes
 
 FLOAT_BYTES = 4
 # Python, onnxruntime and the rest of moedge: 64 MiB resident before a load, with the endpoint 77 (x86-64, 2026-11-26).
@@ -30,11 +30,12 @@ class MemoryNeed:
     scratch: int
     program: int
     sessions: int
+    loading: int = 0  # beside the weights, before there are caches
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return self.weights + self.caches + self.scratch + self.program
+        """The most that is taken at once."""
+        return self.weights + max(self.caches + self.scratch, self.loading) + self.program
 
 
 def memory_need(manifest: Manifest, sessions: int, prefill_chunk: int) -> MemoryNeed:
@@ -51,6 +52,7 @@ def memory_need(manifest: Manifest, sessions: int, prefill_chunk: int) -> Memory
         scratch=scratch_bytes(manifest, prefill_chunk) + sessions * manifest.model.vocab_size * FLOAT_BYTES,
         program=PROGRAM_BYTES,
         sessions=sessions,
+        loading=loading_bytes(manifest),
     )
 
 
@@ -89,10 +91,11 @@ def check_memory(
     """
     need = memory_need(manifest, sessions, profile.prefill_chunk)
     has = min(profile.memory_bytes, machine.usable_bytes)
+    loading = f", or while loading {_size(need.loading)} beside the weights" if need.loading else ""
     wants = (
         f"{manifest.name} needs about {_size(need.total)} of memory (weights {_size(need.weights)}, caches of "
         f"{_count(sessions, 'full context')} {_size(need.caches)}, scratch {_size(need.scratch)}, "
-        f"program {_size(need.program)})"
+        f"program {_size(need.program)}{loading})"
     )
     if need.total > has and not allow_low_memory:
         raise MoedgeError(f"{wants} and this device has {_size(has)}: {_ways_on(need, has)}.")
@@ -105,7 +108,7 @@ def check_memory(
 
 def _ways_on(need: MemoryNeed, has: int) -> str:
     ways = []
-    if need.weights + need.program < has:
+    if need.weights + need.loading + need.program < has:
         ways.append("export with a shorter context (`moedge export --context N`)")
         if need.sessions > 1:
             ways.append(f"serve fewer than {need.sessions} at once (`--max-running`)")

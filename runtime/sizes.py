@@ -48,6 +48,11 @@ def memory_bytes(group: TensorGroup, manifest: Manifest) -> int | None:
     return group.table_bytes + group.cast_bytes + (packed if tied else 0)
 
 
+def loading_bytes(manifest: Manifest) -> int:
+    """Bytes beside the weights that ONNX Runtime takes while it loads: codes of 5 and 6 bits on their way to a byte."""
+    return sum(group.joining_bytes for group in manifest.tensors)
+
+
 def model_memory_bytes(manifest: Manifest) -> int | None:
     """Estimated bytes of all weights once loaded, without cache and scratch; None if a group has no estimate."""
     sizes = [memory_bytes(group, manifest) for group in manifest.tensors]

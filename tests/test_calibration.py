@@ -24,6 +24,7 @@ from moedge.export.schemes import parse_plan
 from moedge.export.streaming.streamed_model import StreamedModel
 from moedge.export.understanding import understand
 from moedge.export.writing.journal import UnfinishedError
+from moedge.quant.blocks import dequantize
 from moedge.quant.rounding import NEAREST
 from moedge.quant.search import SEARCHED
 from moedge.runtime import Engine
@@ -206,15 +207,29 @@ def test_the_mix_is_written_in_the_models_template():
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_the_head_is_rounded_by_what_it_multiplies(tmp_path, tied):
-    """Its products on a text of the same kind are nearer than those of a table that was rounded without one."""
+def test_the_head_is_rounded_by_what_it_multiplies(tmp_path, tied, monkeypatch):
+    """Its products on a text of the same kind are nearer than those of a table that was searched without one."""
     config = tiny.qwen3_moe(hidden_size=128, moe_intermediate_size=64, tie_word_embeddings=tied)
     tiny.save_checkpoint(config, tmp_path / "checkpoint", 0)
-    groups = ["embedding=int4-block32", "lm_head=int4-block32"]
-    plan = parse_plan("fp32", groups[:1] if tied else groups)
-    found = {}
-    for name, calibration in {"searched": None, "calibrated": WORDS}.items():
-        options = ExportOptions(plan, rounding=SEARCHED, calibration=calibration)
-        export_bundle(tmp_path / "checkpoint", tmp_path / name, options)
-        found[name] = kl(tmp_path / name, tmp_path / "checkpoint")
-    assert found["calibrated"] < 0.7 * found["searched"], found
+    name, seen, real = "model.embed_tokens" if tied else "lm_head", {}, Calibrated.__call__
+
+    def remember(rounding, matrix, weights, scheme):
+        seen[matrix] = weights, real(rounding, matrix, weights, scheme), scheme
+        return seen[matrix][1]
+
+    monkeypatch.setattr(Calibrated, "__call__", remember)
+    plan = parse_plan("fp32", [f"{'embedding' if tied else 'lm_head'}=int4-block32"])
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(plan, calibration=WORDS))
+    weights, codes, scheme = seen[name]
+    with Checkpoint(tmp_path / "checkpoint") as source:
+        model = understand(source, INT4).model
+        with StreamedModel(source, model, unseen(tmp_path / "checkpoint")) as stream:
+            for _ in range(model.num_hidden_layers):
+                stream.run_layer()
+            x = stream.read_head().reshape(-1, 128)
+            with stream.open_head() as head:
+                assert np.allclose(head(stream.hidden[0]), x[:128] @ weights.T, atol=1e-4)
+    calibrated, searched = (
+        np.square(x @ (dequantize(each) - weights).T).sum() for each in (codes, SEARCHED(name, weights, scheme))
+    )
+    assert calibrated < 0.7 * searched

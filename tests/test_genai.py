@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from moedge.devices.profile import load_profile
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
-from moedge.export.schemes import parse_plan
+from moedge.export.schemes import PLANS, parse_plan
 from moedge.runtime import Engine, SamplingParams
 
 COUNT = 32
@@ -41,7 +41,7 @@ CASES = [
     *((f"qwen3_moe-{shape}", config, "int4-block32") for shape, config in QWEN3.items()),
     *(
         (f"qwen3_moe-{scheme}", QWEN3["wide"], scheme)
-        for scheme in ("int4", "int4-block128", "int4-block32-zp", "int8", "int8-block64-zp")
+        for scheme in ("int4", "int4-block128", "int4-block32-zp", "int8", "int8-block64-zp", *PLANS)
     ),
     *((name, tiny_families.quantizable(name), "int4-block32") for name in OTHERS),
     ("mixtral-window", tiny_families.quantizable("mixtral", sliding_window=9), "int4"),

@@ -9,13 +9,14 @@ import tiny_families
 import tiny_models as tiny
 
 from moedge.devices.errors import MoedgeError
+from moedge.export import rehearsal
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
 from moedge.export.schemes import QUANTIZABLE, parse_plan
 from moedge.quant.scheme import FP32, SCHEME_NAMES, parse_scheme
 from moedge.runtime import Engine
 from moedge.runtime.cli import main
-from moedge.runtime.kernel_probe import OVERRIDE
+from moedge.runtime.kernel_probe import OVERRIDE, run_probe
 from moedge.runtime.manifest import EMBEDDING, LM_HEAD, read_manifest
 
 IDS = np.random.default_rng(0).integers(2, 211, 60).tolist()
@@ -143,3 +144,31 @@ def test_the_command_takes_groups(tmp_path, capsys):
     assert found[LM_HEAD] == {"int8-block32"}
     assert main([*words, "--group", "lmhead=int8"]) == 1
     assert "did you mean lm_head" in capsys.readouterr().err
+
+
+def test_layers_that_are_raised_have_more_bits(tmp_path):
+    """`balanced`: experts of the first two layers and of every third have 5 bits; both plans' kernels are proved."""
+    config = tiny_families.quantizable("mixtral", num_hidden_layers=4)
+    tiny.save_checkpoint(config, tmp_path / "checkpoint", 0)
+    bundle = export(tmp_path, "bundle", "balanced")
+    assert schemes_of(bundle)["routed experts"] == {"int5-block32", "int4-block32-zp"}
+    weights = {g.scheme: g.parameters for g in read_manifest(bundle).tensors if g.name == "routed experts"}
+    assert weights["int5-block32"] == 3 * weights["int4-block32-zp"]  # layers 0, 1, 2 and 3
+    assert run_probe(bundle / "probe.onnx").keys() == {"", "int4-block32-zp"}
+    flat = export(tmp_path, "flat", "balanced", ["routed-experts=int4"])
+    assert schemes_of(flat)["routed experts"] == {"int4-block64"}
+    exact = Engine.load(export(tmp_path, "exact", "balanced", experts="if")).score(IDS)
+    error = np.abs(Engine.load(bundle).score(IDS) - exact).max(axis=1) / np.abs(exact).max()
+    assert np.median(error) < 0.03
+
+
+def test_models_that_would_take_too_much_to_load_have_whole_bytes(tmp_path, monkeypatch):
+    tiny.save_checkpoint(tiny_families.quantizable("mixtral"), tmp_path / "checkpoint", 0)
+    monkeypatch.setattr(rehearsal, "MOST_JOINING_BYTES", 7_000)
+    bundle = export(tmp_path, "bundle", "balanced")
+    found = schemes_of(bundle)
+    assert found["routed experts"] == {"int4-block32-zp"}
+    assert found[EMBEDDING] == found[LM_HEAD] == {"int8-block64"}
+    [note] = [note for note in notes_of(bundle) if "5 or 6 bits" in note]
+    assert note.startswith("what balanced has in 5 or 6 bits is stored in 8, and no layer's experts have more than")
+    assert sum(group.joining_bytes for group in read_manifest(bundle).tensors) == 0

@@ -249,12 +249,13 @@ class StandardLowering:
         """Rows of a quantized table [s, columns] in plain operators: gather bytes, part the codes, scale."""
         b, scheme, (rows, columns) = self.builder, table.scheme, table.shape
         bits, block = scheme.bits, scheme.block
-        raw = b.weights.alias(table.codes, f"{table.name}.rows", ir.DataType.UINT8, (rows, columns * bits // 8))
+        width = columns if bits == 8 else columns // 2
+        raw = b.weights.alias(table.codes, f"{table.name}.rows", ir.DataType.UINT8, (rows, width))
         codes, middle = b.op("Gather", b.initializer(raw), ids), b.constant(np.array(1 << (bits - 1), np.float32))
-        if bits == 4:
+        if bits < 8:
             codes = part_bytes(b, codes, 4)
-        elif bits < 8:
-            codes = join_codes(b, codes, bits, columns)
+        if table.upper is not None:
+            codes = join_codes(b, codes, b.op("Gather", b.initializer(table.upper.tensor), ids), bits)
         blocks = b.op("Reshape", self._as_fp32(codes), b.ints(0, columns // block, block))
         if table.zero_points is not None:
             zeros = b.op("Gather", b.initializer(table.zero_points.tensor), ids)

@@ -34,8 +34,10 @@ class KernelInputs(NamedTuple):
 
 def kernel_inputs(b: Builder, stored: StoredCodes) -> KernelInputs:
     """Of a matrix [rows, blocks, bytes], or of experts [experts, rows, bytes]."""
-    (_, columns), scheme, codes = stored.shape, stored.scheme, b.initializer(stored.codes.tensor)
-    if scheme.bits != scheme.kernel_bits:
+    (_, columns), scheme = stored.shape, stored.scheme
+    if stored.upper is None:
+        codes = b.initializer(stored.codes.tensor)
+    else:
         codes = _joined(b, stored)
         if len(stored.codes.tensor.shape) == 2:
             codes = b.op("Reshape", codes, b.ints(-1, columns // scheme.block, scheme.block))
@@ -46,7 +48,7 @@ def kernel_inputs(b: Builder, stored: StoredCodes) -> KernelInputs:
 def row_inputs(b: Builder, stored: StoredCodes) -> KernelInputs:
     """What GatherBlockQuantized reads of a matrix: codes as [rows, bytes]."""
     (rows, columns), scheme = stored.shape, stored.scheme
-    if scheme.bits != scheme.kernel_bits:
+    if stored.upper is not None:
         codes = _joined(b, stored)
     else:
         width = columns * scheme.bits // 8
@@ -74,7 +76,7 @@ def dequantize_stored(b: Builder, stored: StoredCodes) -> ir.Value:
     (rows, columns), scheme, file = stored.shape, stored.scheme, b.weights
     bits, blocks = scheme.kernel_bits, columns // scheme.block
     dtype = ir.DataType.UINT4 if bits == 4 else ir.DataType.UINT8
-    if scheme.bits == bits:
+    if stored.upper is None:
         codes = b.initializer(file.alias(stored.codes, f"{stored.name}.weight_codes", dtype, (rows, columns)))
     else:
         codes = _joined(b, stored)
@@ -102,12 +104,11 @@ def dequantize_floats(b: Builder, stored: StoredCodes, pairs: ir.Value) -> ir.Va
     return b.op("Reshape", b.op("Mul", numbers, scales), b.ints(rows, columns))
 
 
-def join_codes(b: Builder, packed: ir.Value, bits: int, columns: int, leading: int = 1) -> ir.Value:
-    """Bytes [..., columns * bits / 8] of codes of 5 or 6 bits, one code a byte: [..., columns]; see quant/blocks.py."""
-    half, axis, end = b.ints(columns // 2), b.ints(-1), b.ints(columns)
-    low = part_bytes(b, b.op("Slice", packed, b.ints(0), half, axis), 4, leading)
-    high = part_bytes(b, b.op("Slice", packed, half, end, axis), bits - 4, leading)
-    return b.op("BitwiseOr", low, b.op("BitShift", high, _byte(b, 4), attributes=_LEFT))
+def join_codes(b: Builder, lower: ir.Value, upper: ir.Value, bits: int, leading: int = 1) -> ir.Value:
+    """Codes of 5 or 6 bits, one a byte, of their lower 4 bits a byte each and bytes of their upper ones."""
+    return b.op(
+        "BitwiseOr", lower, b.op("BitShift", part_bytes(b, upper, bits - 4, leading), _byte(b, 4), attributes=_LEFT)
+    )
 
 
 def part_bytes(b: Builder, packed: ir.Value, bits: int, leading: int = 1) -> ir.Value:
@@ -120,10 +121,16 @@ def part_bytes(b: Builder, packed: ir.Value, bits: int, leading: int = 1) -> ir.
 
 def _joined(b: Builder, stored: StoredCodes) -> ir.Value:
     """Codes of 5 or 6 bits, a byte each; symmetric ones lie around 128, as a kernel wants them."""
-    (_, columns), bits, packed = stored.shape, stored.scheme.bits, b.initializer(stored.codes.tensor)
+    (_, columns), bits, upper = stored.shape, stored.scheme.bits, stored.upper
+    if upper is None:
+        raise AssertionError(f"{stored.name} has codes that lie in one part")
+    shape = (*upper.tensor.shape.numpy()[:-1], columns)
+    lower = b.weights.alias(stored.codes, f"{stored.name}.lower_codes", ir.DataType.UINT4, shape)
 
     def join() -> ir.Value:
-        codes = join_codes(b, packed, bits, columns, len(stored.codes.tensor.shape) - 1)
+        # a cast of four-bit numbers parts them without another copy
+        values = b.op("Cast", b.initializer(lower), attributes={"to": ir.DataType.UINT8.value})
+        codes = join_codes(b, values, b.initializer(upper.tensor), bits, len(shape) - 1)
         return codes if stored.zero_points is not None else b.op("Add", codes, _byte(b, 128 - (1 << (bits - 1))))
 
     return b.once(f"{stored.name}.bytes", join)

@@ -49,13 +49,15 @@ class Room(Protocol):
 
 @dataclass(frozen=True)
 class StoredCodes:
-    """Codes [..., rows, columns * bits / 8], as in quant/blocks.py; before the rows there may be experts.
+    """Codes as in quant/blocks.py, [..., rows, bytes]; before the rows there may be experts.
 
-    `factors` [..., rows, 1] are those of scales in float8, `matrix_factors` [experts] those of experts in nvfp4.
+    Those of 5 and 6 bits have their upper bits in `upper`. `factors` [..., rows, 1] are those of scales in float8,
+    `matrix_factors` [experts] those of experts in nvfp4.
     """
 
     name: str
     codes: Region
+    upper: Region | None
     scales: Region
     factors: Region | None
     zero_points: Region | None
@@ -67,7 +69,8 @@ class StoredCodes:
     @property
     def regions(self) -> tuple[Region, ...]:
         """What has rows: codes, scales and what else there is."""
-        return tuple(r for r in (self.codes, self.scales, self.factors, self.zero_points) if r is not None)
+        parts = self.codes, self.upper, self.scales, self.factors, self.zero_points
+        return tuple(part for part in parts if part is not None)
 
     @property
     def nbytes(self) -> int:
@@ -96,7 +99,8 @@ class StoredCodes:
         if not np.array_equal(kept.astype(np.float32) * factors, scales):
             raise AssertionError(f"{self.name} has scales that are not {self.scheme.scales}")
         self.scales.file.account.note_scales(self.name, scales, self.scheme)
-        return codes, kept, *([] if self.factors is None else [factors.astype(FACTORS.numpy())]), *zeros
+        parted = [codes] if self.upper is None else np.split(codes, [self.shape[1] // 2], axis=1)
+        return *parted, kept, *([] if self.factors is None else [factors.astype(FACTORS.numpy())]), *zeros
 
 
 @dataclass(frozen=True)
@@ -176,11 +180,14 @@ def reserve_codes(
     """
     (rows, columns), region, kept = shape, builder.weights.region, scheme if experts else scheme.plain
     every, blocks = (*experts, rows), columns // scheme.block
-    factors = zeros = matrix_factors = None
-    row: tuple[int, ...] = (columns * scheme.bits // 8,)
-    if not experts and scheme.bits == scheme.kernel_bits:
-        row = blocks, scheme.block * scheme.bits // 8  # MatMulNBits' shape
-    codes = region(f"{name}.codes", ir.DataType.UINT8, (*every, *row))
+    upper = factors = zeros = matrix_factors = None
+    if scheme.bits != scheme.kernel_bits:
+        codes = region(f"{name}.codes", ir.DataType.UINT8, (*every, columns // 2))
+        upper = region(f"{name}.upper_codes", ir.DataType.UINT8, (*every, columns * (scheme.bits - 4) // 8))
+    elif experts:
+        codes = region(f"{name}.codes", ir.DataType.UINT8, (*every, columns * scheme.bits // 8))
+    else:  # MatMulNBits' shape
+        codes = region(f"{name}.codes", ir.DataType.UINT8, (rows, blocks, scheme.block * scheme.bits // 8))
     scales = region(f"{name}.scales", SCALE_TYPES[kept.scales], (*every, blocks))
     if kept.scales == "float8":
         factors = region(f"{name}.row_scales", FACTORS, (*every, 1))
@@ -189,7 +196,7 @@ def reserve_codes(
     if scheme.zero_point:
         zeros = region(f"{name}.zero_points", ir.DataType.UINT8, (*every, blocks * scheme.zero_bits // 8))
     together = int(np.prod(every)), columns
-    stored = StoredCodes(name, codes, scales, factors, zeros, scheme, together, group, matrix_factors)
+    stored = StoredCodes(name, codes, upper, scales, factors, zeros, scheme, together, group, matrix_factors)
     builder.weights.account.add(group, kept, together[0] * columns, stored.nbytes, matrices)
     return stored
 

@@ -131,8 +131,9 @@ class StreamedModel:
             graph = build_decoder(low, self._source, self.model, tokens, begin=layers, channels=self.channels)
             if low.read is None:
                 raise AssertionError("a graph without a head")
-            out = low.builder.op("Unsqueeze", low.read, low.builder.ints(0), output="head_input")
-            out.type, out.shape = FLOAT, ir.Shape([1, "sequence_length", self.model.hidden_size])
+            shape = ir.Shape([1, "sequence_length", self.model.hidden_size])
+            out = ir.Value(name="head_input", type=FLOAT, shape=shape)
+            graph.append(ir.Node("", "Unsqueeze", [low.read, low.builder.ints(0)], outputs=[out], name="head_input"))
             graph.outputs[:] = [out]
             save_graph(graph, Path(name) / MODEL_NAME)
             stage = _Stage(Path(name) / MODEL_NAME, [])
