@@ -25,6 +25,7 @@ from moedge.runtime.manifest import read_manifest
 
 INT4 = ExportOptions(parse_plan("int4"))
 PLANS = {"fused": ("int4", "fused"), "if": ("int4-block32-zp", "if"), "fp32": ("fp32", "if")}
+PLAIN = ("--scheme", "int4", "--calibration", "none")
 STAGES = ["embedding", "layer 0", "layer 1", "layer 2", "head"]
 
 # Kills itself at the beginning of a stage, as soon as the journal has heard of all stages before it.
@@ -125,7 +126,7 @@ def test_a_full_disk_is_told_and_resumed(folder):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (400 << 10, 400 << 10))\n"
         "from moedge.runtime.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    words = ["export", str(folder / "checkpoint"), "-o", str(folder / "bundle")]
+    words = ["export", str(folder / "checkpoint"), "-o", str(folder / "bundle"), *PLAIN]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert done.returncode == 1
     [line] = done.stderr.strip().splitlines()

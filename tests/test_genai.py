@@ -112,7 +112,7 @@ def test_the_same_greedy_tokens(config, scheme, tmp_path):
 
 def test_an_answer_that_ends_by_itself(tmp_path):
     config = QWEN3["all-key-heads"]
-    model, engine = load_both(export(config, tmp_path, "int4-block32", endless=False, do_sample=False))
+    model, engine = load_both(export(config, tmp_path, "int4-block32-zp", endless=False, do_sample=False))
     generator, session = og.Generator(model, og.GeneratorParams(model)), engine.session()
     rng = np.random.default_rng(0)
     ended = 0

@@ -66,16 +66,16 @@ def test_it_has_the_options_of_the_verb():
     assert sorted(option for action in parser._actions for option in action.option_strings) == sorted(options)
     assert {"--output", "-o", "--scheme", "--experts", "--context", "--force", "--json"} <= set(options)
     text = parser.format_help()
-    assert "[default: int4]" in text
+    assert "[default: balanced]" in text
     assert "hf://org/name" in text
 
 
 @pytest.mark.parametrize(
     ("given", "values"),
     [
-        ("folder -o bundle", {"checkpoint": "folder", "output": "bundle", "scheme": "int4", "force": False}),
+        ("folder -o bundle", {"checkpoint": "folder", "output": "bundle", "scheme": "balanced", "force": False}),
         ("--force --scheme int8 -o -b- folder --experts if", {"output": "-b-", "scheme": "int8", "force": True}),
-        ("folder -o b --group a=int8 --group=b=fp32", {"group": ["a=int8", "b=fp32"], "scheme": "int4"}),
+        ("folder -o b --group a=int8 --group=b=fp32", {"group": ["a=int8", "b=fp32"], "scheme": "balanced"}),
         ("-o b --context=7 --json -- -folder", {"checkpoint": "-folder", "context": 7, "as_json": True}),
     ],
 )
@@ -89,7 +89,7 @@ def test_what_optimum_has_parsed_is_what_the_verb_parses(given, values):
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (("nowhere", "-o", "b", "--scheme", "int5"), 1, "did you mean int8"),
+        (("nowhere", "-o", "b", "--scheme", "int7"), 1, "did you mean int8"),
         (("nowhere", "-o", "b"), 1, "nowhere is not a folder"),
         (("nowhere", "-o", "b", "--context", "many"), 2, "--context"),
         (("nowhere",), 2, "-o/--output"),
