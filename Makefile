@@ -44,9 +44,10 @@ serve: $(BUNDLE)/manifest.json
 
 bundle: $(BUNDLE)/manifest.json
 
+# It was trained on the grids of int4.
 $(BUNDLE)/manifest.json: $(EXPORT_INPUTS) | $(VENV)/export.stamp
 	@mkdir -p build
-	$(BIN)/moedge export $(CHECKPOINT) -o $(BUNDLE) --force
+	$(BIN)/moedge export $(CHECKPOINT) -o $(BUNDLE) --force --scheme int4 --calibration none
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest --durations=10
