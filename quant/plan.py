@@ -50,7 +50,7 @@ class SchemePlan:
 def is_raised(layer: int) -> bool:
     """Whether a layer is one of those that get more bits: the first two, and every third.
 
-    Which ones hardly matters (docs/decisions.md), but for the first, whose errors all others read.
+    A rule and no measurement: see docs/decisions.md.
     """
     return layer < 2 or layer % 3 == 2
 

@@ -85,7 +85,7 @@ def test_fused_is_within_int8_activations_of_the_exact_twin(family, scheme, tmp_
     assert np.mean(error < 0.06) > 0.85  # beyond it, a later router near a tie chose otherwise
 
 
-@pytest.mark.parametrize("scheme", ["int4", "int4-block32-zp", "int8"])
+@pytest.mark.parametrize("scheme", ["int4", "int4-block32-zp", "int5", "int6-zp", "int8", "balanced"])
 def test_fused_equals_the_twin_when_activations_are_fp32(scheme, tmp_path):
     """With every kernel at fp32 activations nothing but rounding is left: layouts, scales and routing agree."""
     import subprocess

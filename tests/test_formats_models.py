@@ -18,7 +18,6 @@ from moedge.export.schemes import parse_plan
 from moedge.quant.blocks import Codes, dequantize
 from moedge.quant.scheme import parse_scheme
 from moedge.runtime import Engine
-from moedge.runtime.kernel_probe import OVERRIDE
 from moedge.runtime.manifest import read_manifest
 
 CONFIG = tiny.qwen3_moe(hidden_size=128, moe_intermediate_size=128, num_hidden_layers=2, num_experts=4)
@@ -126,14 +125,7 @@ def test_both_plans_read_native_codes_alike(name, tmp_path, monkeypatch):
     fused = export(tmp_path, "int4", "fused")
     error = np.abs(Engine.load(fused).score(IDS.tolist()) - exact).max(axis=1) / np.abs(exact).max()
     assert np.median(error) < 0.03  # int8 activations, on the fast kernel: the engine proves it when it loads
-    model = onnx.load(fused / "model.onnx", load_external_data=False)
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if attribute.name == "accuracy_level":
-                attribute.i = 1
-    onnx.save(model, fused / "model.onnx")
-    monkeypatch.setenv(OVERRIDE, "0")
-    same = Engine.load(fused, check_hashes=False, allow_slow=True).score(IDS.tolist())
+    same = tiny.with_exact_kernels(fused, monkeypatch).score(IDS.tolist())
     assert np.abs(same - exact).max() < 1e-4 * np.abs(exact).max()
 
 

@@ -7,9 +7,14 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from moedge.quant.blocks import hold_scales, row_factors
+
 ROWS, COLUMNS, BLOCK, EXPERTS = 32, 128, 32, 4
 BLOCKS = COLUMNS // BLOCK
 FLOAT = TensorProto.FLOAT
+RAW = {
+    np.dtype(ml_dtypes.bfloat16): TensorProto.BFLOAT16, np.dtype(ml_dtypes.float8_e4m3fn): TensorProto.FLOAT8E4M3FN,
+}  # fmt: skip
 HALVES = [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
 # subnormal numbers of fp16, large ones, and a power of two that only bf16 holds
 HARD = [2.0**-24, -(2.0**-24), 3 * 2.0**-20, -6e-5, 60000.0, 2.0**-40, 1.0]
@@ -52,8 +57,8 @@ def kernels(rng):
 def tensor(name, array):
     if isinstance(array, onnx.TensorProto):
         return array
-    if array.dtype == ml_dtypes.bfloat16:
-        return helper.make_tensor(name, TensorProto.BFLOAT16, array.shape, array.tobytes(), raw=True)
+    if array.dtype in RAW:
+        return helper.make_tensor(name, RAW[array.dtype], array.shape, array.tobytes(), raw=True)
     return numpy_helper.from_array(array, name)
 
 
@@ -61,6 +66,12 @@ def run(folder, nodes, constants, scales, fed):
     """The output, and the operators that are left once ONNX Runtime has optimized the graph."""
     casts, tensors = [], [tensor(name, array) for name, array in constants.items()]
     for name, array in scales.items():
+        if isinstance(array, tuple):  # numbers of float8, and a row's factor
+            parts = [f"{name}.stored", f"{name}.row"]
+            tensors += [tensor(part, each) for part, each in zip(parts, array, strict=True)]
+            casts += [helper.make_node("Cast", [part], [f"{part}.fp32"], to=FLOAT) for part in parts]
+            casts.append(helper.make_node("Mul", [f"{part}.fp32" for part in parts], [name]))
+            continue
         stored = name if array.dtype == np.float32 else f"{name}.stored"
         tensors.append(tensor(stored, array))
         if stored != name:
@@ -93,3 +104,19 @@ def test_cast_scales_are_constants_of_the_same_bits(name, half, tmp_path):
     assert np.isfinite(exact).all()
     assert exact.any()
     assert np.array_equal(cast.view(np.uint32), exact.view(np.uint32))
+
+
+@pytest.mark.parametrize("name", kernels(np.random.default_rng(0)))
+def test_scales_in_float8_are_constants_of_the_same_bits(name, tmp_path):
+    rng = np.random.default_rng(2)
+    nodes, constants, shapes, fed = kernels(rng)[name]
+    held = {place: hold_scales(rng.uniform(-0.02, 0.02, shape), "float8") for place, shape in shapes.items()}
+    stored = {}
+    for place, scales in held.items():
+        factors = row_factors(scales)
+        stored[place] = (scales / factors).astype(ml_dtypes.float8_e4m3fn), factors.astype(ml_dtypes.bfloat16)
+    exact, _ = run(tmp_path, nodes, constants, held, fed)
+    joined, left = run(tmp_path, nodes, constants, stored, fed)
+    assert not {"Cast", "Mul"} & {*left}
+    assert exact.any()
+    assert np.array_equal(joined.view(np.uint32), exact.view(np.uint32))

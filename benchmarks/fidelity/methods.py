@@ -1,6 +1,6 @@
 """What can be measured, by name, for one mixture: logits of the evaluation windows, and what the weights cost.
 
-moedge:SCHEME            exported by `moedge export --scheme SCHEME`, own engine and kernels; SCHEME+: with the
+moedge:SCHEME            exported by `moedge export --scheme SCHEME`, own text, engine and kernels; SCHEME+: with the
                          calibration windows as --calibration (fp32: how far engines differ by themselves)
 llama.cpp:TYPE           its quantizer, engine and kernels; TYPE+: with an importance matrix of the same windows
 ggml:TYPE                its formats as they would be where rows fit, weights only; TYPE+ likewise
@@ -23,8 +23,8 @@ from fidelity.workplace import Workplace
 
 LLAMA_TYPES = ("F32", "Q8_0", "Q4_0", "Q4_K_S", "Q4_K_M", "IQ4_XS")
 DEFAULT = (
-    "moedge:int4",
-    "moedge:int8",
+    *(f"moedge:{name}+" for name in ("fast", "balanced", "faithful")),
+    *("moedge:balanced", "moedge:int4", "moedge:int8"),
     *(f"llama.cpp:{name}{plus}" for name in LLAMA_TYPES[2:] for plus in ("", "+")),
     *(f"ggml:{name}{plus}" for name in ggml_blocks.MIXTURES for plus in ("", "+")),
     *(f"onnxruntime:{name}-32" for name in ort_quantizers.ALGORITHMS),
