@@ -25,7 +25,7 @@ F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 LEAST_HALF = np.float32(2.0**-24)  # the least number of fp16, and the distance of those below 2^-14
 LARGEST_EIGHT = np.float32(256)  # what the largest scale of a row is kept as in e4m3
-LEAST_FACTOR = np.float32(2.0**-100)
+LEAST_LARGEST = np.float32(2.0**-100)  # of a row in float8: its least scale is 2^-17 of it, and still a normal number
 
 
 class ScaleError(ValueError):
@@ -199,8 +199,13 @@ def row_factors(held: F32) -> F32:
 
 
 def _hold_eight(scales: F32, up: bool) -> F32:
-    """e4m3 numbers times their row's factor; those below 2^-6 of it, which lie 2^-9 apart, are the next larger ones."""
-    largest = np.maximum(np.abs(scales).max(-1, keepdims=True), LEAST_FACTOR)
+    """e4m3 numbers times their row's factor; those below 2^-6 of it, which lie 2^-9 apart, are the next larger ones.
+
+    A row of weights so small that nothing is left of them has LEAST_LARGEST throughout.
+    """
+    largest = np.abs(scales).max(-1, keepdims=True)
+    scales = np.where(largest < LEAST_LARGEST, np.copysign(LEAST_LARGEST, scales), scales)
+    largest = np.maximum(largest, LEAST_LARGEST)
     factors = _nearest_bfloat16(largest / LARGEST_EIGHT)
     if up:
         next_one = (factors.view(np.uint32) + np.uint32(1 << 16)).view(np.float32)
