@@ -4,22 +4,27 @@ The graph modules are the export's own; only the checkpoint (outline.py) and the
 what an export would miss, find misshapen or leave over is told here, all together and in one sentence.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.errors import MissingError, TensorError
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.formats import ACTIVATION_SCALES, may_be_zero_bias
 from moedge.export.checkpoint.outline import Outline
+from moedge.export.graph.builder import Builder
 from moedge.export.graph.decoder import build_decoder
 from moedge.export.graph.dry import DryLowering
+from moedge.export.graph.fused import FusedLowering
+from moedge.export.graph.standard import StandardLowering
 from moedge.export.graph.tied_head import has_own_head
 from moedge.export.model.config import ModelConfig
 from moedge.export.schemes import spell
-from moedge.quant.plan import SchemePlan
+from moedge.export.writing.unwritten import UnwrittenFile
+from moedge.quant.plan import Place, SchemePlan
+from moedge.quant.rounding import NEAREST
 from moedge.quant.scheme import ScaleType
-from moedge.runtime.manifest import LM_HEAD, TensorGroup
+from moedge.runtime.manifest import LM_HEAD, ExpertPlan, TensorGroup
 
 # Scales that ONNX Runtime casts are memory of the process, where those in fp32 are pages of the file.
 MOST_CAST_BYTES = 1 << 30
@@ -42,7 +47,9 @@ class Rehearsal:
     groups: tuple[TensorGroup, ...]
     extra_biases: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    rounded: int = 0  # weights that are rounded to less than 8 bits; others are so published, or have more
+    # By place: weights that are rounded to less than 8 bits (others are so published, or have more), and bytes of all.
+    rounded: Mapping[Place, int] = field(default_factory=dict)
+    costs: Mapping[Place, int] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -94,7 +101,15 @@ def _walk(source: Checkpoint, model: ModelConfig, context: int, schemes: SchemeP
     if low.refusal is not None:
         raise low.refusal
     notes = tuple(_note_idle(schemes, low, model))
-    return Rehearsal(schemes, frozenset(outline.consumed()), low.account.groups(), extra, notes, low.rounded)
+    consumed, groups = frozenset(outline.consumed()), low.account.groups()
+    return Rehearsal(schemes, consumed, groups, extra, notes, low.rounded, low.costs)
+
+
+def weigh(source: Checkpoint, model: ModelConfig, context: int, schemes: SchemePlan, plan: ExpertPlan) -> int:
+    """Bytes that `weights.bin` will have, exactly; for what was rehearsed, with a model after `with_stored_head`."""
+    file, lower = UnwrittenFile(), FusedLowering if plan == "fused" else StandardLowering
+    build_decoder(lower(Builder(file), schemes, NEAREST, []), Outline(source), model, context)
+    return file.nbytes
 
 
 def _note_idle(schemes: SchemePlan, low: DryLowering, model: ModelConfig) -> Iterator[str]:

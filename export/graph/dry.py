@@ -20,7 +20,7 @@ from moedge.export.model.rope import Rope
 from moedge.export.writing.account import Account
 from moedge.export.writing.unwritten import UnwrittenFile
 from moedge.quant.grids import holds
-from moedge.quant.plan import SchemePlan
+from moedge.quant.plan import Place, SchemePlan
 from moedge.quant.scheme import FP32, Scheme
 from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, GroupName
 
@@ -40,7 +40,8 @@ class DryLowering:
     expert_schemes: Counter[Scheme] = field(default_factory=Counter)
     refusal: MoedgeError | None = None
     taken: set[GroupName] = field(default_factory=set)
-    rounded: int = 0  # weights, to less than 8 bits
+    rounded: Counter[Place] = field(default_factory=Counter)  # weights, to less than 8 bits
+    costs: Counter[Place] = field(default_factory=Counter)  # bytes of all matrices
 
     @property
     def account(self) -> Account:
@@ -92,8 +93,11 @@ class DryLowering:
             scheme = scheme_for(matrices, wanted, what, self.notes, floats=group == ROUTED_EXPERTS)
         except MoedgeError as error:
             self.refusal, scheme = self.refusal or error, FP32
-        if scheme.bits < 8:
-            self.rounded += sum(s.parameters for m in matrices for s in m.sources if not holds(scheme, s.native))
+        place = group, self.layer
+        rounded = [s for m in matrices for s in m.sources if scheme.bits < 8 and not holds(scheme, s.native)]
+        if rounded:
+            self.rounded[place] += sum(source.parameters for source in rounded)
         shapes = [matrix.shape for matrix in matrices]
         weights, nbytes = sum(r * c for r, c in shapes), sum(scheme.nbytes(*shape) for shape in shapes)
+        self.costs[place] += nbytes
         self.account.add(group, scheme, weights, nbytes, matrices)

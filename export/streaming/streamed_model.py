@@ -15,30 +15,26 @@ bits each time. What it reads of the checkpoint is no part of an export's accoun
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 from numpy.typing import NDArray
 
-from moedge.devices.profile import load_profile
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.graph.arithmetic import FLOAT
-from moedge.export.graph.builder import Builder
 from moedge.export.graph.channels import Channels
-from moedge.export.graph.decoder import INT64, build_decoder
+from moedge.export.graph.decoder import INT64
 from moedge.export.graph.lowering import ExpertWeights
-from moedge.export.graph.saving import save_graph
 from moedge.export.model.config import ModelConfig
 from moedge.export.streaming.recording import HeadlessLowering, RecordingLowering
-from moedge.export.writing.scratch_file import ScratchFile
+from moedge.export.streaming.stage import Stage, StageMaker, no_taps
 from moedge.quant.blocks import F32
-from moedge.runtime.manifest import MODEL_NAME, GroupName
+from moedge.runtime.manifest import GroupName
 
 
 @dataclass(frozen=True)
@@ -88,6 +84,7 @@ class StreamedModel:
 
     def __enter__(self) -> "StreamedModel":
         self._folder = Path(tempfile.mkdtemp(prefix="moedge-", dir=self._parent))
+        self._maker = StageMaker(self._source, self.model, self.windows.shape[1], self._folder)
         try:
             count, tokens = self.windows.shape
             shape = count, tokens, self.model.hidden_size
@@ -125,57 +122,24 @@ class StreamedModel:
 
     def read_head(self) -> F32:
         """What the head would multiply of all windows, once all layers have run [windows, tokens, hidden_size]."""
-        with tempfile.TemporaryDirectory(dir=self._folder) as name, ScratchFile(Path(name)) as weights:
-            low = HeadlessLowering(Builder(weights))
-            layers, tokens = self.model.num_hidden_layers, self.windows.shape[1]
-            graph = build_decoder(low, self._source, self.model, tokens, begin=layers, channels=self.channels)
-            if low.read is None:
-                raise AssertionError("a graph without a head")
-            shape = ir.Shape([1, "sequence_length", self.model.hidden_size])
-            out = ir.Value(name="head_input", type=FLOAT, shape=shape)
-            graph.append(ir.Node("", "Unsqueeze", [low.read, low.builder.ints(0)], outputs=[out], name="head_input"))
-            graph.outputs[:] = [out]
-            save_graph(graph, Path(name) / MODEL_NAME)
-            stage = _Stage(Path(name) / MODEL_NAME, [])
+        layers = self.model.num_hidden_layers
+        with self._maker.open(HeadlessLowering, layers, None, self.channels, _give_head_input) as (stage, _):
             return np.stack([stage.run(states)[0] for states in self.hidden])
 
-    @contextmanager
     def _open(
         self, begin: int | None, end: int | None, taps: bool = False
-    ) -> Iterator[tuple["_Stage", RecordingLowering]]:
-        with tempfile.TemporaryDirectory(dir=self._folder) as name, ScratchFile(Path(name)) as weights:
-            low = RecordingLowering(Builder(weights))
-            graph = build_decoder(
-                low, self._source, self.model, self.windows.shape[1], begin=begin, end=end, channels=self.channels
-            )
-            tapped = _add_taps(graph, low) if taps else []
-            save_graph(graph, Path(name) / MODEL_NAME)
-            yield _Stage(Path(name) / MODEL_NAME, tapped), low
+    ) -> AbstractContextManager[tuple[Stage, RecordingLowering]]:
+        return self._maker.open(RecordingLowering, begin, end, self.channels, _add_taps if taps else no_taps)
 
 
-class _Stage:
-    """A graph that takes ids or hidden states of one window and gives hidden states or logits, and what is tapped."""
-
-    def __init__(self, path: Path, taps: Sequence[str]) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = load_profile("auto").intra_op_threads
-        options.enable_mem_pattern = False
-        options.log_severity_level = 3
-        self.taps = taps
-        self._graph = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        given, _, *caches = self._graph.get_inputs()
-        self._given = given.name
-        self._outputs = [self._graph.get_outputs()[0].name, *taps]
-        self._keeps = [node.name for node in self._graph.get_overridable_initializers()]
-        shapes = {cache.name: [size if isinstance(size, int) else 0 for size in cache.shape] for cache in caches}
-        self._empty = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-
-    def run(self, given: NDArray[Any]) -> list[NDArray[Any]]:
-        """What becomes of ids [s] or hidden states [s, hidden_size]: [s, .], then the taps."""
-        feeds = {self._given: given[None], "attention_mask": np.ones((1, len(given)), np.int64), **self._empty}
-        feeds |= {name: np.array(len(given), np.int64) for name in self._keeps}
-        out, *tapped = self._graph.run(self._outputs, feeds)
-        return [out[0], *tapped]
+def _give_head_input(graph: ir.Graph, low: HeadlessLowering) -> list[str]:
+    """Give out what the head would multiply, in the place of logits."""
+    if low.read is None:
+        raise AssertionError("a graph without a head")
+    out = ir.Value(name="head_input", type=FLOAT, shape=ir.Shape([1, "sequence_length", None]))
+    graph.append(ir.Node("", "Unsqueeze", [low.read, low.builder.ints(0)], outputs=[out], name="head_input"))
+    graph.outputs[:] = [out]
+    return []
 
 
 def _add_taps(graph: ir.Graph, low: RecordingLowering) -> list[str]:

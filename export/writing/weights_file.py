@@ -93,6 +93,11 @@ class WeightsFile:
             os.close(self._descriptor)
             raise
 
+    @property
+    def nbytes(self) -> int:
+        """Where the last region ends so far."""
+        return self._end
+
     def region(self, name: str, dtype: ir.DataType, shape: tuple[int, ...]) -> Region:
         """Reserve room for a tensor; four-bit dtypes take half a byte a value."""
         nbytes = (int(np.prod(shape, dtype=np.int64)) * dtype.bitwidth + 7) // 8
