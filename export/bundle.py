@@ -24,9 +24,10 @@ from moedge.export.graph.tied_head import with_stored_head
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit, refuse_target
 from moedge.export.process_memory import keep_freed_memory, peak_resident_bytes
 from moedge.export.rehearsal import Rehearsal, refuse_extra_biases, rehearse
-from moedge.export.report import ExportReport, facts_of, kernel_of
+from moedge.export.report import ExportReport, facts_of, kernel_of, tell_target
+from moedge.export.sensitivity.planning import Planner
 from moedge.export.understanding import understand
-from moedge.export.writing.journal import JOURNAL_NAME, Journal, Recipe
+from moedge.export.writing.journal import JOURNAL_NAME, Journal, Recipe, kept_plan
 from moedge.export.writing.publish import publish
 from moedge.export.writing.stages import Stages
 from moedge.export.writing.weights_file import WeightsFile
@@ -69,11 +70,17 @@ def export_bundle(
         notes = [*talking.notes, *rehearsal.notes]
         options = replace(options, calibration=_choose_calibration(options, rehearsal, notes))
         model = with_stored_head(source, model, notes)
+        planner = Planner(source, model, context, talking, options, rehearsal)
         recipe = _recipe(source, options, rehearsal.schemes.scales or "of each scheme's own type", context)
         with (
             publish(target, options.force) as folder,
-            Journal(folder, recipe, options.resume, options.force) as journal,
+            Journal(
+                folder, recipe := _plan(recipe, planner, folder, notes, progress), options.resume, options.force
+            ) as journal,
         ):
+            if recipe.planned is not None:
+                rehearsal = planner.rehearse(recipe.planned)
+                options = replace(options, calibration=options.calibration if rehearsal.rounded else None)
             if journal.marks:
                 progress.on_stage("check")
             with (
@@ -109,6 +116,7 @@ def export_bundle(
             ExportReport(
                 hub=hub,
                 scheme=options.scheme.name,
+                target=None if recipe.planned is None else tell_target(options.scheme.name, recipe.planned),
                 rounding=options.rounding_name,
                 experts=plan,
                 chat_template=talking.chosen_template,
@@ -147,6 +155,16 @@ def _choose_calibration(options: ExportOptions, rehearsal: Rehearsal, notes: lis
         )
         return None
     return options.calibration
+
+
+def _plan(recipe: Recipe, planner: Planner, folder: Path, notes: list[str], progress: ExportProgress) -> Recipe:
+    """The recipe with what its target leads to, or has led an interrupted export to."""
+    options = planner.options
+    if options.target is None:
+        return recipe
+    planned = kept_plan(folder, recipe) if options.resume else None
+    planned = planned or planner.choose(options.target, folder, notes, progress.on_stage)
+    return replace(recipe, planned=planned)
 
 
 def _recipe(source: Checkpoint, options: ExportOptions, scales: str, context: int) -> Recipe:

@@ -9,9 +9,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from moedge.devices.errors import MoedgeError
 from moedge.export.calibration.texts import CalibrationText
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit
 from moedge.export.schemes import DEFAULT, QUANTIZABLE, SCHEME_CHOICES, parse_plan, spell
+from moedge.export.targets import parse_target, plan_cheapest
 from moedge.export.tokenizer.brought import brought_templates
 from moedge.quant.scheme import EXPERT_SCHEMES
 from moedge.runtime.manifest import REPORT_NAME, Manifest
@@ -26,7 +28,25 @@ def export(
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the bundle to make.")],
-    scheme: Annotated[str, typer.Option(help=f"How weights are stored: {', '.join(SCHEME_CHOICES)}.")] = DEFAULT,
+    scheme: Annotated[
+        str | None,
+        typer.Option(help=f"How weights are stored: {', '.join(SCHEME_CHOICES)}. [default: {DEFAULT}]"),
+    ] = None,
+    target_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="In the place of --scheme: the best weights.bin of at most that size, like 900MB, 1.5GB or 800MiB. "
+            "How each group of each layer bears fewer bits is measured for it.",
+        ),
+    ] = None,
+    target_kl: Annotated[
+        float | None,
+        typer.Option(
+            metavar="KL",
+            help="The same for answers: the smallest that is at most that far from fp32, like 0.05.",
+        ),
+    ] = None,
     group: Annotated[
         list[str] | None,
         typer.Option(
@@ -78,7 +98,10 @@ def export(
     from moedge.export.writing.journal import describe_kept
     from moedge.export.writing.publish import partial_folder
 
-    schemes = parse_plan(scheme, group or ())
+    target = parse_target(target_size, target_kl)
+    if target is not None and scheme is not None:
+        raise MoedgeError("--scheme says what --target-size and --target-kl would measure: leave one out.")
+    schemes = parse_plan(scheme or DEFAULT, group or ()) if target is None else plan_cheapest(target, group or ())
     texts = _calibration(calibration or "mix") if schemes.has_few_bits else None
     options = ExportOptions(
         schemes,
@@ -90,6 +113,7 @@ def export(
         calibration=texts,
         calibration_optional=calibration is None,
         scale_dtype=scale_dtype,
+        target=target,
     )
     folder, hub = _folder(checkpoint, output, options)
     try:

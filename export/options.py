@@ -7,6 +7,7 @@ from typing import Literal
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.calibration.texts import CalibrationText
+from moedge.export.targets import Target
 from moedge.export.writing.journal import refuse_kept
 from moedge.export.writing.publish import partial_folder, refuse_impossible
 from moedge.quant.plan import SchemePlan
@@ -23,6 +24,7 @@ class ExportOptions:
     With `calibration`, matrices are rounded by what they read of that text, and `rounding` is not asked; an optional
     one is left out, with a note, where the model is so large that it would take hours.
     `scale_dtype` is what scales are kept in; None: each scheme's own, or float32 where that would take too much memory.
+    With a `target`, what `scheme` leaves open is measured, and `scheme` is the one with the fewest bytes.
     `force` replaces a bundle, and throws an interrupted export away unless `resume` goes on with it.
     """
 
@@ -36,6 +38,7 @@ class ExportOptions:
     calibration: CalibrationText | None = None
     calibration_optional: bool = False
     scale_dtype: Literal["float8", "float16", "float32"] | None = None
+    target: Target | None = None
 
     @property
     def rounding_name(self) -> str:

@@ -65,7 +65,7 @@ def rehearse(
     `scale_dtype` is what scales are kept in; None: each scheme's own, or float32 where casting them at load would take
     too much.
     """
-    rehearsal = _walk(source, model, context, replace(schemes, scales=scale_dtype))
+    rehearsal = walk(source, model, context, replace(schemes, scales=scale_dtype))
     joining = sum(group.joining_bytes for group in rehearsal.groups)
     if joining > MOST_JOINING_BYTES:
         told = rehearse(source, model, context, schemes.whole(), scale_dtype)
@@ -77,7 +77,7 @@ def rehearse(
     cast = sum(group.cast_bytes for group in rehearsal.groups)
     if scale_dtype is not None or cast <= MOST_CAST_BYTES:
         return rehearsal
-    rehearsal = _walk(source, model, context, replace(schemes, scales="float32"))
+    rehearsal = walk(source, model, context, replace(schemes, scales="float32"))
     note = (
         f"scales are stored as float32: as float8 they would take {cast / 1e9:.1f} GB more of memory, which "
         "--scale-dtype float8 gives for a smaller bundle"
@@ -85,7 +85,8 @@ def rehearse(
     return replace(rehearsal, notes=(*rehearsal.notes, note))
 
 
-def _walk(source: Checkpoint, model: ModelConfig, context: int, schemes: SchemePlan) -> Rehearsal:
+def walk(source: Checkpoint, model: ModelConfig, context: int, schemes: SchemePlan) -> Rehearsal:
+    """The same with just these schemes and scales, whatever memory they take."""
     outline, low = Outline(source), DryLowering(schemes)
     if has_own_head(source, model):  # values tell later whether it is the embedding once more
         model = replace(model, tie_word_embeddings=False)

@@ -1,7 +1,7 @@
 """What a bundle says of itself: the facts of its manifest, and `report.json` about how its export went."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from moedge.export.model.config import ModelConfig, attention_of
 from moedge.export.options import HubCommit
 from moedge.export.tokenizer.talking import Talking
 from moedge.export.writing.account import Origin
+from moedge.export.writing.journal import Planned
 from moedge.quant.scheme import FP32, Scheme
 from moedge.runtime.manifest import (
     REPORT_NAME,
@@ -23,11 +24,21 @@ from moedge.runtime.manifest import (
 
 
 @dataclass(frozen=True)
+class TargetReport:
+    """What a target has led to: by group and scheme the layers that have it, "0-2, 5", "" without layers."""
+
+    asked: str
+    predicted_kl: float | None  # of what was chosen, by the trial; None: nothing was measured
+    plan: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
 class ExportReport:
     """How an export went."""
 
     hub: HubCommit | None  # None: the checkpoint was a folder
     scheme: str
+    target: TargetReport | None
     rounding: str
     experts: ExpertPlan
     chat_template: str | None  # None: the checkpoint's own
@@ -43,6 +54,31 @@ class ExportReport:
         data = asdict(self)
         data["tensors"] = [{"group": group.pop("name"), **group} for group in data["tensors"]]
         (folder / REPORT_NAME).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def tell_target(asked: str, planned: Planned) -> TargetReport:
+    """The report of a target."""
+    layers: dict[str, dict[str, list[int | None]]] = {}
+    for group, layer, scheme in sorted(planned.places, key=lambda place: (place[0], place[1] or 0)):
+        layers.setdefault(group, {}).setdefault(scheme, []).append(layer)
+    plan = {
+        group: {scheme: _list_layers(some) for scheme, some in sorted(schemes.items())}
+        for group, schemes in layers.items()
+    }
+    return TargetReport(asked, planned.kl, plan)
+
+
+def _list_layers(layers: Sequence[int | None]) -> str:
+    """Layers in order as spans: 0-2, 5."""
+    spans: list[list[int]] = []
+    for layer in layers:
+        if layer is None:
+            continue
+        if spans and spans[-1][-1] == layer - 1:
+            spans[-1] = [spans[-1][0], layer]
+        else:
+            spans.append([layer])
+    return ", ".join("-".join(map(str, span)) for span in spans)
 
 
 def kernel_of(plan: ExpertPlan, schemes: Sequence[Scheme]) -> ExpertKernel:

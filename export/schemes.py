@@ -49,13 +49,7 @@ def parse_plan(name: str, changes: Sequence[str] = ()) -> SchemePlan:
     MoedgeError for what is not known. With a scheme of 4 bits, the embedding and the head have 8 unless a change says
     otherwise. A tied head is in the embedding.
     """
-    plan = _plan_of(name)
-    asked: dict[str, Scheme] = {}
-    for change in changes:
-        group, scheme = _parse_change(change)
-        if group in asked:
-            raise MoedgeError(f"--group {spell(group)} is given twice: leave one out.")
-        asked[group] = scheme
+    plan, asked = _plan_of(name), parse_changes(changes)
     other = {
         group: scheme for group, scheme in asked.items() if scheme.name != plan.of(group).name or group in plan.raised
     }
@@ -69,6 +63,17 @@ def parse_plan(name: str, changes: Sequence[str] = ()) -> SchemePlan:
         asked=frozenset(other),
         raised={group: scheme for group, scheme in plan.raised.items() if group not in other},
     )
+
+
+def parse_changes(changes: Sequence[str]) -> dict[str, Scheme]:
+    """The schemes of groups in `changes` like "attention=int8"; MoedgeError for what is not known or given twice."""
+    asked: dict[str, Scheme] = {}
+    for change in changes:
+        group, scheme = _parse_change(change)
+        if group in asked:
+            raise MoedgeError(f"--group {spell(group)} is given twice: leave one out.")
+        asked[group] = scheme
+    return asked
 
 
 def spell(group: str) -> str:

@@ -10,6 +10,7 @@ from moedge.quant.scheme import FP32, ScaleType, Scheme
 
 Place = tuple[str, int | None]  # a group and a layer; None: before the first or after the last
 
+
 @dataclass(frozen=True)
 class SchemePlan:
     """A scheme for every group: `default`, but for the groups of `by_group`, and in some layers those of `raised`.

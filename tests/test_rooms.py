@@ -30,6 +30,18 @@ ROOMS_MAY_IMPORT = {
     "export/tokenizer": {"export/checkpoint"},
     "export/graph": {"export/checkpoint", "export/model", "export/writing"},
     "export/streaming": {"export/checkpoint", "export/model", "export/graph", "export/writing"},
+    "export/sensitivity": {
+        "export/calibration",
+        "export/checkpoint",
+        "export/model",
+        "export/graph",
+        "export/streaming",
+        "export/tokenizer",
+        "export/writing",
+        "export/options",
+        "export/rehearsal",
+        "export/targets",
+    },
     "export/evaluation": {
         "export/checkpoint",
         "export/model",

@@ -25,8 +25,19 @@ class UnfinishedError(MoedgeError):
 
 
 @dataclass(frozen=True)
+class Planned:
+    """The schemes that a target has led to; `kl` is what is expected of them, None where nothing was measured."""
+
+    places: tuple[tuple[str, int | None, str], ...]  # group, layer, and the scheme's name
+    kl: float | None
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """What the bytes of an export depend on: another value of any of these, and nothing can be reused."""
+    """What the bytes of an export depend on: another value of any of these, and nothing can be reused.
+
+    `planned` follows from the others, but for the last bits of a measurement: who resumes takes it over.
+    """
 
     moedge: str
     numpy: str
@@ -37,6 +48,7 @@ class Recipe:
     context: int
     config: str  # sha256
     shards: dict[str, str]  # see Checkpoint.identity
+    planned: Planned | None = None
 
     def difference(self, other: "Recipe") -> str | None:
         """What sets the other one apart, in words; None if they are equal."""
@@ -113,6 +125,12 @@ class Journal:
         while data:
             data = data[os.write(self._descriptor, data) :]
         os.fsync(self._descriptor)
+
+
+def kept_plan(folder: Path, recipe: Recipe) -> Planned | None:
+    """What an interrupted export of that recipe was planned with, if there is one; UnfinishedError if it is broken."""
+    begun, marks, _ = _read(folder / JOURNAL_NAME)
+    return begun.planned if begun is not None and marks and begun.difference(recipe) is None else None
 
 
 def refuse_kept(folder: Path) -> None:

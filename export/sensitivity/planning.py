@@ -1,0 +1,144 @@
+"""The plan for a target: which scheme each group of each layer gets, so that weights.bin is that small or KL that low.
+
+Sizes are those of a rehearsal, sensitivities those of a trial (trial.py), the choice is quant/budget.py's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tokenizers import Tokenizer
+
+from moedge.devices.errors import MoedgeError
+from moedge.export.calibration.beside_export import calibrate_beside
+from moedge.export.calibration.texts import built_in_mix
+from moedge.export.calibration.windows import cut_trial
+from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.model.config import ModelConfig
+from moedge.export.options import ExportOptions
+from moedge.export.rehearsal import MOST_JOINING_BYTES, Rehearsal, walk, weigh
+from moedge.export.sensitivity.trial import Part, Trial, try_parts
+from moedge.export.streaming.stage import StageMaker
+from moedge.export.targets import Target, TargetKl, TargetSize, ladder_of
+from moedge.export.tokenizer.talking import Talking
+from moedge.export.writing.journal import Planned
+from moedge.quant.budget import Rung, reach_error, spend_bytes
+from moedge.quant.plan import Place, SchemePlan
+from moedge.quant.scheme import Scheme, parse_scheme
+from moedge.runtime.manifest import LM_HEAD
+
+_JOINING = 7  # bytes a weight, while codes of 5 and 6 bits are put together
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans for one checkpoint; `rehearsal` is that of the plan with the fewest bytes."""
+
+    source: Checkpoint
+    model: ModelConfig  # after `with_stored_head`
+    context: int
+    talking: Talking
+    options: ExportOptions
+    rehearsal: Rehearsal
+
+    def refuse_too_small(self, nbytes: int) -> None:
+        """Raise MoedgeError if even the fewest bytes are more."""
+        if nbytes < (least := self._weigh([0] * len(self.parts))):
+            raise MoedgeError(
+                f"--target-size {nbytes} is too small for this model, whose weights take {least} bytes "
+                f"({least / 1e6:.1f} MB) at the least: ask for that, or fix a group to fewer bits with --group."
+            )
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """What there is to choose: not what a user has fixed, nor what was published as codes that are kept."""
+        base, rounded = self.rehearsal.schemes, self.rehearsal.rounded
+        places = [place for place in rounded if place[0] not in base.asked]
+        if self.model.tie_word_embeddings:
+            places = [place for place in places if place[0] != LM_HEAD]
+        whole = _JOINING * sum(rounded[place] for place in places) > MOST_JOINING_BYTES
+        ladders = {place: ladder_of(place[0], whole) for place in places}
+        costs = []
+        for rung in range(max(map(len, ladders.values()), default=0)):
+            by_place = {place: ladder[min(rung, len(ladder) - 1)] for place, ladder in ladders.items()}
+            costs.append(walk(self.source, self.model, self.context, replace(base, by_place=by_place)).costs)
+        return tuple(_part(place, ladder, costs, base) for place, ladder in ladders.items())
+
+    def plan(self, rungs: Sequence[int]) -> SchemePlan:
+        """The schemes with the parts at those rungs."""
+        by_place = {part.place: part.rungs[rung] for part, rung in zip(self.parts, rungs, strict=True)}
+        return replace(self.rehearsal.schemes, by_place=by_place)
+
+    def fill(self, nbytes: int, ladders: Sequence[Sequence[Rung]]) -> list[int]:
+        """The rungs with the least error for which weights.bin has at most that many bytes."""
+        cheapest = sum(ladder[0].nbytes for ladder in ladders)
+        left = nbytes - self._weigh([0] * len(ladders))  # beside the parts there are norms, and gaps between regions
+        while True:
+            rungs = spend_bytes(ladders, cheapest + left)
+            excess = self._weigh(rungs) - nbytes
+            if excess <= 0:
+                return rungs
+            left = max(left - excess, 0)
+
+    def try_parts(self, folder: Path, on_stage: Callable[[str], None]) -> dict[Place, Trial]:
+        """Measure every part, with temporary files in `folder`."""
+        text = self.options.calibration or built_in_mix()
+        tokenizer, talking, model = Tokenizer.from_str(self.talking.tokenizer), self.talking, self.model
+        windows = cut_trial(tokenizer, text.render(talking.chat_template), model.vocab_size, talking.bos_token_id)
+        schemes, options = self.plan([0] * len(self.parts)), self.options
+        with (
+            TemporaryDirectory(prefix="moedge-", dir=folder) as scratch,
+            calibrate_beside(
+                options.calibration, options.rounding, schemes, self.source, model, talking, [], Path(scratch)
+            ) as beside,
+        ):
+            maker = StageMaker(self.source.aside(), model, windows.shape[1], Path(scratch))
+            return try_parts(maker, windows, self.parts, beside, lambda layer: on_stage(_stage(layer, model)))
+
+    def choose(self, target: Target, folder: Path, notes: list[str], on_stage: Callable[[str], None]) -> Planned:
+        """The plan for the target; notes what a user should hear of it."""
+        top = [len(part.rungs) - 1 for part in self.parts]
+        if isinstance(target, TargetSize):
+            self.refuse_too_small(target.nbytes)
+            if target.nbytes >= (most := self._weigh(top)):
+                notes.append(f"--target-size {target.nbytes}: every group has the most bits there are, in {most} bytes")
+                return self._planned(top, None)
+        on_stage("sensitivity")
+        trials = self.try_parts(folder, on_stage)
+        ladders = [_rungs(part, trials[part.place]) for part in self.parts]
+        match target:
+            case TargetSize(nbytes):
+                rungs = self.fill(nbytes, ladders)
+            case TargetKl(kl):
+                rungs = reach_error(ladders, kl)
+        predicted = sum(ladder[rung].error for ladder, rung in zip(ladders, rungs, strict=True))
+        return self._planned(rungs, predicted)
+
+    def rehearse(self, planned: Planned) -> Rehearsal:
+        """The rehearsal of what was planned, its schemes in the place of those with the fewest bytes."""
+        schemes = {(group, layer): parse_scheme(name) for group, layer, name in planned.places}
+        return walk(self.source, self.model, self.context, replace(self.rehearsal.schemes, by_place=schemes))
+
+    def _planned(self, rungs: Sequence[int], kl: float | None) -> Planned:
+        schemes = [(*part.place, part.rungs[rung].name) for part, rung in zip(self.parts, rungs, strict=True)]
+        return Planned(tuple(schemes), kl)
+
+    def _weigh(self, rungs: Sequence[int]) -> int:
+        return weigh(self.source, self.model, self.context, self.plan(rungs), self.options.plan)
+
+
+def _part(place: Place, ladder: Sequence[Scheme], costs: Sequence[Mapping[Place, int]], base: SchemePlan) -> Part:
+    """The rungs of a place by their bytes there, where a block may have been halved."""
+    scaled = [scheme.with_scales(base.scales or scheme.own_scales) for scheme in ladder]
+    rungs = dict(sorted(zip((cost[place] for cost in costs), scaled, strict=False), key=lambda rung: rung[0]))
+    return Part(place, tuple(rungs.values()), tuple(rungs))
+
+
+def _rungs(part: Part, trial: Trial) -> list[Rung]:
+    return [Rung(nbytes, trial.kl_at(rung)) for rung, nbytes in enumerate(part.nbytes)]
+
+
+def _stage(layer: int, model: ModelConfig) -> str:
+    return f"sensitivity, {'head' if layer == model.num_hidden_layers else f'layer {layer}'}"
