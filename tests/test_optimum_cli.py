@@ -73,9 +73,9 @@ def test_it_has_the_options_of_the_verb():
 @pytest.mark.parametrize(
     ("given", "values"),
     [
-        ("folder -o bundle", {"checkpoint": "folder", "output": "bundle", "scheme": "balanced", "force": False}),
+        ("folder -o bundle", {"checkpoint": "folder", "output": "bundle", "scheme": None, "force": False}),
         ("--force --scheme int8 -o -b- folder --experts if", {"output": "-b-", "scheme": "int8", "force": True}),
-        ("folder -o b --group a=int8 --group=b=fp32", {"group": ["a=int8", "b=fp32"], "scheme": "balanced"}),
+        ("folder -o b --group a=int8 --group=b=fp32", {"group": ["a=int8", "b=fp32"], "scheme": None}),
         ("-o b --context=7 --json -- -folder", {"checkpoint": "-folder", "context": 7, "as_json": True}),
     ],
 )

@@ -1,6 +1,6 @@
 """The plan for a target: which scheme each group of each layer gets, so that weights.bin is that small or KL that low.
 
-Sizes are those of a rehearsal, sensitivities those of a trial (trial.py), the choice is quant/budget.py's.
+Sizes are those of a rehearsal, sensitivities those of a trial (sensitivity.py), the choice is quant/budget.py's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.model.config import ModelConfig
 from moedge.export.options import ExportOptions
 from moedge.export.rehearsal import MOST_JOINING_BYTES, Rehearsal, walk, weigh
-from moedge.export.sensitivity.trial import Part, Trial, try_parts
+from moedge.export.sensitivity.sensitivity import Part, Sensitivity, try_parts
 from moedge.export.streaming.stage import StageMaker
 from moedge.export.targets import Target, TargetKl, TargetSize, ladder_of
 from moedge.export.tokenizer.talking import Talking
@@ -82,7 +82,7 @@ class Planner:
                 return rungs
             left = max(left - excess, 0)
 
-    def try_parts(self, folder: Path, on_stage: Callable[[str], None]) -> dict[Place, Trial]:
+    def try_parts(self, folder: Path, on_stage: Callable[[str], None]) -> dict[Place, Sensitivity]:
         """Measure every part, with temporary files in `folder`."""
         text = self.options.calibration or built_in_mix()
         tokenizer, talking, model = Tokenizer.from_str(self.talking.tokenizer), self.talking, self.model
@@ -136,7 +136,7 @@ def _part(place: Place, ladder: Sequence[Scheme], costs: Sequence[Mapping[Place,
     return Part(place, tuple(rungs.values()), tuple(rungs))
 
 
-def _rungs(part: Part, trial: Trial) -> list[Rung]:
+def _rungs(part: Part, trial: Sensitivity) -> list[Rung]:
     return [Rung(nbytes, trial.kl_at(rung)) for rung, nbytes in enumerate(part.nbytes)]
 
 

@@ -41,7 +41,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Trial:
+class Sensitivity:
     """What a part's first rung costs, and the mean square error of its weights at each rung, in any unit."""
 
     kl: float
@@ -85,7 +85,7 @@ def try_parts(
     parts: Sequence[Part],
     beside: BesideExport,
     on_layer: Callable[[int], None],
-) -> dict[Place, Trial]:
+) -> dict[Place, Sensitivity]:
     """Round each part alone to its first rung, by a calibration that is told of each layer before it.
 
     `windows` [windows, tokens] are what logits are compared on. MoedgeError if the exact model's are no numbers.
@@ -140,7 +140,7 @@ def try_parts(
                 _open(maker, {head: ladders[head][0]}, rounding_of(head), layers, None, beside.channels)
             )
         found = _compare(exact, heads, branches, states)
-    return {part.place: Trial(found[part.place], tuple(compared[part.place].errors.tolist())) for part in parts}
+    return {part.place: Sensitivity(found[part.place], tuple(compared[part.place].errors.tolist())) for part in parts}
 
 
 def _open(
