@@ -10,6 +10,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+from moedge.devices.errors import MoedgeError
 from moedge.export.calibration.beside_export import calibrate_beside
 from moedge.export.calibration.texts import CalibrationText
 from moedge.export.checkpoint.folder import Checkpoint
@@ -146,9 +147,15 @@ def export_bundle(
 
 def _choose_calibration(options: ExportOptions, rehearsal: Rehearsal, notes: list[str]) -> CalibrationText | None:
     """The text to calibrate by; None if nothing would be rounded by it, or if it would take too long for a default."""
+    long, asked = rehearsal.parameters > MOST_PARAMETERS, not options.calibration_optional
+    if options.target is not None and long and not (asked and options.calibration):
+        raise MoedgeError(
+            f"a target is measured by running {rehearsal.parameters / 1e9:.0f} B parameters in fp32, which takes "
+            "hours: name a --scheme, or say --calibration mix to do it all the same."
+        )
     if options.calibration is None or not rehearsal.rounded:
         return None
-    if options.calibration_optional and rehearsal.parameters > MOST_PARAMETERS:
+    if long and not asked:
         notes.append(
             f"calibration: left out, since running {rehearsal.parameters / 1e9:.0f} B parameters in fp32 takes hours: "
             "--calibration mix does it all the same"
