@@ -10,8 +10,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from moedge.devices.errors import MoedgeError
-from moedge.export.calibration.beside_export import calibrate_beside
+from moedge.export.calibration.beside_export import MOST_PARAMETERS, calibrate_beside
 from moedge.export.calibration.texts import CalibrationText
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
@@ -41,9 +40,6 @@ from moedge.runtime.manifest import (
     Manifest,
     write_manifest,
 )
-
-# Each is written to the disk as fp32 once, and multiplied with some thousand tokens: 100 B are 400 GB and hours.
-MOST_PARAMETERS = 100_000_000_000
 
 
 def export_bundle(
@@ -147,15 +143,9 @@ def export_bundle(
 
 def _choose_calibration(options: ExportOptions, rehearsal: Rehearsal, notes: list[str]) -> CalibrationText | None:
     """The text to calibrate by; None if nothing would be rounded by it, or if it would take too long for a default."""
-    long, asked = rehearsal.parameters > MOST_PARAMETERS, not options.calibration_optional
-    if options.target is not None and long and not (asked and options.calibration):
-        raise MoedgeError(
-            f"a target is measured by running {rehearsal.parameters / 1e9:.0f} B parameters in fp32, which takes "
-            "hours: name a --scheme, or say --calibration mix to do it all the same."
-        )
     if options.calibration is None or not rehearsal.rounded:
         return None
-    if long and not asked:
+    if options.calibration_optional and rehearsal.parameters > MOST_PARAMETERS:
         notes.append(
             f"calibration: left out, since running {rehearsal.parameters / 1e9:.0f} B parameters in fp32 takes hours: "
             "--calibration mix does it all the same"

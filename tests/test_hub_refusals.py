@@ -242,3 +242,10 @@ def test_a_disk_that_fills_up_all_the_same(hub, refused, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
     refused("hf://org/tiny", "the disk is full", "blob")
+
+
+def test_a_target_that_cannot_be_reached_is_refused_before_weights_are_fetched(hub, published, tmp_path, capsys):
+    words = ["export", "hf://org/tiny", "-o", str(tmp_path / "bundle"), "--target-size", "10kB"]
+    assert main(words) == 1
+    assert "--target-size 10000 is too small for this model, whose weights take" in capsys.readouterr().err
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))

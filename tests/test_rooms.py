@@ -57,6 +57,7 @@ ROOMS_MAY_IMPORT = {
         "export/options",
         "export/understanding",
         "export/rehearsal",
+        "export/sensitivity",
     },
     "runtime/cache": {"runtime/manifest"},
     "runtime/chat": {"runtime/prompt_too_long"},

@@ -12,7 +12,6 @@ import tiny_models as tiny
 from safetensors.numpy import load_file, save_file
 
 from moedge.devices.errors import MoedgeError
-from moedge.export import bundle as bundle_module
 from moedge.export.bundle import export_bundle
 from moedge.export.calibration.beside_export import BesideExport
 from moedge.export.calibration.texts import CalibrationText
@@ -175,7 +174,7 @@ def test_where_codes_take_too_much_to_load_there_are_four_bits_and_eight(checkpo
 
 
 def test_models_too_large_to_be_run_have_no_target(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(bundle_module, "MOST_PARAMETERS", 1000)
+    monkeypatch.setattr(planning, "MOST_PARAMETERS", 1000)
     told = "takes hours: name a --scheme, or say --calibration mix to do it all the same"
     with pytest.raises(MoedgeError, match=told):
         export_bundle(checkpoint, tmp_path / "bundle", options(TargetSize(600_000), calibration_optional=True))

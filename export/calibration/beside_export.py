@@ -20,6 +20,9 @@ from moedge.export.tokenizer.talking import Talking
 from moedge.quant.plan import SchemePlan
 from moedge.quant.rounding import Rounding
 
+# Each is written to the disk as fp32 once, and multiplied with some thousand tokens: 100 B are 400 GB and hours.
+MOST_PARAMETERS = 100_000_000_000
+
 
 @dataclass(frozen=True)
 class BesideExport:

@@ -8,6 +8,7 @@ offline mode are huggingface_hub's; its failures become sentences in errors.py.
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
@@ -25,6 +26,7 @@ from moedge.export.hub.name import HubName
 from moedge.export.hub.preview import ShardHeader, TensorHeader, preview
 from moedge.export.options import ExportOptions, HubCommit, refuse_target
 from moedge.export.rehearsal import rehearse
+from moedge.export.sensitivity.planning import Planner
 from moedge.export.understanding import understand
 from moedge.export.writing.publish import partial_folder
 
@@ -84,6 +86,10 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
         understood = understand(checkpoint, options)
         rehearsal = rehearse(checkpoint, understood.model, understood.context, options.scheme, options.scale_dtype)
         size = estimate(rehearsal.groups, understood.model.tie_word_embeddings)
+        if options.target is not None:
+            planner = Planner(checkpoint, understood.model, understood.context, understood.talking, options, rehearsal)
+            planner.refuse_impossible()
+            size = replace(size, disk=planner.most_bytes)
     # what an interrupted export has left counts: --resume goes on with it, --force removes it
     left = sum(path.stat().st_size for path in partial_folder(target).glob("*"))
     refuse_too_large(str(name), download, Space(target.resolve().parent, max(size.disk - left, 0), "for the bundle"))

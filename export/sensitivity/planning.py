@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from tokenizers import Tokenizer
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.calibration.beside_export import calibrate_beside
+from moedge.export.calibration.beside_export import MOST_PARAMETERS, calibrate_beside
 from moedge.export.calibration.texts import built_in_mix
 from moedge.export.calibration.windows import cut_trial
 from moedge.export.checkpoint.folder import Checkpoint
@@ -43,9 +43,16 @@ class Planner:
     options: ExportOptions
     rehearsal: Rehearsal
 
-    def refuse_too_small(self, nbytes: int) -> None:
-        """Raise MoedgeError if even the fewest bytes are more."""
-        if nbytes < (least := self._weigh([0] * len(self.parts))):
+    def refuse_impossible(self) -> None:
+        """Raise MoedgeError if the target cannot be reached with any bytes, or only by running the model for hours."""
+        options, parameters = self.options, self.rehearsal.parameters
+        if parameters > MOST_PARAMETERS and (options.calibration is None or options.calibration_optional):
+            raise MoedgeError(
+                f"a target is measured by running {parameters / 1e9:.0f} B parameters in fp32, which takes hours: "
+                "name a --scheme, or say --calibration mix to do it all the same."
+            )
+        nbytes = options.target.nbytes if isinstance(options.target, TargetSize) else None
+        if nbytes is not None and nbytes < (least := self._weigh([0] * len(self.parts))):
             raise MoedgeError(
                 f"--target-size {nbytes} is too small for this model, whose weights take {least} bytes "
                 f"({least / 1e6:.1f} MB) at the least: ask for that, or fix a group to fewer bits with --group."
@@ -65,6 +72,12 @@ class Planner:
             by_place = {place: ladder[min(rung, len(ladder) - 1)] for place, ladder in ladders.items()}
             costs.append(walk(self.source, self.model, self.context, replace(base, by_place=by_place)).costs)
         return tuple(_part(place, ladder, costs, base) for place, ladder in ladders.items())
+
+    @property
+    def most_bytes(self) -> int:
+        """Of weights.bin, that the target may lead to."""
+        most = self._weigh([len(part.rungs) - 1 for part in self.parts])
+        return min(most, self.options.target.nbytes) if isinstance(self.options.target, TargetSize) else most
 
     def plan(self, rungs: Sequence[int]) -> SchemePlan:
         """The schemes with the parts at those rungs."""
@@ -99,12 +112,10 @@ class Planner:
 
     def choose(self, target: Target, folder: Path, notes: list[str], on_stage: Callable[[str], None]) -> Planned:
         """The plan for the target; notes what a user should hear of it."""
-        top = [len(part.rungs) - 1 for part in self.parts]
-        if isinstance(target, TargetSize):
-            self.refuse_too_small(target.nbytes)
-            if target.nbytes >= (most := self._weigh(top)):
-                notes.append(f"--target-size {target.nbytes}: every group has the most bits there are, in {most} bytes")
-                return self._planned(top, None)
+        self.refuse_impossible()
+        if isinstance(target, TargetSize) and target.nbytes > (most := self.most_bytes):
+            notes.append(f"--target-size {target.nbytes}: every group has the most bits there are, in {most} bytes")
+            return self._planned([len(part.rungs) - 1 for part in self.parts], None)
         on_stage("sensitivity")
         trials = self.try_parts(folder, on_stage)
         ladders = [_rungs(part, trials[part.place]) for part in self.parts]
