@@ -5,6 +5,7 @@ second run branches off and goes on through the exact layers, so that all parts 
 Hidden states lie on the disk, memory is that of one layer. What is made of the figures is planning.py's.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -79,6 +80,26 @@ class Comparing:
         return self.rounding(matrix, weights, scheme)
 
 
+@dataclass
+class Repeating:
+    """A rounding that is asked for a matrix twice, a few rows at a time in the same order, and rounds it once."""
+
+    rounding: Rounding
+    kept: deque[Codes] = field(default_factory=deque)
+    again: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.rounding.name
+
+    def __call__(self, matrix: str, weights: F32, scheme: Scheme) -> Codes:
+        """See `Rounding`."""
+        if self.again:
+            return self.kept.popleft()
+        self.kept.append(self.rounding(matrix, weights, scheme))
+        return self.kept[-1]
+
+
 def try_parts(
     maker: StageMaker,
     windows: NDArray[np.int64],
@@ -98,11 +119,14 @@ def try_parts(
     states: F32 = np.memmap(maker.folder / "states", np.float32, "w+", shape=shape)
     rounded_table: Stage | None = None
 
-    def rounding_of(place: Place) -> Rounding:
-        return compared.setdefault(place, Comparing(beside.rounding, ladders[place]))
+    def compare(place: Place, rounding: Rounding = beside.rounding) -> Rounding:
+        return compared.setdefault(place, Comparing(rounding, ladders[place]))
 
-    def branch(place: Place, begin: int | None, end: int, given: NDArray[np.generic]) -> None:
-        with _open(maker, {place: ladders[place][0]}, rounding_of(place), begin, end, beside.channels) as (stage, _):
+    def branch(
+        place: Place, begin: int | None, end: int, given: NDArray[np.generic], rounding: Rounding = beside.rounding
+    ) -> None:
+        rounded = {place: ladders[place][0]}
+        with _open(maker, rounded, compare(place, rounding), begin, end, beside.channels) as (stage, _):
             branches[place] = 1 + len(branches)
             _run(stage, given, states[branches[place]])
 
@@ -110,12 +134,12 @@ def try_parts(
         table: Place = (EMBEDDING, None)
         head: Place = (LM_HEAD, None)
         if table in ladders:
-            branch(table, None, 0, windows)
-            if tied:  # what is known of the head's inputs is forgotten with the first layer
-                scheme = {head: ladders[table][0]}
-                rounded_table, _ = opened.enter_context(
-                    _open(maker, scheme, beside.rounding, layers, None, beside.channels)
-                )
+            rounding = Repeating(beside.rounding) if tied else beside.rounding
+            branch(table, None, 0, windows, rounding)
+            if isinstance(rounding, Repeating):  # what the head reads is forgotten with the first layer
+                rounding.again = True
+                rounded = {head: ladders[table][0]}
+                rounded_table, _ = opened.enter_context(_open(maker, rounded, rounding, layers, None, beside.channels))
         with _open(maker, {}, NEAREST, None, 0) as (stage, _):
             _run(stage, windows, states[0])
         for layer in range(layers):
@@ -137,7 +161,7 @@ def try_parts(
         if head in ladders:
             branches[head] = 0
             heads[head], _ = opened.enter_context(
-                _open(maker, {head: ladders[head][0]}, rounding_of(head), layers, None, beside.channels)
+                _open(maker, {head: ladders[head][0]}, compare(head), layers, None, beside.channels)
             )
         found = _compare(exact, heads, branches, states)
     return {part.place: Sensitivity(found[part.place], tuple(compared[part.place].errors.tolist())) for part in parts}
