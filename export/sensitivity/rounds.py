@@ -1,0 +1,29 @@
+"""Exports on the way to a KL: what was measured of one says what to plan the next one for.
+
+A plan's KL is expected of a trial with other rounding, text and kernels than the bundle's; between plans that differ
+little, what is measured is always the same multiple of it. Pure arithmetic: who exports is export/bundle.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MOST_ROUNDS = 3
+SLACK = 0.15  # a bundle that is so much nearer than asked is made smaller once more
+_MARGIN = 0.02  # that the next one is planned below what was asked
+
+
+@dataclass(frozen=True)
+class Round:
+    """An export: the KL that its plan let expect, and the one that was measured."""
+
+    expected: float
+    measured: float
+
+
+def next_aim(kl: float, rounds: Sequence[Round]) -> float | None:
+    """The KL to plan the next export for, so that at most `kl` is measured; None if the last one will do."""
+    last = rounds[-1]
+    near = (1 - SLACK) * kl <= last.measured <= kl
+    if near or len(rounds) == MOST_ROUNDS or not last.measured:
+        return None
+    return (1 - _MARGIN) * kl * last.expected / last.measured
