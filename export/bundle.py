@@ -10,9 +10,11 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from moedge.export.calibration.beside_export import calibrate_beside
+from moedge.devices.errors import MoedgeError
+from moedge.export.calibration.beside_export import BesideExport, calibrate_beside
 from moedge.export.calibration.texts import CalibrationText
 from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.evaluation.judging import Judgement, judge
 from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.decoder import build_decoder
@@ -33,6 +35,7 @@ from moedge.export.writing.weights_file import WeightsFile
 from moedge.runtime.manifest import (
     MODEL_NAME,
     PROBE_NAME,
+    REPORT_NAME,
     SCHEMA_VERSION,
     WEIGHTS_NAME,
     FileEntry,
@@ -42,6 +45,8 @@ from moedge.runtime.manifest import (
 
 # Each is written to the disk as fp32 once, and multiplied with some thousand tokens: 100 B are 400 GB and hours.
 MOST_PARAMETERS = 100_000_000_000
+# Without a calibration the exact model runs for this alone, as long as it takes to read and to write it once more.
+MOST_JUDGED_PARAMETERS = 1_000_000_000
 
 
 def export_bundle(
@@ -70,18 +75,17 @@ def export_bundle(
         options = replace(options, calibration=_choose_calibration(options, rehearsal, notes))
         model = with_stored_head(source, model, notes)
         recipe = _recipe(source, options, rehearsal.schemes.scales or "of each scheme's own type", context)
+        judged = options.judge and _can_judge(options, rehearsal)
         with (
             publish(target, options.force) as folder,
             Journal(folder, recipe, options.resume, options.force) as journal,
+            calibrate_beside(
+                options.calibration, options.rounding, rehearsal.schemes, source, model, talking, folder
+            ) as beside,
         ):
             if journal.marks:
                 progress.on_stage("check")
-            with (
-                WeightsFile(folder, journal) as weights,
-                calibrate_beside(
-                    options.calibration, options.rounding, rehearsal.schemes, source, model, talking, notes, folder
-                ) as beside,
-            ):
+            with WeightsFile(folder, journal) as weights:
                 stages = Stages(journal, weights, source, model.num_hidden_layers, progress.on_stage)
                 lower = FusedLowering if plan == "fused" else StandardLowering
                 lowering = lower(Builder(weights), rehearsal.schemes, beside.rounding, notes)
@@ -94,6 +98,7 @@ def export_bundle(
                 if unread := rehearsal.consumed.difference(source.consumed()):
                     raise AssertionError(f"{min(unread)} and more were not read, though the dry run says so")
                 stages.finish()
+            beside.note(notes)
             progress.on_stage("graph")
             cache, groups = tuple(port.tensor for port in lowering.cache), weights.account.groups()
             genai = genai_config(model, cache, talking, context)
@@ -106,20 +111,8 @@ def export_bundle(
             if plan == "fused" and kernels:
                 probed = [*dict.fromkeys(scheme.kernel_scheme for scheme in kernels)]
                 save_graph(build_probe(probed, model.experts), folder / PROBE_NAME)
-            ExportReport(
-                hub=hub,
-                scheme=options.scheme.name,
-                rounding=options.rounding_name,
-                experts=plan,
-                chat_template=talking.chosen_template,
-                notes=tuple(sorted({*notes, *weights.account.notes()})),
-                tensors=groups,
-                origins=weights.account.origins(),
-                resumed_after=journal.resumed_after,
-                seconds=round(time.monotonic() - started, 1),
-                peak_resident_bytes=peak_resident_bytes(),
-            ).write(folder)
             progress.on_stage("hashes")
+            files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name != JOURNAL_NAME]
             manifest = Manifest(
                 schema_version=SCHEMA_VERSION,
                 name=target.name,
@@ -128,12 +121,45 @@ def export_bundle(
                 model=facts_of(model, groups, context, talking),
                 cache=cache,
                 tensors=groups,
-                files={p.name: _entry(p, weights) for p in sorted(folder.iterdir()) if p.name != JOURNAL_NAME},
+                files={p.name: _entry(p, weights) for p in files},
                 chat_template=talking.chosen_template,
                 tools={name: version(name) for name in ("moedge", "onnx", "onnx_ir", "onnxruntime")},
             )
+            seconds, peak = round(time.monotonic() - started, 1), peak_resident_bytes()
+            progress.on_stage("fidelity")
+            report = ExportReport(
+                hub=hub,
+                scheme=options.scheme.name,
+                rounding=options.rounding_name,
+                experts=plan,
+                chat_template=talking.chosen_template,
+                fidelity=_judge(folder, manifest, beside, notes) if judged else None,
+                notes=tuple(sorted({*notes, *weights.account.notes()})),
+                tensors=groups,
+                origins=weights.account.origins(),
+                resumed_after=journal.resumed_after,
+                seconds=seconds,
+                peak_resident_bytes=peak,
+            ).write(folder)
+            manifest = replace(manifest, files=manifest.files | {REPORT_NAME: _entry(report, weights)})
             write_manifest(manifest, folder)
     return manifest
+
+
+def _can_judge(options: ExportOptions, rehearsal: Rehearsal) -> bool:
+    """Whether the bundle is not exact, and whether to run the exact model costs little beside what is done anyhow."""
+    return options.scheme.quantized and (
+        options.calibration is not None or rehearsal.parameters <= MOST_JUDGED_PARAMETERS
+    )
+
+
+def _judge(folder: Path, manifest: Manifest, beside: BesideExport, notes: list[str]) -> Judgement | None:
+    with beside.exact() as (stream, first):
+        try:
+            return judge(folder, manifest, stream, first)
+        except MoedgeError as error:  # the bundle is whole, but not for this machine
+            notes.append(f"how far its answers are from the checkpoint's was not measured: {error}")
+            return None
 
 
 def _choose_calibration(options: ExportOptions, rehearsal: Rehearsal, notes: list[str]) -> CalibrationText | None:

@@ -23,6 +23,7 @@ class ExportOptions:
     With `calibration`, matrices are rounded by what they read of that text, and `rounding` is not asked; an optional
     one is left out, with a note, where the model is so large that it would take hours.
     `scale_dtype` is what scales are kept in; None: each scheme's own, or float32 where that would take too much memory.
+    `judge`: the finished bundle is compared with the checkpoint, unless that would take long, for its report.
     `force` replaces a bundle, and throws an interrupted export away unless `resume` goes on with it.
     """
 
@@ -36,6 +37,7 @@ class ExportOptions:
     calibration: CalibrationText | None = None
     calibration_optional: bool = False
     scale_dtype: Literal["float8", "float16", "float32"] | None = None
+    judge: bool = False
 
     @property
     def rounding_name(self) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from moedge.export.evaluation.judging import Judgement
 from moedge.export.model.config import ModelConfig, attention_of
 from moedge.export.options import HubCommit
 from moedge.export.tokenizer.talking import Talking
@@ -31,6 +32,7 @@ class ExportReport:
     rounding: str
     experts: ExpertPlan
     chat_template: str | None  # None: the checkpoint's own
+    fidelity: Judgement | None  # None: it was not measured
     notes: tuple[str, ...]
     tensors: tuple[TensorGroup, ...]
     origins: tuple[Origin, ...]
@@ -38,11 +40,13 @@ class ExportReport:
     seconds: float  # of the last run, if there were several
     peak_resident_bytes: int
 
-    def write(self, folder: Path) -> None:
-        """Put report.json into a bundle's folder."""
+    def write(self, folder: Path) -> Path:
+        """Put report.json into a bundle's folder; where it is."""
         data = asdict(self)
         data["tensors"] = [{"group": group.pop("name"), **group} for group in data["tensors"]]
-        (folder / REPORT_NAME).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        path = folder / REPORT_NAME
+        path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        return path
 
 
 def kernel_of(plan: ExpertPlan, schemes: Sequence[Scheme]) -> ExpertKernel:

@@ -10,23 +10,29 @@ from moedge.devices.errors import MoedgeError
 
 WINDOW = 512  # tokens of a sequence
 WINDOWS = 48
+HELD = 4
 
 
 def cut_windows(
-    tokenizer: Tokenizer, texts: Sequence[str], vocab_size: int, bos: int | None = None
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    vocab_size: int,
+    bos: int | None = None,
+    most: int = WINDOWS,
+    window: int = WINDOW,
 ) -> NDArray[np.int64]:
-    """Windows [windows, tokens] spread evenly over the texts' tokens, each behind `bos` if there is one.
+    """At most so many windows [windows, tokens], spread evenly over the texts' tokens, each behind `bos` if given.
 
     A text too short for all of them gives fewer, and at least one shorter one; MoedgeError if it gives none. Tokens
     that the model has no row for are left out.
     """
     ids = np.concatenate([np.array(e.ids, np.int64) for e in tokenizer.encode_batch(texts, add_special_tokens=False)])
     ids = ids[ids < vocab_size]
-    room = WINDOW - (bos is not None)
+    room = window - (bos is not None)
     length = min(room, len(ids))
     if length < 2:
         raise MoedgeError("the calibration text has hardly any tokens: take one of some thousand words.")
-    count = min(WINDOWS, len(ids) // length)
+    count = min(most, len(ids) // length)
     starts = np.linspace(0, len(ids) - length, count).astype(np.int64)
     windows: NDArray[np.int64] = ids[starts[:, None] + np.arange(length)]
     if bos is None:
