@@ -6,40 +6,30 @@ It decides what goes into a bundle and in which order, the manifest last; `writi
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from moedge.export.calibration.beside_export import MOST_PARAMETERS, calibrate_beside
+from moedge.export.bundle_maker import BundleMaker, finish
+from moedge.export.calibration.beside_export import MOST_PARAMETERS
 from moedge.export.calibration.texts import CalibrationText
 from moedge.export.checkpoint.folder import Checkpoint
-from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
-from moedge.export.graph.builder import Builder
-from moedge.export.graph.decoder import build_decoder
-from moedge.export.graph.fused import FusedLowering
-from moedge.export.graph.probe import build_probe
-from moedge.export.graph.saving import save_graph
-from moedge.export.graph.standard import StandardLowering
 from moedge.export.graph.tied_head import with_stored_head
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit, refuse_target
-from moedge.export.process_memory import keep_freed_memory, peak_resident_bytes
+from moedge.export.process_memory import keep_freed_memory
 from moedge.export.rehearsal import Rehearsal, refuse_extra_biases, rehearse
-from moedge.export.report import ExportReport, facts_of, kernel_of, tell_target
+from moedge.export.report import ExportReport
 from moedge.export.sensitivity.planning import Planner
+from moedge.export.sensitivity.rounds import Round, next_aim, tell_rounds
+from moedge.export.targets import TargetKl
 from moedge.export.understanding import understand
-from moedge.export.writing.journal import JOURNAL_NAME, Journal, Recipe, kept_plan
+from moedge.export.writing.journal import JOURNAL_NAME, Recipe, kept_plan
 from moedge.export.writing.publish import publish
-from moedge.export.writing.stages import Stages
-from moedge.export.writing.weights_file import WeightsFile
-from moedge.runtime.manifest import (
-    MODEL_NAME,
-    PROBE_NAME,
-    SCHEMA_VERSION,
-    WEIGHTS_NAME,
-    FileEntry,
-    Manifest,
-    write_manifest,
-)
+from moedge.runtime.manifest import Manifest
+
+# Without a calibration the exact model runs for this alone, as long as it takes to read and to write it once more.
+MOST_JUDGED_PARAMETERS = 1_000_000_000
 
 
 def export_bundle(
@@ -54,7 +44,6 @@ def export_bundle(
     UnfinishedError if the disk failed or is full after a stage was finished: the same call with `resume` goes on there.
     """
     progress = progress or ExportProgress()
-    plan = options.plan
     refuse_target(target, options)
     started = time.monotonic()
     keep_freed_memory()
@@ -67,78 +56,60 @@ def export_bundle(
         notes = [*talking.notes, *rehearsal.notes]
         options = replace(options, calibration=_choose_calibration(options, rehearsal, notes))
         model = with_stored_head(source, model, notes)
-        planner = Planner(source, model, context, talking, options, rehearsal)
         recipe = _recipe(source, options, rehearsal.schemes.scales or "of each scheme's own type", context)
-        with (
-            publish(target, options.force) as folder,
-            Journal(
-                folder, recipe := _plan(recipe, planner, folder, notes, progress), options.resume, options.force
-            ) as journal,
-        ):
-            if recipe.planned is not None:
-                rehearsal = planner.rehearse(recipe.planned)
-                options = replace(options, calibration=options.calibration if rehearsal.rounded else None)
-            if journal.marks:
-                progress.on_stage("check")
-            with (
-                WeightsFile(folder, journal) as weights,
-                calibrate_beside(
-                    options.calibration, options.rounding, rehearsal.schemes, source, model, talking, notes, folder
-                ) as beside,
-            ):
-                stages = Stages(journal, weights, source, model.num_hidden_layers, progress.on_stage)
-                lower = FusedLowering if plan == "fused" else StandardLowering
-                lowering = lower(Builder(weights), rehearsal.schemes, beside.rounding, notes)
-
-                def begin(layer: int) -> None:
-                    stages.begin(layer)
-                    beside.prepare(layer)
-
-                graph = build_decoder(lowering, source, model, context, begin, channels=beside.channels)
-                if unread := rehearsal.consumed.difference(source.consumed()):
-                    raise AssertionError(f"{min(unread)} and more were not read, though the dry run says so")
-                stages.finish()
-            progress.on_stage("graph")
-            cache, groups = tuple(port.tensor for port in lowering.cache), weights.account.groups()
-            genai = genai_config(model, cache, talking, context)
-            if genai is not None:
-                add_last_logits(graph, model.vocab_size)
-                write_genai_files(folder, genai, source)
-            save_graph(graph, folder / MODEL_NAME)
-            talking.write(folder)
-            kernels = [scheme for scheme, _ in lowering.expert_schemes.most_common()]
-            if plan == "fused" and kernels:
-                probed = [*dict.fromkeys(scheme.kernel_scheme for scheme in kernels)]
-                save_graph(build_probe(probed, model.experts), folder / PROBE_NAME)
-            ExportReport(
-                hub=hub,
-                scheme=options.scheme.name,
-                target=None if recipe.planned is None else tell_target(options.scheme.name, recipe.planned),
-                rounding=options.rounding_name,
-                experts=plan,
-                chat_template=talking.chosen_template,
-                notes=tuple(sorted({*notes, *weights.account.notes()})),
-                tensors=groups,
-                origins=weights.account.origins(),
-                resumed_after=journal.resumed_after,
-                seconds=round(time.monotonic() - started, 1),
-                peak_resident_bytes=peak_resident_bytes(),
-            ).write(folder)
-            progress.on_stage("hashes")
-            manifest = Manifest(
-                schema_version=SCHEMA_VERSION,
-                name=target.name,
-                scheme=options.scheme.name,
-                experts=kernel_of(plan, kernels),
-                model=facts_of(model, groups, context, talking),
-                cache=cache,
-                tensors=groups,
-                files={p.name: _entry(p, weights) for p in sorted(folder.iterdir()) if p.name != JOURNAL_NAME},
-                chat_template=talking.chosen_template,
-                tools={name: version(name) for name in ("moedge", "onnx", "onnx_ir", "onnxruntime")},
-            )
-            write_manifest(manifest, folder)
+        maker = BundleMaker(
+            target.name,
+            replace(understood, model=model),
+            options,
+            hub,
+            progress,
+            started,
+            options.judge and _can_judge(options, rehearsal),
+        )
+        with publish(target, options.force) as folder:
+            if options.target is None:
+                manifest, report = maker.make(source, folder, recipe, rehearsal, notes)
+            else:
+                manifest, report = _reach(maker, source, folder, recipe, rehearsal, notes)
+            manifest = finish(folder, manifest, report)
     return manifest
+
+
+def _reach(
+    maker: BundleMaker, source: Checkpoint, folder: Path, recipe: Recipe, least: Rehearsal, notes: Sequence[str]
+) -> tuple[Manifest, ExportReport]:
+    """The bundle for a target; for a KL others before it, where what was measured of them asks for that."""
+    options, on_stage, rounds = maker.options, maker.progress.on_stage, list[Round]()
+    known = maker.understood
+    planner = Planner(source, known.model, known.context, known.talking, options, least)
+    planned = kept_plan(folder, recipe) if options.resume else None
+    told: list[str] = []
+    if planned is None:
+        planned = planner.choose(folder, told, on_stage)
+    while True:
+        rehearsal = planner.rehearse(planned)
+        some = replace(maker, options=replace(options, calibration=options.calibration if rehearsal.rounded else None))
+        manifest, report = some.make(source, folder, replace(recipe, planned=planned), rehearsal, [*notes, *told])
+        if not isinstance(options.target, TargetKl) or planned.kl is None:
+            return manifest, report
+        if report.fidelity is None:
+            return manifest, report.with_notes(f"{options.target.name}: what came of it was not measured")
+        rounds.append(Round(planned.kl, report.fidelity.kl_mean))
+        told = []
+        aim = next_aim(options.target.kl, rounds)
+        following = planned if aim is None else planner.choose(folder, told, on_stage, aim)
+        if following.places == planned.places:
+            return manifest, report.with_notes(*tell_rounds(options.target.kl, rounds))
+        planned = following
+        (folder / JOURNAL_NAME).unlink()
+        source = source.aside()
+
+
+def _can_judge(options: ExportOptions, rehearsal: Rehearsal) -> bool:
+    """Whether the bundle is not exact, and whether to run the exact model costs little beside what is done anyhow."""
+    return options.scheme.quantized and (
+        options.calibration is not None or options.target is not None or rehearsal.parameters <= MOST_JUDGED_PARAMETERS
+    )
 
 
 def _choose_calibration(options: ExportOptions, rehearsal: Rehearsal, notes: list[str]) -> CalibrationText | None:
@@ -154,16 +125,6 @@ def _choose_calibration(options: ExportOptions, rehearsal: Rehearsal, notes: lis
     return options.calibration
 
 
-def _plan(recipe: Recipe, planner: Planner, folder: Path, notes: list[str], progress: ExportProgress) -> Recipe:
-    """The recipe with what its target leads to, or has led an interrupted export to."""
-    options = planner.options
-    if options.target is None:
-        return recipe
-    planned = kept_plan(folder, recipe) if options.resume else None
-    planned = planned or planner.choose(options.target, folder, notes, progress.on_stage)
-    return replace(recipe, planned=planned)
-
-
 def _recipe(source: Checkpoint, options: ExportOptions, scales: str, context: int) -> Recipe:
     return Recipe(
         moedge=version("moedge"),
@@ -176,10 +137,3 @@ def _recipe(source: Checkpoint, options: ExportOptions, scales: str, context: in
         config=hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest(),
         shards=source.identity(),
     )
-
-
-def _entry(path: Path, weights: WeightsFile) -> FileEntry:
-    if path.name == WEIGHTS_NAME:
-        return FileEntry(path.stat().st_size, weights.sha256)
-    with path.open("rb") as file:
-        return FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())

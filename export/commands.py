@@ -91,6 +91,14 @@ def export(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted export of the same, if there is one.")
     ] = False,
+    no_eval: Annotated[
+        bool,
+        typer.Option(
+            "--no-eval",
+            help="Do not compare the bundle with the checkpoint in the end. [default: compare, if it was calibrated or "
+            "has up to 1 B parameters]",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Convert a checkpoint into a quantized ONNX bundle."""
@@ -114,6 +122,7 @@ def export(
         calibration_optional=calibration is None,
         scale_dtype=scale_dtype,
         target=target,
+        judge=not no_eval,
     )
     folder, hub = _folder(checkpoint, output, options)
     try:
@@ -203,3 +212,10 @@ def _say(output: Path, manifest: Manifest, as_json: bool) -> None:
         f"({model.active_parameters / 1e6:.1f} M active), {manifest.scheme}, experts {manifest.experts.plan}, "
         f"{size / 1e6:.1f} MB, {report['seconds']} s"
     )
+    if judged := report["fidelity"]:
+        print(
+            f"answers at {judged['positions']} positions of text that it was not calibrated on: KL "
+            f"{judged['kl_mean']:.4f} from the checkpoint's, {judged['top1']:.1%} the same token, perplexity "
+            f"{judged['perplexity']:.2f} instead of {judged['reference_perplexity']:.2f}; "
+            f"{judged['bits_per_weight']:.2f} bits a weight"
+        )

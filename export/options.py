@@ -25,6 +25,7 @@ class ExportOptions:
     one is left out, with a note, where the model is so large that it would take hours.
     `scale_dtype` is what scales are kept in; None: each scheme's own, or float32 where that would take too much memory.
     With a `target`, what `scheme` leaves open is measured, and `scheme` is the one with the fewest bytes.
+    `judge`: the finished bundle is compared with the checkpoint, unless that would take long, for its report.
     `force` replaces a bundle, and throws an interrupted export away unless `resume` goes on with it.
     """
 
@@ -39,6 +40,7 @@ class ExportOptions:
     calibration_optional: bool = False
     scale_dtype: Literal["float8", "float16", "float32"] | None = None
     target: Target | None = None
+    judge: bool = False
 
     @property
     def rounding_name(self) -> str:

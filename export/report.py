@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from moedge.export.evaluation.judging import Judgement
 from moedge.export.model.config import ModelConfig, attention_of
 from moedge.export.options import HubCommit
 from moedge.export.tokenizer.talking import Talking
@@ -42,6 +43,7 @@ class ExportReport:
     rounding: str
     experts: ExpertPlan
     chat_template: str | None  # None: the checkpoint's own
+    fidelity: Judgement | None  # None: it was not measured
     notes: tuple[str, ...]
     tensors: tuple[TensorGroup, ...]
     origins: tuple[Origin, ...]
@@ -49,11 +51,17 @@ class ExportReport:
     seconds: float  # of the last run, if there were several
     peak_resident_bytes: int
 
-    def write(self, folder: Path) -> None:
-        """Put report.json into a bundle's folder."""
+    def with_notes(self, *more: str) -> "ExportReport":
+        """The same with more to say."""
+        return replace(self, notes=tuple(sorted({*self.notes, *more})))
+
+    def write(self, folder: Path) -> Path:
+        """Put report.json into a bundle's folder; where it is."""
         data = asdict(self)
         data["tensors"] = [{"group": group.pop("name"), **group} for group in data["tensors"]]
-        (folder / REPORT_NAME).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        path = folder / REPORT_NAME
+        path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        return path
 
 
 def tell_target(asked: str, planned: Planned) -> TargetReport:

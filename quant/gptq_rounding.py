@@ -5,6 +5,7 @@ large their inputs are, inside grids that were found before; in the end each row
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +46,23 @@ def learn_inputs(hessian: F32, damping: float = DAMPING) -> Inputs:
     diagonal = np.einsum("ii->i", moments)
     diagonal += damping * diagonal.mean() + 1e-12
     order = np.argsort(-diagonal, kind="stable")
-    inverse = np.linalg.inv(moments[np.ix_(order, order)])
-    factor = np.linalg.cholesky((inverse + inverse.T) / 2).T  # inverse = factorᵀ · factor
-    return Inputs(moments.astype(np.float32), order, np.ascontiguousarray(factor, np.float32))
+    backwards = order[::-1]
+    # moments = upper · upperᵀ, so that their inverse is factorᵀ · factor for the inverse of `upper`
+    upper = np.linalg.cholesky(moments[np.ix_(backwards, backwards)])[::-1, ::-1]
+    return Inputs(moments.astype(np.float32), order, _invert_upper(upper).astype(np.float32))
+
+
+def _invert_upper(matrix: NDArray[Any]) -> NDArray[Any]:
+    """The inverse of an upper triangular matrix, halves by products: a quarter of the work of a general one."""
+    size = len(matrix)
+    if size <= _OUTER:
+        return np.triu(np.linalg.inv(matrix))
+    half = size // 2
+    inverse = np.zeros_like(matrix)
+    first, last = _invert_upper(matrix[:half, :half]), _invert_upper(matrix[half:, half:])
+    inverse[:half, :half], inverse[half:, half:] = first, last
+    inverse[:half, half:] = -first @ matrix[:half, half:] @ last
+    return inverse
 
 
 def gptq(weights: F32, scheme: Scheme, inputs: Inputs) -> Codes:

@@ -104,6 +104,16 @@ def test_what_has_no_code_is_refused(bad):
         learn_inputs(HESSIAN * np.float32(bad))
 
 
+@pytest.mark.parametrize("size", [1, 7, 128, 129, 256])
+def test_the_factor_is_of_the_inverse(size):
+    inputs = learn_inputs(HESSIAN[:size, :size], 0.1)
+    moments = HESSIAN[:size, :size].astype(np.float64)
+    moments[np.diag_indices(size)] += 0.1 * np.diagonal(moments).mean()
+    inverse = np.linalg.inv(moments)[np.ix_(inputs.order, inputs.order)]
+    assert np.array_equal(np.triu(inputs.factor), inputs.factor)
+    assert np.allclose(inputs.factor.T @ inputs.factor, inverse, rtol=1e-3, atol=1e-5 * np.abs(inverse).max())
+
+
 def test_inputs_that_are_all_zero_or_few_are_no_harm():
     scheme = parse_scheme("int4-block32-zp")
     nearest = damage(quantize(WEIGHTS, scheme), UNSEEN)

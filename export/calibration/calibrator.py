@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.export.calibration.calibrated import Calibrated
-from moedge.export.calibration.statistics import HeadInputs, LayerInputs
+from moedge.export.calibration.read_ahead import ReadAhead
+from moedge.export.calibration.statistics import LayerInputs, TableInputs
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.views import names_of
 from moedge.export.graph.channels import Channels, Reader
 from moedge.export.model.config import ModelConfig
-from moedge.export.streaming.streamed_model import StreamedModel
+from moedge.export.streaming.streamed_model import StreamedModel, Taps
 from moedge.quant.blocks import F32
 from moedge.quant.channel_factors import ReadBy, choose_factors
 from moedge.quant.plan import SchemePlan
@@ -28,7 +29,11 @@ _READERS = 12  # matrices that factors are tried on
 
 
 class Calibrator:
-    """Runs token windows [windows, tokens] through the fp32 model, a layer before each layer of the export."""
+    """Runs token windows [windows, tokens] through the fp32 model, a layer before each layer of the export.
+
+    Windows `held` back [windows, tokens], of the same length, run with them and tell nothing: `stream` has what the
+    exact model makes of them, behind the others.
+    """
 
     def __init__(
         self,
@@ -38,30 +43,26 @@ class Calibrator:
         schemes: SchemePlan,
         rounding: Calibrated,
         folder: Path | None = None,
+        held: NDArray[np.int64] | None = None,
     ) -> None:
         self.channels = Channels()
         self.rounding = rounding
         self.coverage: dict[int, NDArray[np.int64]] = {}  # by layer: tokens that chose each expert
         self._schemes, self._model = schemes, model
-        self._stream = StreamedModel(checkpoint, model, windows, folder)
-        names = model.names
-        self._head = names.embedding if model.tie_word_embeddings else names.lm_head
-        if model.tie_word_embeddings:  # its table is rounded before any layer is
-
-            def read_ahead() -> F32:
-                with StreamedModel(checkpoint, model, windows, folder) as stream:
-                    for _ in range(model.num_hidden_layers):
-                        stream.run_layer()
-                    return stream.read_head()
-
-            rounding.inputs = HeadInputs(self._head, read_ahead)
+        self._seen = len(windows)
+        every = windows if held is None else np.concatenate([windows, held])
+        self.stream = StreamedModel(checkpoint, model, every, folder)
+        # The embedding is rounded before any layer is.
+        ahead = ReadAhead(checkpoint, model, windows, folder)
+        tied = model.tie_word_embeddings
+        rounding.inputs = TableInputs(model.names.embedding, ahead.read_head if tied else None, ahead.read_readers)
 
     def __enter__(self) -> "Calibrator":
-        self._stream.__enter__()
+        self.stream.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stream.__exit__()
+        self.stream.__exit__()
 
     def prepare(self, layer: int) -> None:
         """Have everything ready for a layer's matrices; with the number of layers, for the head's."""
@@ -69,12 +70,17 @@ class Calibrator:
         self.channels.factors = {}
         if layer == self._model.num_hidden_layers:
             if not self._model.tie_word_embeddings:
-                self.rounding.inputs = HeadInputs(self._head, self._stream.read_head)
+                self.rounding.inputs = TableInputs(self._model.names.lm_head, self._read_head, None)
             return
         inputs = LayerInputs(self._model.experts.gate)
-        self._stream.channels = Channels()
-        self._stream.run_layer(inputs.collect)
-        readers = self._stream.channels.readers
+        self.stream.channels = Channels()
+
+        def collect(window: int, taps: Taps) -> None:
+            if window < self._seen:
+                inputs.collect(window, taps)
+
+        self.stream.run_layer(collect)
+        readers = self.stream.channels.readers
         self.rounding.inputs = inputs
         self.channels.factors = self._choose(readers, inputs, layer)
         self.rounding.by_column = {
@@ -85,6 +91,9 @@ class Calibrator:
         }
         if len(covered := inputs.coverage()):
             self.coverage[layer] = covered
+
+    def _read_head(self) -> F32:
+        return self.stream.read_head()[: self._seen]
 
     def _choose(self, readers: Mapping[str, Sequence[Reader]], inputs: LayerInputs, layer: int) -> dict[str, F32]:
         """The factors of every writer that they help."""

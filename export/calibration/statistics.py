@@ -20,6 +20,7 @@ from moedge.quant.blocks import F32
 from moedge.runtime.manifest import GroupName
 
 FIRST_TOKEN = 16.0  # how much a window's first token counts: attention rests on it (Xiao et al. 2023)
+READERS = 0.3  # what rows of readers weigh beside a tied head's inputs: from 0.1 to 3 the outcome is much the same
 FEW = 64  # tokens of an expert: with fewer its statistics are those of all tokens
 _MOST = 2048  # of all tokens, for such an expert
 
@@ -56,12 +57,16 @@ class MatrixInputs(Protocol):
         ...
 
 
-class HeadInputs:
-    """The inputs of the head's matrix, the table where that is tied; read when they are first asked for."""
+class TableInputs:
+    """What an embedding, a head, or the one that is both, is rounded by; read when it is first asked for.
 
-    def __init__(self, name: str, read: Callable[[], F32]) -> None:
-        """`read` gives what the head multiplies [windows, tokens, hidden_size]."""
-        self._name, self._read = name, read
+    A row of an embedding is read as a whole, by the first layer: to it rows r of that layer's matrices are what inputs
+    are to others, since errors e of an embedding's row change what such a matrix gives by r · e.
+    """
+
+    def __init__(self, name: str, states: Callable[[], F32] | None, readers: Callable[[], F32] | None) -> None:
+        """`states` gives what the head multiplies [windows, tokens, hidden_size], `readers` rows [n, hidden_size]."""
+        self._name, self._states, self._readers = name, states, readers
 
     def sample(self, name: str) -> Sample | None:
         """See `MatrixInputs`."""
@@ -69,10 +74,24 @@ class HeadInputs:
 
     @cached_property
     def _sample(self) -> Sample:
-        states = self._read()
+        found = [] if self._states is None else [self._of_states(self._states())]
+        if self._readers is not None:
+            rows = self._readers()
+            weights = np.ones(len(rows), np.float32)
+            if found:
+                weights *= READERS * _energy(*found[0]) / max(_energy(rows, weights), 1e-30)
+            found.append((rows, weights))
+        rows, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return Sample(rows, weights)
+
+    def _of_states(self, states: F32) -> tuple[F32, F32]:
         weights = np.ones(states.shape[:2], np.float32)
         weights[:, 0] = FIRST_TOKEN
-        return Sample(states.reshape(-1, states.shape[-1]), weights.reshape(-1))
+        return states.reshape(-1, states.shape[-1]), weights.reshape(-1)
+
+
+def _energy(rows: F32, weights: F32) -> float:
+    return float(np.einsum("tk,tk,t->", rows, rows, weights))
 
 
 class LayerInputs:

@@ -1,4 +1,4 @@
-"""Which text a calibration runs: the mix that comes with moedge, or a file."""
+"""Which text a calibration runs: the mix that comes with moedge, or a file; and the text that none of them sees."""
 
 import hashlib
 import json
@@ -12,7 +12,6 @@ from typing import Any
 from moedge.devices.errors import MoedgeError
 from moedge.export.tokenizer.template_choice import render_conversation
 
-_MIX = ("prose.txt", "code.txt")
 _CHATS = "chat.jsonl"
 _BETWEEN = "\n---\n"
 
@@ -54,12 +53,19 @@ def read_text(path: Path) -> CalibrationText:
     return CalibrationText(f"{path.name} {hashlib.sha256(data).hexdigest()[:12]}", (text,))
 
 
-@cache
 def built_in_mix() -> CalibrationText:
     """Prose in many languages, code, and conversations, of our own writing."""
-    folder = files("moedge.export.calibration") / "mix"
-    passages = [(folder / name).read_text(encoding="utf-8").split(_BETWEEN) for name in _MIX]
+    return _read_own("mix", "prose.txt", "code.txt")
+
+
+def held_back() -> CalibrationText:
+    """A few thousand tokens of the same kinds that no calibration has: what an export's outcome is judged by."""
+    return _read_own("held", "passages.txt")
+
+
+@cache
+def _read_own(name: str, *passages: str) -> CalibrationText:
+    folder = files("moedge.export.calibration") / name
+    found = [(folder / each).read_text(encoding="utf-8").split(_BETWEEN) for each in passages]
     lines = (folder / _CHATS).read_text(encoding="utf-8").splitlines()
-    return CalibrationText(
-        "mix", tuple(p for some in passages for p in some), tuple(json.loads(line) for line in lines)
-    )
+    return CalibrationText(name, tuple(p for some in found for p in some), tuple(json.loads(line) for line in lines))

@@ -5,7 +5,7 @@ reference is streamed, so that it need not fit into memory; what is kept of eith
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from moedge.devices.errors import MoedgeError
 from moedge.devices.profile import Profile
 from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.evaluation.logits import compare_logits, weigh
 from moedge.export.evaluation.tapped_bundle import tap_bundle
 from moedge.export.evaluation.text_windows import SKIPPED, read_windows
 from moedge.export.graph.tied_head import with_stored_head
@@ -25,12 +26,11 @@ from moedge.export.rehearsal import rehearse
 from moedge.export.streaming.streamed_model import StreamedModel, Taps
 from moedge.export.understanding import understand
 from moedge.quant.blocks import F32
-from moedge.quant.fidelity import Divergence, Fidelity, diverge, join, relative_error, share_experts, summarize
+from moedge.quant.fidelity import Fidelity, relative_error, share_experts, summarize
 from moedge.quant.plan import EXACT
 from moedge.runtime.engine import Engine
 from moedge.runtime.integrity import OnHashed, say_nothing
-from moedge.runtime.manifest import ROTARY_TABLES, TOKENIZER_NAME, Manifest, read_manifest
-from moedge.runtime.sizes import memory_bytes
+from moedge.runtime.manifest import TOKENIZER_NAME, Manifest, read_manifest
 from moedge.runtime.text import Tokenizer
 
 
@@ -115,8 +115,8 @@ def evaluate(
         recorded = _record_bundle(bundle, manifest, profile, model, windows, Path(scratch), progress)
         with StreamedModel(source, model, windows, Path(scratch)) as stream:
             layers = _compare_layers(stream, recorded, progress)
-            divergences = _compare_logits(bundle, stream, options, progress)
-    on_disk, in_memory = _weigh(manifest)
+            divergences = compare_logits(options.load(bundle), stream, lambda: progress.on_step("logits"))
+    on_disk, in_memory = weigh(manifest)
     return Evaluation(
         fidelity=summarize(divergences),
         bits_per_weight=on_disk,
@@ -209,45 +209,3 @@ def _run_layer(stream: StreamedModel, progress: EvalProgress) -> list[NDArray[np
 
     stream.run_layer(note)
     return chosen
-
-
-def _compare_logits(
-    bundle: Path, stream: StreamedModel, options: EvalOptions, progress: EvalProgress
-) -> list[Divergence]:
-    """A divergence a window; logits of both are there for a few hundred positions at a time."""
-    engine = options.load(bundle)
-    divergences = []
-    with stream.open_head() as head:
-        for ids, hidden in zip(stream.windows, stream.hidden, strict=True):
-            parts = []
-            for start, logits in _score(engine, ids):
-                first, last = max(start, SKIPPED), min(start + len(logits), len(ids) - 1)
-                if first >= last:
-                    continue
-                try:
-                    rows = logits[first - start : last - start]
-                    parts.append(diverge(head(hidden[first:last]), rows, ids[first + 1 : last + 1]))
-                except ValueError as error:
-                    raise MoedgeError(f"{bundle} cannot be compared ({error}): export it again.") from None
-            divergences.append(join(parts))
-            progress.on_step("logits")
-    return divergences
-
-
-def _score(engine: Engine, ids: NDArray[np.int64]) -> Iterator[tuple[int, F32]]:
-    """The bundle's logits of a window, as many positions at a time as one run of the engine takes."""
-    session = engine.session()
-    for start in range(0, len(ids), session.chunk):
-        some = ids[start : start + session.chunk].tolist()
-        logits = np.empty((len(some), engine.manifest.model.vocab_size), np.float32)
-        session.run(some, logits)
-        yield start, logits
-
-
-def _weigh(manifest: Manifest) -> tuple[float, float | None]:
-    """Bits a weight of the model on the disk and in memory, the latter None if any group has no estimate."""
-    groups = [group for group in manifest.tensors if group.name != ROTARY_TABLES]
-    held = [memory_bytes(group, manifest) for group in groups]
-    of_a_byte = 8 / manifest.model.total_parameters
-    on_disk = of_a_byte * sum(group.bytes for group in groups)
-    return on_disk, None if None in held else of_a_byte * sum(size or 0 for size in held)

@@ -4,7 +4,7 @@ Sizes are those of a rehearsal, sensitivities those of a trial (sensitivity.py),
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,14 +14,14 @@ from tokenizers import Tokenizer
 from moedge.devices.errors import MoedgeError
 from moedge.export.calibration.beside_export import MOST_PARAMETERS, calibrate_beside
 from moedge.export.calibration.texts import built_in_mix
-from moedge.export.calibration.windows import cut_trial
+from moedge.export.calibration.windows import TRIAL_WINDOW, TRIAL_WINDOWS, cut_windows
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.model.config import ModelConfig
 from moedge.export.options import ExportOptions
 from moedge.export.rehearsal import MOST_JOINING_BYTES, Rehearsal, walk, weigh
 from moedge.export.sensitivity.sensitivity import Part, Sensitivity, try_parts
 from moedge.export.streaming.stage import StageMaker
-from moedge.export.targets import Target, TargetKl, TargetSize, ladder_of
+from moedge.export.targets import TargetKl, TargetSize, ladder_of
 from moedge.export.tokenizer.talking import Talking
 from moedge.export.writing.journal import Planned
 from moedge.quant.budget import Rung, reach_error, spend_bytes
@@ -42,6 +42,7 @@ class Planner:
     talking: Talking
     options: ExportOptions
     rehearsal: Rehearsal
+    found: dict[Place, Sensitivity] = field(default_factory=dict)  # filled by the first choice
 
     def refuse_impossible(self) -> None:
         """Raise MoedgeError if the target cannot be reached with any bytes, or only by running the model for hours."""
@@ -79,12 +80,12 @@ class Planner:
         most = self._weigh([len(part.rungs) - 1 for part in self.parts])
         return min(most, self.options.target.nbytes) if isinstance(self.options.target, TargetSize) else most
 
-    def plan(self, rungs: Sequence[int]) -> SchemePlan:
+    def _plan(self, rungs: Sequence[int]) -> SchemePlan:
         """The schemes with the parts at those rungs."""
         by_place = {part.place: part.rungs[rung] for part, rung in zip(self.parts, rungs, strict=True)}
         return replace(self.rehearsal.schemes, by_place=by_place)
 
-    def fill(self, nbytes: int, ladders: Sequence[Sequence[Rung]]) -> list[int]:
+    def _fill(self, nbytes: int, ladders: Sequence[Sequence[Rung]]) -> list[int]:
         """The rungs with the least error for which weights.bin has at most that many bytes."""
         cheapest = sum(ladder[0].nbytes for ladder in ladders)
         left = nbytes - self._weigh([0] * len(ladders))  # beside the parts there are norms, and gaps between regions
@@ -95,35 +96,47 @@ class Planner:
                 return rungs
             left = max(left - excess, 0)
 
-    def try_parts(self, folder: Path, on_stage: Callable[[str], None]) -> dict[Place, Sensitivity]:
+    def _try_parts(self, folder: Path, on_stage: Callable[[str], None]) -> dict[Place, Sensitivity]:
         """Measure every part, with temporary files in `folder`."""
         text = self.options.calibration or built_in_mix()
         tokenizer, talking, model = Tokenizer.from_str(self.talking.tokenizer), self.talking, self.model
-        windows = cut_trial(tokenizer, text.render(talking.chat_template), model.vocab_size, talking.bos_token_id)
-        schemes, options = self.plan([0] * len(self.parts)), self.options
+        texts = text.render(talking.chat_template)
+        windows = cut_windows(
+            tokenizer, texts, model.vocab_size, talking.bos_token_id, TRIAL_WINDOWS, TRIAL_WINDOW, between=True
+        )
+        schemes, options = self._plan([0] * len(self.parts)), self.options
         with (
             TemporaryDirectory(prefix="moedge-", dir=folder) as scratch,
             calibrate_beside(
-                options.calibration, options.rounding, schemes, self.source, model, talking, [], Path(scratch)
+                options.calibration, options.rounding, schemes, self.source, model, talking, Path(scratch)
             ) as beside,
         ):
             maker = StageMaker(self.source.aside(), model, windows.shape[1], Path(scratch))
             return try_parts(maker, windows, self.parts, beside, lambda layer: on_stage(_stage(layer, model)))
 
-    def choose(self, target: Target, folder: Path, notes: list[str], on_stage: Callable[[str], None]) -> Planned:
-        """The plan for the target; notes what a user should hear of it."""
+    def choose(
+        self, folder: Path, notes: list[str], on_stage: Callable[[str], None], aim: float | None = None
+    ) -> Planned:
+        """The plan for the target, measured with temporary files in `folder`; notes what a user should hear of it.
+
+        `aim`: the KL to plan for in the place of the target's. What was measured once is not measured again.
+        """
         self.refuse_impossible()
+        target = self.options.target
         if isinstance(target, TargetSize) and target.nbytes > (most := self.most_bytes):
             notes.append(f"--target-size {target.nbytes}: every group has the most bits there are, in {most} bytes")
             return self._planned([len(part.rungs) - 1 for part in self.parts], None)
-        on_stage("sensitivity")
-        trials = self.try_parts(folder, on_stage)
-        ladders = [_rungs(part, trials[part.place]) for part in self.parts]
+        if not self.found:
+            on_stage("sensitivity")
+            self.found.update(self._try_parts(folder, on_stage))
+        ladders = [_rungs(part, self.found[part.place]) for part in self.parts]
         match target:
             case TargetSize(nbytes):
-                rungs = self.fill(nbytes, ladders)
+                rungs = self._fill(nbytes, ladders)
             case TargetKl(kl):
-                rungs = reach_error(ladders, kl)
+                rungs = reach_error(ladders, kl if aim is None else aim)
+            case None:
+                raise AssertionError("there is no target to plan for")
         predicted = sum(ladder[rung].error for ladder, rung in zip(ladders, rungs, strict=True))
         return self._planned(rungs, predicted)
 
@@ -137,7 +150,7 @@ class Planner:
         return Planned(tuple(schemes), kl)
 
     def _weigh(self, rungs: Sequence[int]) -> int:
-        return weigh(self.source, self.model, self.context, self.plan(rungs), self.options.plan)
+        return weigh(self.source, self.model, self.context, self._plan(rungs), self.options.plan)
 
 
 def _part(place: Place, ladder: Sequence[Scheme], costs: Sequence[Mapping[Place, int]], base: SchemePlan) -> Part:

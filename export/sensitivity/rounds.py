@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 MOST_ROUNDS = 3
 SLACK = 0.15  # a bundle that is so much nearer than asked is made smaller once more
-_MARGIN = 0.02  # that the next one is planned below what was asked
+_MARGIN = 0.05  # that the next one is planned below what was asked
 
 
 @dataclass(frozen=True)
@@ -27,3 +27,14 @@ def next_aim(kl: float, rounds: Sequence[Round]) -> float | None:
     if near or len(rounds) == MOST_ROUNDS or not last.measured:
         return None
     return (1 - _MARGIN) * kl * last.expected / last.measured
+
+
+def tell_rounds(kl: float, rounds: Sequence[Round]) -> list[str]:
+    """What a user should hear of them: by how much the KL was missed, if it was."""
+    missed = rounds[-1].measured - kl
+    if missed <= 0:
+        return []
+    return [
+        f"--target-kl {kl:g} is missed by {missed:.2g}: {rounds[-1].measured:.4g} was measured in the end, of "
+        f"{len(rounds)} plan{'s' * (len(rounds) > 1)}"
+    ]
