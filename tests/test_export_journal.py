@@ -6,13 +6,13 @@ from dataclasses import fields, replace
 import pytest
 
 from moedge.export.writing.hasher import Hasher
-from moedge.export.writing.journal import Recipe
+from moedge.export.writing.journal import Planned, Recipe
 
 RECIPE = Recipe("0.1.0", "2.4.6", "int4-block64", "float16", "nearest", "fused", 512, "c0", {"model.safetensors": "5a"})
 OTHERS = {
     "moedge": "0.2.0", "numpy": "2.5.0", "scheme": "int8-block32", "scales": "float32", "rounding": "other",
     "experts": "if", "context": 77, "config": "c1",
-    "shards": {"model.safetensors": "5b"},
+    "shards": {"model.safetensors": "5b"}, "planned": Planned((("attention", 0, "int8-block32"),), 0.1),
 }  # fmt: skip
 
 
@@ -21,6 +21,8 @@ def test_every_part_of_a_recipe_counts(name):
     told = RECIPE.difference(replace(RECIPE, **{name: OTHERS[name]}))
     if name in ("config", "shards"):
         assert told == "the checkpoint has changed since"
+    elif name == "planned":
+        assert told == "its target has led to another plan since"
     else:
         option = name if name in ("moedge", "numpy", "rounding", "scales") else f"--{name}"
         assert told == f"it was begun with {option} {getattr(RECIPE, name)}, and this is {OTHERS[name]}"

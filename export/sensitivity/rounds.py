@@ -1,7 +1,7 @@
 """Exports on the way to a KL: what was measured of one says what to plan the next one for.
 
-A plan's KL is expected of a trial with other rounding, text and kernels than the bundle's; between plans that differ
-little, what is measured is always the same multiple of it. Pure arithmetic: who exports is export/bundle.py.
+A plan's KL is expected of a trial with another text and without the kernels' own rounding. What is measured is taken
+for a multiple of it, and for a line once there are two to draw it through. Pure arithmetic: who exports is bundle.py.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,15 @@ class Round:
 
 def next_aim(kl: float, rounds: Sequence[Round]) -> float | None:
     """The KL to plan the next export for, so that at most `kl` is measured; None if the last one will do."""
-    last = rounds[-1]
+    last, wanted = rounds[-1], (1 - _MARGIN) * kl
     near = (1 - SLACK) * kl <= last.measured <= kl
     if near or len(rounds) == MOST_ROUNDS or not last.measured:
         return None
-    return (1 - _MARGIN) * kl * last.expected / last.measured
+    if len(rounds) > 1:
+        rise, run = last.measured - rounds[-2].measured, last.expected - rounds[-2].expected
+        if rise * run > 0:
+            return max(last.expected + (wanted - last.measured) * run / rise, 0.0)
+    return wanted * last.expected / last.measured
 
 
 def tell_rounds(kl: float, rounds: Sequence[Round]) -> list[str]:

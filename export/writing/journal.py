@@ -8,7 +8,7 @@ It knows nothing of graphs; weights_file.py says what is finished.
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cattrs
@@ -66,6 +66,8 @@ class Recipe:
             was, now = getattr(self, name), getattr(other, name)
             if was != now:
                 return f"it was begun with {asked}{name} {was}, and this is {now}"
+        if self.planned != other.planned:
+            return "its target has led to another plan since"
         return None
 
 
@@ -93,8 +95,8 @@ class Journal:
             self.marks, length = [], 0
         elif not resume:
             refuse_kept(folder)
-        elif difference := begun.difference(recipe):
-            raise UnfinishedError(f"the interrupted export in {folder} cannot go on: {difference}; {ANEW}.")
+        else:
+            _refuse_other(folder, begun, recipe)
         for left in folder.iterdir():
             plain = left.is_file() and not left.is_symlink()
             if not self.marks or not plain or left.name not in (JOURNAL_NAME, WEIGHTS_NAME):
@@ -128,9 +130,20 @@ class Journal:
 
 
 def kept_plan(folder: Path, recipe: Recipe) -> Planned | None:
-    """What an interrupted export of that recipe was planned with, if there is one; UnfinishedError if it is broken."""
+    """What an interrupted export of that recipe was planned with, None if there is none.
+
+    UnfinishedError if it is broken, or if it has another recipe.
+    """
     begun, marks, _ = _read(folder / JOURNAL_NAME)
-    return begun.planned if begun is not None and marks and begun.difference(recipe) is None else None
+    if begun is None or not marks:
+        return None
+    _refuse_other(folder, begun, replace(recipe, planned=begun.planned))
+    return begun.planned
+
+
+def _refuse_other(folder: Path, begun: Recipe, recipe: Recipe) -> None:
+    if difference := begun.difference(recipe):
+        raise UnfinishedError(f"the interrupted export in {folder} cannot go on: {difference}; {ANEW}.")
 
 
 def refuse_kept(folder: Path) -> None:
