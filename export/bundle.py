@@ -21,10 +21,10 @@ from moedge.export.process_memory import keep_freed_memory
 from moedge.export.rehearsal import Rehearsal, refuse_extra_biases, rehearse
 from moedge.export.report import ExportReport
 from moedge.export.sensitivity.planning import Planner
-from moedge.export.sensitivity.rounds import Round, next_aim, tell_rounds
+from moedge.export.sensitivity.rounds import Round, best_round, next_aim, tell_rounds
 from moedge.export.targets import TargetKl
 from moedge.export.understanding import understand
-from moedge.export.writing.journal import JOURNAL_NAME, Recipe, kept_plan
+from moedge.export.writing.journal import JOURNAL_NAME, Planned, Recipe, kept_plan
 from moedge.export.writing.publish import publish
 from moedge.runtime.manifest import Manifest
 
@@ -79,27 +79,30 @@ def _reach(
     maker: BundleMaker, source: Checkpoint, folder: Path, recipe: Recipe, least: Rehearsal, notes: Sequence[str]
 ) -> tuple[Manifest, ExportReport]:
     """The bundle for a target; for a KL others before it, where what was measured of them asks for that."""
-    options, on_stage, rounds = maker.options, maker.progress.on_stage, list[Round]()
-    known = maker.understood
+    options, on_stage, known = maker.options, maker.progress.on_stage, maker.understood
     planner = Planner(source, known.model, known.context, known.talking, options, least)
-    planned = kept_plan(folder, recipe) if options.resume else None
     told: list[str] = []
+    planned = kept_plan(folder, recipe) if options.resume else None
     if planned is None:
         planned = planner.choose(folder, told, on_stage)
+    rounds, tried, last = list[Round](), list[Planned](), False
     while True:
         rehearsal = planner.rehearse(planned)
         some = replace(maker, options=replace(options, calibration=options.calibration if rehearsal.rounded else None))
         manifest, report = some.make(source, folder, replace(recipe, planned=planned), rehearsal, [*notes, *told])
-        if not isinstance(options.target, TargetKl) or planned.kl is None:
+        if last or not isinstance(options.target, TargetKl) or planned.kl is None:
             return manifest, report
         if report.fidelity is None:
             return manifest, report.with_notes(f"{options.target.name}: what came of it was not measured")
         rounds.append(Round(planned.kl, report.fidelity.kl_mean))
-        told = []
+        tried.append(planned)
         aim = next_aim(options.target.kl, rounds)
         following = planned if aim is None else planner.choose(folder, told, on_stage, aim)
-        if following.places == planned.places:
-            return manifest, report.with_notes(*tell_rounds(options.target.kl, rounds))
+        if following in tried:
+            told, last = tell_rounds(options.target.kl, rounds), True
+            following = tried[best_round(options.target.kl, rounds)]
+            if following == planned:
+                return manifest, report.with_notes(*told)
         planned = following
         (folder / JOURNAL_NAME).unlink()
         source = source.aside()

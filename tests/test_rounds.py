@@ -2,7 +2,7 @@
 
 import pytest
 
-from moedge.export.sensitivity.rounds import MOST_ROUNDS, Round, next_aim, tell_rounds
+from moedge.export.sensitivity.rounds import MOST_ROUNDS, Round, best_round, next_aim, tell_rounds
 
 
 def run(kl, measure):
@@ -38,4 +38,11 @@ def test_what_cannot_be_reached_is_told():
     assert len(rounds) == 3
     assert rounds[-1].expected == 0
     [told] = tell_rounds(0.05, rounds)
-    assert told == "--target-kl 0.05 is missed by 0.01: 0.06 was measured in the end, of 3 plans"
+    assert told == "--target-kl 0.05 is missed by 0.01: 0.06 was measured, the best of 3 plans"
+
+
+def test_the_end_is_the_smallest_that_met_it_and_else_the_nearest():
+    rounds = [Round(0.05, 0.07), Round(0.02, 0.02), Round(0.03, 0.04), Round(0.04, 0.051)]
+    assert best_round(0.05, rounds) == 2
+    assert tell_rounds(0.05, rounds) == []
+    assert best_round(0.01, rounds) == 1

@@ -123,6 +123,14 @@ def test_a_smaller_kl_takes_more_bytes_and_is_nearer(checkpoint, tmp_path):
     assert size_of(tmp_path / "0.02") < size_of(tmp_path / "0.005")
 
 
+def test_a_kl_that_is_out_of_reach_is_told(checkpoint, tmp_path):
+    export_bundle(checkpoint, tmp_path / "bundle", options(TargetKl(1e-9), judge=True))
+    report = report_of(tmp_path / "bundle")
+    [told] = [note for note in report["notes"] if "target-kl" in note]
+    assert told.startswith("--target-kl 1e-09 is missed by ")
+    assert all(layers.keys() == {"int8-block32"} for layers in report["target"]["plan"].values())
+
+
 def test_groups_that_are_fixed_are_not_chosen(checkpoint, tmp_path):
     fixed = options(TargetSize(700_000), ["attention=int8", "lm_head=int4"])
     export_bundle(checkpoint, tmp_path / "bundle", fixed)

@@ -33,12 +33,17 @@ def next_aim(kl: float, rounds: Sequence[Round]) -> float | None:
     return wanted * last.expected / last.measured
 
 
+def best_round(kl: float, rounds: Sequence[Round]) -> int:
+    """The place of the one to end with: the farthest that is not too far, or else the nearest."""
+    measured = [each.measured for each in rounds]
+    met = [some for some in measured if some <= kl]
+    return measured.index(max(met) if met else min(measured))
+
+
 def tell_rounds(kl: float, rounds: Sequence[Round]) -> list[str]:
     """What a user should hear of them: by how much the KL was missed, if it was."""
-    missed = rounds[-1].measured - kl
-    if missed <= 0:
+    reached = rounds[best_round(kl, rounds)].measured
+    if reached <= kl:
         return []
-    return [
-        f"--target-kl {kl:g} is missed by {missed:.2g}: {rounds[-1].measured:.4g} was measured in the end, of "
-        f"{len(rounds)} plan{'s' * (len(rounds) > 1)}"
-    ]
+    plans = f"{len(rounds)} plan{'s' * (len(rounds) > 1)}"
+    return [f"--target-kl {kl:g} is missed by {reached - kl:.2g}: {reached:.4g} was measured, the best of {plans}"]
