@@ -47,7 +47,7 @@ bundle: $(BUNDLE)/manifest.json
 # It was trained on the grids of int4.
 $(BUNDLE)/manifest.json: $(EXPORT_INPUTS) | $(VENV)/export.stamp
 	@mkdir -p build
-	$(BIN)/moedge export $(CHECKPOINT) -o $(BUNDLE) --force --scheme int4 --calibration none
+	$(BIN)/moedge export $(CHECKPOINT) -o $(BUNDLE) --force --scheme int4
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest --durations=10
