@@ -81,7 +81,7 @@ def export(
         str | None,
         typer.Option(
             metavar="mix|none|FILE",
-            help="What weights of less than 8 bits are rounded by: moedge's mix of texts, a text file, or nothing. "
+            help="What weights are rounded by: moedge's mix of texts, a text file, or nothing. "
             "[default: mix, up to 100 B parameters]",
         ),
     ] = None,
@@ -110,7 +110,7 @@ def export(
     if target is not None and scheme is not None:
         raise MoedgeError("--scheme says what --target-size and --target-kl would measure: leave one out.")
     schemes = parse_plan(scheme or DEFAULT, group or ()) if target is None else plan_cheapest(target, group or ())
-    texts = _calibration(calibration or "mix") if schemes.has_few_bits else None
+    texts = _calibration(calibration or "mix") if schemes.quantized else None
     options = ExportOptions(
         schemes,
         experts,

@@ -47,7 +47,7 @@ class Rehearsal:
     groups: tuple[TensorGroup, ...]
     extra_biases: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    # By place: weights that are rounded to less than 8 bits (others are so published, or have more), and bytes of all.
+    # By place: weights that are rounded (others are exact, or so published), and bytes of all.
     rounded: Mapping[Place, int] = field(default_factory=dict)
     costs: Mapping[Place, int] = field(default_factory=dict)
 

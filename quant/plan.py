@@ -33,11 +33,6 @@ class SchemePlan:
         """Whether any weights become codes."""
         return any(scheme.quantized for scheme in self._all())
 
-    @property
-    def has_few_bits(self) -> bool:
-        """Whether any weights get so few bits that how they are rounded is felt."""
-        return any(scheme.bits < 8 for scheme in self._all())
-
     def whole(self) -> "SchemePlan":
         """The same without codes of 5 and 6 bits: 8 in their place, and no layer has more than others."""
         by_group = {group: scheme.widened for group, scheme in self.by_group.items()}

@@ -94,6 +94,13 @@ def test_a_calibrated_bundle_is_nearer_to_its_checkpoint(checkpoint, tmp_path):
     assert report["rounding"] == "gptq, calibrated by words"
 
 
+def test_factors_of_channels_spare_activations_of_eight_bits(checkpoint, tmp_path):
+    eight = ExportOptions(parse_plan("int8"))
+    for name, calibration in (("plain", None), ("calibrated", WORDS)):
+        export_bundle(checkpoint, tmp_path / name, replace(eight, calibration=calibration))
+    assert kl(tmp_path / "calibrated", checkpoint) < 0.5 * kl(tmp_path / "plain", checkpoint)
+
+
 @pytest.mark.parametrize("scheme", ["mxfp4", "nvfp4"])
 def test_four_bit_floats_are_calibrated_too(scheme, checkpoint, tmp_path):
     """Factors of channels and GPTQ in their grids; fp32 activations, so that the twin shows the same."""

@@ -105,8 +105,8 @@ class Calibrator:
         if any(source.native is not None for reader in rounded for source in reader.matrix.sources):
             return None  # published codes stay as they are
         schemes = [self._schemes.of(inputs.groups[names_of(reader.matrix)[0]], layer) for reader in rounded]
-        if not any(scheme.bits < 8 for scheme in schemes):
-            return None  # there is next to nothing to gain
+        if not any(scheme.quantized for scheme in schemes):
+            return None
         tried, channels = [], []
         for place in np.unique(np.linspace(0, len(rounded) - 1, _READERS).astype(int)):
             reader = rounded[place]

@@ -40,7 +40,7 @@ class DryLowering:
     expert_schemes: Counter[Scheme] = field(default_factory=Counter)
     refusal: MoedgeError | None = None
     taken: set[GroupName] = field(default_factory=set)
-    rounded: Counter[Place] = field(default_factory=Counter)  # weights, to less than 8 bits
+    rounded: Counter[Place] = field(default_factory=Counter)  # weights
     costs: Counter[Place] = field(default_factory=Counter)  # bytes of all matrices
 
     @property
@@ -94,7 +94,7 @@ class DryLowering:
         except MoedgeError as error:
             self.refusal, scheme = self.refusal or error, FP32
         place = group, self.layer
-        rounded = [s for m in matrices for s in m.sources if scheme.bits < 8 and not holds(scheme, s.native)]
+        rounded = [s for m in matrices for s in m.sources if scheme.quantized and not holds(scheme, s.native)]
         if rounded:
             self.rounded[place] += sum(source.parameters for source in rounded)
         shapes = [matrix.shape for matrix in matrices]
