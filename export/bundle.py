@@ -24,7 +24,7 @@ from moedge.export.sensitivity.planning import Planner
 from moedge.export.sensitivity.rounds import Round, best_round, next_aim, tell_rounds
 from moedge.export.targets import TargetKl
 from moedge.export.understanding import understand
-from moedge.export.writing.journal import JOURNAL_NAME, Planned, Recipe, kept_plan
+from moedge.export.writing.journal import JOURNAL_NAME, Planned, Recipe, clear, kept_plan
 from moedge.export.writing.publish import publish
 from moedge.runtime.manifest import Manifest
 
@@ -81,9 +81,10 @@ def _reach(
     """The bundle for a target; for a KL others before it, where what was measured of them asks for that."""
     options, on_stage, known = maker.options, maker.progress.on_stage, maker.understood
     planner = Planner(source, known.model, known.context, known.talking, options, least)
-    told: list[str] = []
+    told, read = list[str](), source.consumed()  # what is read before any layer
     planned = kept_plan(folder, recipe) if options.resume else None
     if planned is None:
+        clear(folder)
         planned = planner.choose(folder, told, on_stage)
     rounds, tried, last = list[Round](), list[Planned](), False
     while True:
@@ -98,14 +99,15 @@ def _reach(
         tried.append(planned)
         aim = next_aim(options.target.kl, rounds)
         following = planned if aim is None else planner.choose(folder, told, on_stage, aim)
-        if following in tried:
+        if following.places in [each.places for each in tried]:
             told, last = tell_rounds(options.target.kl, rounds), True
             following = tried[best_round(options.target.kl, rounds)]
-            if following == planned:
+            if following.places == planned.places:
                 return manifest, report.with_notes(*told)
         planned = following
         (folder / JOURNAL_NAME).unlink()
         source = source.aside()
+        source.consume(read)
 
 
 def _can_judge(options: ExportOptions, rehearsal: Rehearsal) -> bool:

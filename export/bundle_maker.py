@@ -61,7 +61,7 @@ class BundleMaker:
         with (
             Journal(folder, recipe, options.resume, options.force) as journal,
             calibrate_beside(
-                options.calibration, options.rounding, rehearsal.schemes, source, model, talking, folder
+                options.calibration, options.rounding, rehearsal.schemes, source, model, talking, folder, self.judged
             ) as beside,
         ):
             if journal.marks:
@@ -106,8 +106,8 @@ class BundleMaker:
                 chat_template=talking.chosen_template,
                 tools={name: version(name) for name in ("moedge", "onnx", "onnx_ir", "onnxruntime")},
             )
-            seconds, peak = round(time.monotonic() - self.started, 1), peak_resident_bytes()
             progress.on_stage("fidelity")
+            fidelity = _judge(folder, manifest, beside, notes) if self.judged else None
             report = ExportReport(
                 hub=self.hub,
                 scheme=options.scheme.name,
@@ -115,13 +115,13 @@ class BundleMaker:
                 rounding=options.rounding_name,
                 experts=plan,
                 chat_template=talking.chosen_template,
-                fidelity=_judge(folder, manifest, beside, notes) if self.judged else None,
+                fidelity=fidelity,
                 notes=tuple(sorted({*notes, *weights.account.notes()})),
                 tensors=groups,
                 origins=weights.account.origins(),
                 resumed_after=journal.resumed_after,
-                seconds=seconds,
-                peak_resident_bytes=peak,
+                seconds=round(time.monotonic() - self.started, 1),
+                peak_resident_bytes=peak_resident_bytes(),
             )
         return manifest, report
 
@@ -135,12 +135,12 @@ def finish(folder: Path, manifest: Manifest, report: ExportReport) -> Manifest:
 
 
 def _judge(folder: Path, manifest: Manifest, beside: BesideExport, notes: list[str]) -> Judgement | None:
-    with beside.exact() as (stream, first):
-        try:
+    try:
+        with beside.exact() as (stream, first):
             return judge(folder, manifest, stream, first)
-        except MoedgeError as error:  # the bundle is whole, but not for this machine
-            notes.append(f"how far its answers are from the checkpoint's was not measured: {error}")
-            return None
+    except (MoedgeError, OSError) as error:  # the bundle is whole, but this machine cannot run it or the exact model
+        notes.append(f"how far its answers are from the checkpoint's was not measured: {error}")
+        return None
 
 
 def _entry(path: Path, sha256: str | None = None) -> FileEntry:

@@ -16,6 +16,7 @@ from moedge.quant.search import Grids, encode, find_grids, split
 
 DAMPING = 0.1  # of the mean diagonal
 _RIDGE = 1e-4
+_SMALL = 128  # a triangle of which LAPACK finds the inverse
 _OUTER, _INNER = 128, 8  # columns whose errors are spread at once, over all others and among themselves
 
 
@@ -55,7 +56,7 @@ def learn_inputs(hessian: F32, damping: float = DAMPING) -> Inputs:
 def _invert_upper(matrix: NDArray[Any]) -> NDArray[Any]:
     """The inverse of an upper triangular matrix, halves by products: a quarter of the work of a general one."""
     size = len(matrix)
-    if size <= _OUTER:
+    if size <= _SMALL:
         return np.triu(np.linalg.inv(matrix))
     half = size // 2
     inverse = np.zeros_like(matrix)

@@ -9,8 +9,10 @@ import tiny_families
 import tiny_models as tiny
 from tokenizers import Tokenizer
 
+from moedge.devices.errors import MoedgeError
 from moedge.devices.memory import Memory
 from moedge.export.bundle import export_bundle
+from moedge.export.calibration import beside_export
 from moedge.export.calibration.texts import CalibrationText, built_in_mix, held_back
 from moedge.export.calibration.windows import HELD, cut_windows
 from moedge.export.checkpoint.folder import Checkpoint
@@ -88,6 +90,23 @@ def test_a_short_context_is_judged_as_far_as_it_goes(checkpoint, tmp_path):
     short = fidelity_of(checkpoint, tmp_path / "short", replace(PLAIN, context=64))
     assert short["positions"] == HELD * (64 - SKIPPED - 1)
     assert fidelity_of(checkpoint, tmp_path / "shortest", replace(PLAIN, context=SKIPPED)) is None
+
+
+def test_a_text_of_a_few_words_calibrates_and_judges_nothing(checkpoint, tmp_path):
+    few = replace(PLAIN, calibration=CalibrationText("few", ("hello you",)))
+    assert fidelity_of(checkpoint, tmp_path / "bundle", few) is None
+
+
+@pytest.mark.parametrize("error", [MoedgeError("no room."), OSError(28, "No space left on device")])
+def test_a_bundle_that_cannot_be_judged_stays(checkpoint, tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(beside_export, "held_back", fail)
+    assert fidelity_of(checkpoint, tmp_path / "bundle", PLAIN) is None
+    notes = json.loads((tmp_path / "bundle" / "report.json").read_text())["notes"]
+    assert [note for note in notes if str(error) in note]
+    Engine.load(tmp_path / "bundle")
 
 
 def test_where_memory_does_not_hold_the_bundle_a_note_says_so(checkpoint, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ import tiny_models as tiny
 from safetensors.numpy import load_file, save_file
 
 from moedge.devices.errors import MoedgeError
+from moedge.export import bundle
 from moedge.export.bundle import export_bundle
 from moedge.export.calibration.beside_export import BesideExport
 from moedge.export.calibration.texts import CalibrationText
@@ -131,6 +132,20 @@ def test_a_kl_that_is_out_of_reach_is_told(checkpoint, tmp_path):
     assert all(layers.keys() == {"int8-block32"} for layers in report["target"]["plan"].values())
 
 
+def test_a_head_that_is_stored_though_it_is_tied_is_no_harm_to_later_plans(tmp_path, monkeypatch):
+    config = tiny_families.quantizable("qwen3_moe", tie_word_embeddings=True)
+    tiny.save_checkpoint(config, tmp_path / "checkpoint", 0)
+    path = tmp_path / "checkpoint/model.safetensors"
+    tensors = load_file(path)
+    save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].copy()}, path, {"format": "pt"})
+    monkeypatch.setattr(bundle, "next_aim", lambda kl, rounds: kl / 100 if len(rounds) == 1 else None)
+    seen = []
+    progress = ExportProgress(on_stage=seen.append)
+    given = options(TargetKl(0.5), judge=True, calibration=None)
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", given, progress)
+    assert seen.count("fidelity") > 1
+
+
 def test_groups_that_are_fixed_are_not_chosen(checkpoint, tmp_path):
     fixed = options(TargetSize(700_000), ["attention=int8", "lm_head=int4"])
     export_bundle(checkpoint, tmp_path / "bundle", fixed)
@@ -172,6 +187,25 @@ def test_an_interrupted_export_goes_on_with_the_plan_it_has(checkpoint, tmp_path
     export_bundle(checkpoint, tmp_path / "two", replace(size, resume=True))
     assert (tmp_path / "one/weights.bin").read_bytes() == (tmp_path / "two/weights.bin").read_bytes()
     assert report_of(tmp_path / "one")["target"] == report_of(tmp_path / "two")["target"]
+
+
+def test_what_is_thrown_away_is_gone_before_anything_is_measured(checkpoint, tmp_path, monkeypatch):
+    def stop(stage):
+        if stage == "layer 2":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def interrupt(maker, *_):
+        assert [path for path in (tmp_path / ".two.partial").iterdir() if path.is_file()] == []
+        raise KeyboardInterrupt
+
+    size = options(TargetSize(600_000))
+    with pytest.raises(UnfinishedError, match="--resume"):
+        export_bundle(checkpoint, tmp_path / "two", size, ExportProgress(on_stage=stop))
+    assert (tmp_path / ".two.partial/weights.bin").exists()
+    monkeypatch.setattr(planning, "try_parts", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export_bundle(checkpoint, tmp_path / "two", replace(size, force=True))
+    assert not (tmp_path / ".two.partial").exists()
 
 
 def test_where_codes_take_too_much_to_load_there_are_four_bits_and_eight(checkpoint, tmp_path, monkeypatch):

@@ -53,8 +53,12 @@ def calibrate_beside(
     model: ModelConfig,
     talking: Talking,
     folder: Path,
+    judged: bool = False,
 ) -> Iterator[BesideExport]:
-    """The calibration by a text, with temporary files in `folder`. None: `otherwise`."""
+    """The calibration by a text, with temporary files in `folder`. None: `otherwise`.
+
+    `judged`: `exact` will be opened.
+    """
 
     def cut(some: CalibrationText, most: int = WINDOWS, window: int = WINDOW) -> NDArray[np.int64]:
         texts = some.render(talking.chat_template)
@@ -65,7 +69,7 @@ def calibrate_beside(
         yield BesideExport(otherwise, lambda: _run(StreamedModel(source, model, cut(held_back(), HELD), folder)))
         return
     windows = cut(text)
-    held = cut(held_back(), HELD, windows.shape[1])
+    held = cut(held_back(), HELD, windows.shape[1]) if judged else None
     rounding = Calibrated(text.rounding, by_gptq=True)
     with Calibrator(source, model, windows, schemes, rounding, folder, held) as calibrator:
 

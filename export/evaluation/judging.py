@@ -10,6 +10,7 @@ from moedge.export.evaluation.text_windows import SKIPPED
 from moedge.export.streaming.streamed_model import StreamedModel
 from moedge.quant.fidelity import summarize
 from moedge.runtime.engine import Engine
+from moedge.runtime.kernel_probe import prove_fast_kernel
 from moedge.runtime.manifest import Manifest
 from moedge.runtime.memory_need import check_memory
 from moedge.runtime.program import Program
@@ -32,13 +33,14 @@ class Judgement:
 def judge(folder: Path, manifest: Manifest, stream: StreamedModel, first: int) -> Judgement | None:
     """Run a bundle, which may lack its report and manifest yet, over the windows from `first` on of the exact model.
 
-    That is to be at its last layer. None if the bundle's context is too short to be judged. MoedgeError if it cannot
-    be loaded here.
+    That is to be at its last layer. None if windows, or the bundle's context, are too short to be judged by.
+    MoedgeError if the engine would refuse the bundle here.
     """
-    if manifest.model.context_length < SKIPPED + 2:
+    if min(manifest.model.context_length, stream.windows.shape[1]) < SKIPPED + 2:
         return None
     profile = load_profile("auto")
     check_memory(manifest, profile, detect_memory(), 1, allow_low_memory=False)
+    prove_fast_kernel(folder, manifest, allow_slow=False)
     engine = Engine(folder, manifest, profile, Program.load(folder, manifest, profile))
     divergences = compare_logits(engine, stream, first=first)
     figures, (on_disk, _) = summarize(divergences), weigh(manifest)

@@ -8,6 +8,7 @@ It knows nothing of graphs; weights_file.py says what is finished.
 import json
 import os
 import shutil
+from collections.abc import Container
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -97,10 +98,7 @@ class Journal:
             refuse_kept(folder)
         else:
             _refuse_other(folder, begun, recipe)
-        for left in folder.iterdir():
-            plain = left.is_file() and not left.is_symlink()
-            if not self.marks or not plain or left.name not in (JOURNAL_NAME, WEIGHTS_NAME):
-                _remove(left)
+        clear(folder, (JOURNAL_NAME, WEIGHTS_NAME) if self.marks else ())
         self.resumed_after = self.marks[-1].stage if self.marks else None
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
@@ -127,6 +125,13 @@ class Journal:
         while data:
             data = data[os.write(self._descriptor, data) :]
         os.fsync(self._descriptor)
+
+
+def clear(folder: Path, kept: Container[str] = ()) -> None:
+    """Remove everything from a folder but plain files of those names."""
+    for left in folder.iterdir():
+        if not left.is_file() or left.is_symlink() or left.name not in kept:
+            _remove(left)
 
 
 def kept_plan(folder: Path, recipe: Recipe) -> Planned | None:
