@@ -48,7 +48,11 @@ def test_installed_from_a_wheel_it_exports_from_the_hub(wheel, published, tmp_pa
     python = (sys.executable, "-S", "-c")
     with running_hub() as hub:
         hub.publish("org/tiny", published)
-        words = (*python, RUN, *f"export moedge hf://org/tiny -o {bundle} --scheme int8 --context 64 --json".split())
+        words = (
+            *python,
+            RUN,
+            *f"export moedge hf://org/tiny -o {bundle} --scheme int8 --calibration none --context 64 --json".split(),
+        )
         environment["HF_ENDPOINT"] = hub.url
         done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
