@@ -95,8 +95,8 @@ def export(
         bool,
         typer.Option(
             "--no-eval",
-            help="Do not compare the bundle with the checkpoint in the end. [default: compare, if it was calibrated or "
-            "has up to 1 B parameters]",
+            help="Do not compare the bundle with the checkpoint in the end. [default: compare, if it was calibrated, "
+            "has a target or has up to 1 B parameters]",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,

@@ -13,6 +13,7 @@ from moedge.quant.blocks import F32
 
 F64 = NDArray[np.float64]
 
+SKIPPED = 16  # first positions of a window, whose tokens have seen too little to be judged by
 _PIECE = 1 << 22  # logits that are taken to fp64 at once
 
 

@@ -171,7 +171,7 @@ def test_statistics_are_those_of_the_tokens_that_chose_an_expert(checkpoint):
 def test_an_expert_that_few_tokens_chose_is_searched_by_all_of_them(checkpoint):
     with Checkpoint(checkpoint) as source:
         model = understand(source, INT4).model
-        rounding = Calibrated("gptq", by_gptq=True)
+        rounding = Calibrated("gptq")
         with Calibrator(source, model, WINDOWS[:1, :8], INT4.scheme, rounding) as calibrator:
             calibrator.prepare(0)
             counts = calibrator.coverage[0]

@@ -17,9 +17,10 @@ from tokenizers import processors
 
 from moedge.export.bundle import export_bundle
 from moedge.export.evaluation.evaluate import EvalOptions, EvalProgress, evaluate
-from moedge.export.evaluation.text_windows import SKIPPED, read_windows
+from moedge.export.evaluation.text_windows import read_windows
 from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
+from moedge.quant.fidelity import SKIPPED
 from moedge.runtime import Engine
 from moedge.runtime.cli import main
 from moedge.runtime.manifest import FileEntry, read_manifest, write_manifest

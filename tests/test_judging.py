@@ -17,11 +17,11 @@ from moedge.export.calibration.texts import CalibrationText, built_in_mix, held_
 from moedge.export.calibration.windows import HELD, cut_windows
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.evaluation import judging
-from moedge.export.evaluation.text_windows import SKIPPED
 from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
 from moedge.export.streaming.streamed_model import StreamedModel
 from moedge.export.understanding import understand
+from moedge.quant.fidelity import SKIPPED
 from moedge.runtime import Engine
 from moedge.runtime.cli import main
 

@@ -70,7 +70,7 @@ def calibrate_beside(
         return
     windows = cut(text)
     held = cut(held_back(), HELD, windows.shape[1]) if judged else None
-    rounding = Calibrated(text.rounding, by_gptq=True)
+    rounding = Calibrated(text.rounding)
     with Calibrator(source, model, windows, schemes, rounding, folder, held) as calibrator:
 
         def note(notes: list[str]) -> None:

@@ -18,7 +18,6 @@ class Calibrated:
     """
 
     name: str
-    by_gptq: bool
     inputs: MatrixInputs | None = None
     by_column: dict[str, F32] = field(default_factory=dict)
     _learnt: tuple[Sample | None, bytes, Inputs | None] = (None, b"", None)
@@ -31,7 +30,7 @@ class Calibrated:
         if sample is None:
             return SEARCHED(matrix, weights, scheme)
         factors = self.by_column.get(matrix)
-        if self.by_gptq and sample.own and len(sample.rows) >= weights.shape[1] // 2:
+        if sample.own and len(sample.rows) >= weights.shape[1] // 2:
             return gptq(weights, scheme, self._learn(sample, factors))
         moments = sample.moments if factors is None else sample.moments / factors**2
         return search(weights, scheme, moments)

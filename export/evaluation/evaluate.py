@@ -18,7 +18,7 @@ from moedge.devices.profile import Profile
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.evaluation.logits import compare_logits, weigh
 from moedge.export.evaluation.tapped_bundle import tap_bundle
-from moedge.export.evaluation.text_windows import SKIPPED, read_windows
+from moedge.export.evaluation.text_windows import read_windows
 from moedge.export.graph.tied_head import with_stored_head
 from moedge.export.model.config import ModelConfig
 from moedge.export.options import ExportOptions
@@ -26,7 +26,7 @@ from moedge.export.rehearsal import rehearse
 from moedge.export.streaming.streamed_model import StreamedModel, Taps
 from moedge.export.understanding import understand
 from moedge.quant.blocks import F32
-from moedge.quant.fidelity import Fidelity, relative_error, share_experts, summarize
+from moedge.quant.fidelity import SKIPPED, Fidelity, relative_error, share_experts, summarize
 from moedge.quant.plan import EXACT
 from moedge.runtime.engine import Engine
 from moedge.runtime.integrity import OnHashed, say_nothing

@@ -6,9 +6,8 @@ from pathlib import Path
 from moedge.devices.memory import detect_memory
 from moedge.devices.profile import load_profile
 from moedge.export.evaluation.logits import compare_logits, weigh
-from moedge.export.evaluation.text_windows import SKIPPED
 from moedge.export.streaming.streamed_model import StreamedModel
-from moedge.quant.fidelity import summarize
+from moedge.quant.fidelity import SKIPPED, summarize
 from moedge.runtime.engine import Engine
 from moedge.runtime.kernel_probe import prove_fast_kernel
 from moedge.runtime.manifest import Manifest

@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
-from moedge.export.evaluation.text_windows import SKIPPED
 from moedge.export.streaming.streamed_model import StreamedModel
 from moedge.quant.blocks import F32
-from moedge.quant.fidelity import Divergence, diverge, join
+from moedge.quant.fidelity import SKIPPED, Divergence, diverge, join
 from moedge.runtime.engine import Engine
 from moedge.runtime.manifest import ROTARY_TABLES, Manifest
 from moedge.runtime.sizes import memory_bytes

@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
+from moedge.quant.fidelity import SKIPPED
 from moedge.runtime.manifest import ModelFacts
 from moedge.runtime.text import Tokenizer
-
-SKIPPED = 16  # first positions of a window, whose tokens have seen too little to be judged by
 
 
 def read_windows(path: Path, tokenizer: Tokenizer, facts: ModelFacts, tokens: int, window: int) -> NDArray[np.int64]:

@@ -20,14 +20,13 @@ from moedge.export.graph.channels import Channels
 from moedge.export.graph.standard import StandardLowering
 from moedge.export.streaming.stage import Stage, StageMaker
 from moedge.quant.blocks import F32, Codes, dequantize
-from moedge.quant.fidelity import F64, diverge_from
+from moedge.quant.fidelity import F64, SKIPPED, diverge_from
 from moedge.quant.plan import EXACT, Place, SchemePlan
 from moedge.quant.rounding import NEAREST, Rounding
 from moedge.quant.scheme import FP32, Scheme
 from moedge.quant.search import SEARCHED
 from moedge.runtime.manifest import EMBEDDING, LM_HEAD
 
-_SKIPPED = 16  # first positions of a window, whose tokens have seen too little to be judged by
 _ROWS = 512  # of a part, that are rounded to every rung
 _ROWS_EACH = 16  # of them, of a matrix or of a piece of one
 
@@ -192,7 +191,7 @@ def _run(stage: Stage, given: NDArray[np.generic], into: F32) -> None:
 
 def _compare(exact: Stage, heads: dict[Place, Stage], branches: dict[Place, int], states: F32) -> dict[Place, float]:
     """The mean KL of each branch behind its head."""
-    sums, judged = dict.fromkeys(branches, 0.0), slice(min(_SKIPPED, states.shape[2] - 1), None)
+    sums, judged = dict.fromkeys(branches, 0.0), slice(min(SKIPPED, states.shape[2] - 1), None)
     try:
         for window in range(states.shape[1]):
             [reference] = exact.run(states[0, window, judged])
