@@ -1,0 +1,127 @@
+// Dense products: activations are rounded and joined once, then each job multiplies some tile rows with all of them.
+
+#include "linear.h"
+
+namespace moedge {
+namespace {
+
+constexpr int64_t JOBS = 48;             // of a product, at most; threads take them as they become free
+constexpr int64_t JOB_BYTES = 64 << 10;  // of weights, read as often as there are groups, at least
+constexpr int64_t PARALLEL_ROWS = 16;    // of activations, from which rounding them is work for all threads
+
+// What the int8 numbers of a row leave of it.
+void subtract_row(const uint8_t* row, int64_t columns, float* x) {
+  for (int64_t begin = 0; begin < columns; begin += COLUMNS, row += PER_ROW) {
+    const int8_t* q = reinterpret_cast<const int8_t*>(row);
+    const int64_t count = columns - begin < COLUMNS ? columns - begin : COLUMNS;
+    float scale;
+    memcpy(&scale, row + COLUMNS, 4);
+    for (int64_t i = 0; i < count; i++) x[begin + i] -= scale * (float)q[i];
+  }
+}
+
+void read_row(const Tiles& tiles, const uint8_t* record, const Prepared& prepared, int row, float* out) {
+  float factor = 1;
+  if (tiles.has_factors()) memcpy(&factor, record + tiles.factors + 4 * row, 4);
+  for (int64_t k = 0; k < tiles.columns; k++) {
+    const int64_t b = k / tiles.format.block;
+    const int zero = zero_of(tiles, prepared, b, row);
+    const int code = code_at(tiles, record, k / COLUMNS, (int)(k % COLUMNS), row);
+    out[k] = (float)(code - zero) * prepared.scales[b * ROWS + row] * factor;
+  }
+}
+
+}  // namespace
+
+bool multiply_matrix(const Kernels& kernels, const Threads& threads, const Tiles& tiles, const uint8_t* weights,
+                     const float* x, int64_t m, int planes, float* y) {
+  if (m == 0) return true;
+  thread_local Scratch call;
+  const int64_t row_bytes = tiles.subblocks * PER_ROW, rows = m * planes;
+  const int64_t together = kernels.together, groups = (rows + together - 1) / together;
+  const bool shifted = shifts(kernels, tiles, rows);
+  if (!call.begin(2 * rows * row_bytes + m * tiles.columns * 4)) return false;
+  uint8_t* alone = call.take<uint8_t>(rows * row_bytes);
+  uint8_t* joined = call.take<uint8_t>(rows * row_bytes);
+  float* left = planes > 1 ? call.take<float>(m * tiles.columns) : nullptr;
+
+  auto round = [&](int64_t i) {
+    const float* from = x + i * tiles.columns;
+    float* rest = left + i * tiles.columns;
+    for (int plane = 0; plane < planes; plane++) {
+      uint8_t* row = alone + (i * planes + plane) * row_bytes;
+      kernels.quantize(from, tiles.columns, tiles.subblocks, row);
+      if (plane + 1 == planes) break;
+      if (plane == 0) memcpy(rest, from, tiles.columns * 4);
+      from = rest;
+      subtract_row(row, tiles.columns, rest);
+    }
+  };
+  auto join = [&](int64_t g) {
+    const int64_t first = g * together, count = first + together < rows ? together : rows - first;
+    const uint8_t* members[MOST_TOGETHER];
+    for (int64_t i = 0; i < count; i++) members[i] = alone + (first + i) * row_bytes;
+    join_rows(members, (int)count, tiles.subblocks, shifted, joined + first * row_bytes);
+  };
+  if (m < PARALLEL_ROWS) {
+    for (int64_t i = 0; i < m; i++) round(i);
+    for (int64_t g = 0; g < groups; g++) join(g);
+  } else {
+    threads.each(m, [&](size_t i) { round((int64_t)i); });
+    threads.each(groups, [&](size_t g) { join((int64_t)g); });
+  }
+
+  int64_t chunk = (tiles.count + JOBS - 1) / JOBS;
+  const int64_t least = (JOB_BYTES + tiles.bytes * groups - 1) / (tiles.bytes * groups);
+  if (chunk < least) chunk = least;
+  std::atomic<bool> enough{true};
+  threads.each((tiles.count + chunk - 1) / chunk, [&](size_t job) {
+    thread_local Scratch own;
+    if (!own.begin(prepared_bytes(tiles))) {
+      enough = false;
+      return;
+    }
+    const Prepared prepared = take_prepared(own, tiles, shifted);
+    float out[MOST_TOGETHER * ROWS];
+    const int64_t end = (int64_t)(job + 1) * chunk < tiles.count ? (int64_t)(job + 1) * chunk : tiles.count;
+    for (int64_t t = (int64_t)job * chunk; t < end; t++) {
+      const uint8_t* record = weights + t * tiles.bytes;
+      const int64_t width = tiles.rows - t * ROWS < ROWS ? tiles.rows - t * ROWS : ROWS;
+      kernels.prepare(tiles, record, prepared);
+      for (int64_t first = 0; first < rows; first += together) {
+        const uint8_t* next = first ? nullptr : t + 1 < end ? record + tiles.bytes : record;
+        const int64_t count = first + together < rows ? together : rows - first;
+        const Activations some{joined + first * row_bytes, (int)count, shifted};
+        float* to = y + first / planes * tiles.rows + t * ROWS;
+        if (width == ROWS && planes == 1) {
+          kernels.multiply(tiles, record, next, prepared, some, to, tiles.rows);
+          continue;
+        }
+        kernels.multiply(tiles, record, next, prepared, some, out, ROWS);
+        for (int64_t i = 0; i < count; i++) {
+          to = y + (first + i) / planes * tiles.rows + t * ROWS;
+          if ((first + i) % planes)
+            for (int64_t r = 0; r < width; r++) to[r] += out[i * ROWS + r];
+          else
+            memcpy(to, out + i * ROWS, width * 4);
+        }
+      }
+    }
+  });
+  return enough;
+}
+
+const char* gather_rows(const Tiles& tiles, const uint8_t* weights, const int64_t* ids, int64_t n, float* out) {
+  thread_local Scratch call;
+  if (!call.begin(prepared_bytes(tiles))) return "there is not enough memory";
+  const Prepared prepared = take_prepared(call, tiles, false);
+  for (int64_t i = 0; i < n; i++) {
+    if (ids[i] < 0 || ids[i] >= tiles.rows) return "an id is outside of the table";
+    const uint8_t* record = weights + ids[i] / ROWS * tiles.bytes;
+    SCALAR.prepare(tiles, record, prepared);
+    read_row(tiles, record, prepared, (int)(ids[i] % ROWS), out + i * tiles.columns);
+  }
+  return nullptr;
+}
+
+}  // namespace moedge
