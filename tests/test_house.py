@@ -17,6 +17,8 @@ from moedge.runtime.failures import EXTRA_OF
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES: list[str] = PROJECT["tool"]["setuptools"]["packages"]
 FOLDER_OF: dict[str, str] = PROJECT["tool"]["setuptools"]["package-dir"]
+# What is no data of a package: Python, and the kernels' sources with the library that setup.py makes of them.
+NO_DATA = (".py", ".pyc", ".cpp", ".h", ".inc", ".so")
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 
 
@@ -50,7 +52,7 @@ def test_every_file_that_is_not_python_is_package_data() -> None:
         top = ROOT / folder
         inner = [ROOT / other for other in FOLDER_OF.values() if other.startswith(f"{folder}/")]
         for path in top.rglob("*"):
-            if path.is_dir() or path.suffix in (".py", ".pyc") or any(path.is_relative_to(other) for other in inner):
+            if path.is_dir() or path.suffix in NO_DATA or any(path.is_relative_to(other) for other in inner):
                 continue
             relative = path.relative_to(top).as_posix()
             assert any(fnmatch.fnmatch(relative, pattern) for pattern in data.get(name, [])), (
