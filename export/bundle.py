@@ -44,6 +44,7 @@ def export_bundle(
     UnfinishedError if the disk failed or is full after a stage was finished: the same call with `resume` goes on there.
     """
     progress = progress or ExportProgress()
+    options = options.decided()
     refuse_target(target, options)
     started = time.monotonic()
     keep_freed_memory()
@@ -51,9 +52,9 @@ def export_bundle(
         progress.on_total(source.nbytes())
         understood = understand(source, options)
         model, context, talking = understood.model, understood.context, understood.talking
-        rehearsal = rehearse(source, model, context, options.scheme, options.scale_dtype)
+        rehearsal = rehearse(source, model, context, options.scheme, options.plan, options.scale_dtype)
         refuse_extra_biases(source, model, rehearsal.extra_biases)
-        notes = [*talking.notes, *rehearsal.notes]
+        notes = [*talking.notes, *(options.plan_notes or ()), *rehearsal.notes]
         options = replace(options, calibration=_choose_calibration(options, rehearsal, notes))
         model = with_stored_head(source, model, notes)
         recipe = _recipe(source, options, rehearsal.schemes.scales or "of each scheme's own type", context)

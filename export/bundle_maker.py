@@ -16,10 +16,9 @@ from moedge.export.evaluation.judging import Judgement, judge
 from moedge.export.genai_config import add_last_logits, genai_config, write_genai_files
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.decoder import build_decoder
-from moedge.export.graph.fused import FusedLowering
+from moedge.export.graph.plans import LOWERINGS
 from moedge.export.graph.probe import build_probe
 from moedge.export.graph.saving import save_graph
-from moedge.export.graph.standard import StandardLowering
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit
 from moedge.export.process_memory import peak_resident_bytes
 from moedge.export.rehearsal import Rehearsal
@@ -68,8 +67,7 @@ class BundleMaker:
                 progress.on_stage("check")
             with WeightsFile(folder, journal) as weights:
                 stages = Stages(journal, weights, source, model.num_hidden_layers, progress.on_stage)
-                lower = FusedLowering if plan == "fused" else StandardLowering
-                lowering = lower(Builder(weights), rehearsal.schemes, beside.rounding, notes)
+                lowering = LOWERINGS[plan](Builder(weights), rehearsal.schemes, beside.rounding, notes)
 
                 def begin(layer: int) -> None:
                     stages.begin(layer)
@@ -83,7 +81,7 @@ class BundleMaker:
             progress.on_stage("graph")
             cache, groups = tuple(port.tensor for port in lowering.cache), weights.account.groups()
             genai = genai_config(model, cache, talking, context)
-            if genai is not None:
+            if genai is not None and plan != "native":  # no other runtime has moedge's operators
                 add_last_logits(graph, model.vocab_size)
                 write_genai_files(folder, genai, source)
             save_graph(graph, folder / MODEL_NAME)

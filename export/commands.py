@@ -64,8 +64,11 @@ def export(
         ),
     ] = None,
     experts: Annotated[
-        Literal["fused", "if"] | None,
-        typer.Option(help="fused: ONNX Runtime's fast kernels; if: standard ONNX. [default: fused, for fp32: if]"),
+        Literal["native", "fused", "if"] | None,
+        typer.Option(
+            help="native: moedge's own kernels; fused: ONNX Runtime's, about half as fast; if: standard ONNX. "
+            "[default: native, for fp32: if; fused where moedge's kernel library is missing]"
+        ),
     ] = None,
     context: Annotated[
         int | None, typer.Option(help="Longest sequence to serve, in tokens. [default: 4096 or less]")
@@ -123,7 +126,7 @@ def export(
         scale_dtype=scale_dtype,
         target=target,
         judge=not no_eval,
-    )
+    ).decided()
     folder, hub = _folder(checkpoint, output, options)
     try:
         with _bar() as progress:
@@ -152,7 +155,7 @@ def families(as_json: Annotated[bool, typer.Option("--json", help="Print the lis
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*cells, row[-1]]))
     schemes = f"{', '.join(SCHEME_CHOICES)}; for routed experts {' and '.join(EXPERT_SCHEMES)}"
-    print(f"\nPlans: fused, if. Schemes: {schemes}. Number formats of checkpoints: docs/formats.md.")
+    print(f"\nPlans: native, fused, if. Schemes: {schemes}. Number formats of checkpoints: docs/formats.md.")
 
 
 def _calibration(name: str) -> CalibrationText | None:

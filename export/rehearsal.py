@@ -15,8 +15,7 @@ from moedge.export.checkpoint.outline import Outline
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.decoder import build_decoder
 from moedge.export.graph.dry import DryLowering
-from moedge.export.graph.fused import FusedLowering
-from moedge.export.graph.standard import StandardLowering
+from moedge.export.graph.plans import LOWERINGS
 from moedge.export.graph.tied_head import has_own_head
 from moedge.export.model.config import ModelConfig
 from moedge.export.schemes import spell
@@ -26,6 +25,7 @@ from moedge.quant.rounding import NEAREST
 from moedge.quant.scheme import ScaleType
 from moedge.runtime.manifest import LM_HEAD, ExpertPlan, TensorGroup
 
+# Limits of plans whose weights ONNX Runtime unpacks; moedge's own kernels read what is stored.
 # Scales that ONNX Runtime casts are memory of the process, where those in fp32 are pages of the file.
 MOST_CAST_BYTES = 1 << 30
 MOST_JOINING_BYTES = 7 << 30
@@ -58,17 +58,24 @@ class Rehearsal:
 
 
 def rehearse(
-    source: Checkpoint, model: ModelConfig, context: int, schemes: SchemePlan, scale_dtype: ScaleType | None = None
+    source: Checkpoint,
+    model: ModelConfig,
+    context: int,
+    schemes: SchemePlan,
+    plan: ExpertPlan,
+    scale_dtype: ScaleType | None = None,
 ) -> Rehearsal:
     """Walk the export; MoedgeError if tensors are missing, misshapen or left over, or if a scheme does not fit.
 
     `scale_dtype` is what scales are kept in; None: each scheme's own, or float32 where casting them at load would take
     too much.
     """
-    rehearsal = walk(source, model, context, replace(schemes, scales=scale_dtype))
+    rehearsal = walk(source, model, context, replace(schemes, scales=scale_dtype), plan)
+    if plan == "native":
+        return rehearsal
     joining = sum(group.joining_bytes for group in rehearsal.groups)
     if joining > MOST_JOINING_BYTES:
-        told = rehearse(source, model, context, schemes.whole(), scale_dtype)
+        told = rehearse(source, model, context, schemes.whole(), plan, scale_dtype)
         note = (
             f"what {schemes.name} has in 5 or 6 bits is stored in 8, and no layer's experts have more than others: "
             f"to load such codes would take {joining / 1e9:.0f} GB of memory for a moment"
@@ -77,7 +84,7 @@ def rehearse(
     cast = sum(group.cast_bytes for group in rehearsal.groups)
     if scale_dtype is not None or cast <= MOST_CAST_BYTES:
         return rehearsal
-    rehearsal = walk(source, model, context, replace(schemes, scales="float32"))
+    rehearsal = walk(source, model, context, replace(schemes, scales="float32"), plan)
     note = (
         f"scales are stored as float32: as float8 they would take {cast / 1e9:.1f} GB more of memory, which "
         "--scale-dtype float8 gives for a smaller bundle"
@@ -85,9 +92,9 @@ def rehearse(
     return replace(rehearsal, notes=(*rehearsal.notes, note))
 
 
-def walk(source: Checkpoint, model: ModelConfig, context: int, schemes: SchemePlan) -> Rehearsal:
+def walk(source: Checkpoint, model: ModelConfig, context: int, schemes: SchemePlan, plan: ExpertPlan) -> Rehearsal:
     """The same with just these schemes and scales, whatever memory they take."""
-    outline, low = Outline(source), DryLowering(schemes)
+    outline, low = Outline(source), DryLowering(schemes, plan)
     if has_own_head(source, model):  # values tell later whether it is the embedding once more
         model = replace(model, tie_word_embeddings=False)
     try:
@@ -108,8 +115,8 @@ def walk(source: Checkpoint, model: ModelConfig, context: int, schemes: SchemePl
 
 def weigh(source: Checkpoint, model: ModelConfig, context: int, schemes: SchemePlan, plan: ExpertPlan) -> int:
     """Bytes that `weights.bin` will have, exactly; for what was rehearsed, with a model after `with_stored_head`."""
-    file, lower = UnwrittenFile(), FusedLowering if plan == "fused" else StandardLowering
-    build_decoder(lower(Builder(file), schemes, NEAREST, []), Outline(source), model, context)
+    file = UnwrittenFile()
+    build_decoder(LOWERINGS[plan](Builder(file), schemes, NEAREST, []), Outline(source), model, context)
     return file.nbytes
 
 

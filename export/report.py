@@ -92,15 +92,16 @@ def _list_layers(layers: Sequence[int | None]) -> str:
 def kernel_of(plan: ExpertPlan, schemes: Sequence[Scheme]) -> ExpertKernel:
     """The kernel of the first of these schemes of routed experts, which most layers have.
 
-    Without any every layer is dense, so that none has to be proved.
+    Without any every layer is dense, so that no QMoE node has to be proved.
     """
     if not schemes:
-        return ExpertKernel("if", FP32.bits, FP32.block, FP32.zero_point)
+        return ExpertKernel("native" if plan == "native" else "if", FP32.bits, FP32.block, FP32.zero_point)
     experts = schemes[0]
     codes: CodeKind = "integers"
     if experts.numbers == "floats":
         codes = "mxfp4" if experts.scales == "float8e8m0" else "nvfp4"
-    return ExpertKernel(plan, experts.kernel_bits, experts.block, experts.zero_point, codes)
+    bits = experts.bits if plan == "native" else experts.kernel_bits
+    return ExpertKernel(plan, bits, experts.block, experts.zero_point, codes)
 
 
 def facts_of(model: ModelConfig, groups: tuple[TensorGroup, ...], context: int, talking: Talking) -> ModelFacts:

@@ -1,4 +1,6 @@
-"""Which QMoE kernel this machine takes, found out at load: by rule where a reason is known, then by a run.
+"""Which of QMoE's kernels this machine takes, found out at load: by rule where a reason is known, then by a run.
+
+moedge's own kernels are no matter of this file: their library checks itself when program.py opens it.
 
 The fast kernel of integers works on int8 activations and so differs from exact arithmetic by about 1 %. The fallback,
 which dequantizes all experts at every call and is an order of magnitude slower, agrees to 1e-5. Four-bit floats have

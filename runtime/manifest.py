@@ -42,7 +42,7 @@ EMBEDDING: Final = "embedding"
 LM_HEAD: Final = "lm_head"
 ROTARY_TABLES: Final = "rotary tables"  # computed, no weights of the model's
 
-ExpertPlan = Literal["fused", "if"]
+ExpertPlan = Literal["native", "fused", "if"]
 ScaleDtype = Literal["float32", "float16", "bfloat16", "float8", "float8e4m3fn", "float8e8m0"]
 CodeKind = Literal["integers", "mxfp4", "nvfp4"]
 CacheLayout = Literal["rows", "shared"]
@@ -94,7 +94,7 @@ class FileEntry:
 class TensorGroup:
     """Tensors of one role that share a scheme: how many weights they hold and what they cost on disk, in bytes.
 
-    `scheme` is for people ("fp32", "int4-block64", "int4-block32 (native)"): what it means is in the fields after it.
+    `scheme` is for people ("fp32", "int4-block64", "int4-block32 (published)"): the fields after it tell what it means.
     """
 
     name: GroupName
@@ -112,7 +112,7 @@ class TensorGroup:
 
     @property
     def kernel_bits(self) -> int:
-        """Bits of the codes that a kernel reads: those of 5 and 6 take a byte each once they are loaded."""
+        """Bits of the codes that ONNX Runtime reads: those of 5 and 6 take a byte each once it has loaded them."""
         return 8 if self.bits in (5, 6) else self.bits
 
     @property
@@ -158,10 +158,10 @@ class CacheTensor:
 
 @dataclass(frozen=True)
 class ExpertKernel:
-    """What decides which QMoE kernel runs; empty block size means unquantized experts."""
+    """What decides which kernel of experts runs; an empty block size means unquantized experts."""
 
     plan: ExpertPlan
-    bits: int  # 32, 8 or 4
+    bits: int  # that the kernel reads: 32, 8 or 4, in the native plan 6 and 5 too
     block_size: int  # 0: unquantized
     zero_point: bool
     codes: CodeKind = "integers"

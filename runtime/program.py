@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from moedge.devices.errors import MoedgeError
 from moedge.devices.profile import Profile
 from moedge.runtime.cache import Cache
-from moedge.runtime.manifest import LAST_LOGITS, MODEL_NAME, Manifest
+from moedge.runtime.kernels.library import open_library
+from moedge.runtime.manifest import LAST_LOGITS, MODEL_NAME, ExpertPlan, Manifest
 from moedge.runtime.sampling import Logits
 
 _FIRST_MASK = 256  # tokens; it doubles as the timeline grows
@@ -55,7 +56,7 @@ class Program:
     @classmethod
     def load(cls, folder: Path, manifest: Manifest, profile: Profile) -> "Program":
         """The graph of a bundle; MoedgeError if onnxruntime cannot load it, or if it is not the manifest's."""
-        options = session_options(profile)
+        options = session_options(profile, manifest.experts.plan)
         try:
             graph = onnxruntime.InferenceSession(folder / MODEL_NAME, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no other base
@@ -102,8 +103,8 @@ class Program:
         return binding
 
 
-def session_options(profile: Profile) -> onnxruntime.SessionOptions:
-    """How onnxruntime runs the graph on this device."""
+def session_options(profile: Profile, plan: ExpertPlan) -> onnxruntime.SessionOptions:
+    """How onnxruntime runs a graph of that plan on this device; MoedgeError if it needs a library that is not here."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = profile.intra_op_threads
     options.inter_op_num_threads = 1
@@ -111,6 +112,8 @@ def session_options(profile: Profile) -> onnxruntime.SessionOptions:
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(profile.allow_spinning)))
     options.log_severity_level = 3
+    if plan == "native":
+        options.register_custom_ops_library(str(open_library().path))
     return options
 
 

@@ -29,13 +29,13 @@ def packed_bits_per_weight(bits: int, block_size: int) -> float:
 def memory_bytes(group: TensorGroup, manifest: Manifest) -> int | None:
     """Estimated bytes of one of the manifest's groups once loaded: packed if multiplied in blocks, else as on disk.
 
-    Four-bit floats of the fused plan are as on disk too: pages of the file.
+    Four-bit floats of the fused plan are as on disk too, and all of the native plan: pages of the file.
 
     Rows of the embedding are looked up and stay as they are; a tied one, that is a bundle without an lm_head of its
     own, is multiplied too and so held twice. None for blocks in the `if` plan: there ONNX Runtime decides at load which
     of them it unpacks to fp32.
     """
-    if not group.block:
+    if not group.block or manifest.experts.plan == "native":
         return group.bytes
     if manifest.experts.plan != "fused":
         return None
@@ -49,7 +49,12 @@ def memory_bytes(group: TensorGroup, manifest: Manifest) -> int | None:
 
 
 def loading_bytes(manifest: Manifest) -> int:
-    """Bytes beside the weights that ONNX Runtime takes while it loads: codes of 5 and 6 bits on their way to a byte."""
+    """Bytes beside the weights that ONNX Runtime takes while it loads: codes of 5 and 6 bits on their way to a byte.
+
+    None in the native plan, whose kernels read them as they are.
+    """
+    if manifest.experts.plan == "native":
+        return 0
     return sum(group.joining_bytes for group in manifest.tensors)
 
 

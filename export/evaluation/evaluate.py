@@ -105,7 +105,7 @@ def evaluate(
     with Checkpoint(checkpoint) as source, tempfile.TemporaryDirectory(prefix="moedge-eval-") as scratch:
         model = understand(source, ExportOptions(EXACT)).model
         refuse_others(bundle, manifest, checkpoint, model)
-        rehearse(source, model, options.window, EXACT)
+        rehearse(source, model, options.window, EXACT, "if")
         tokenizer = Tokenizer.from_file(bundle / TOKENIZER_NAME)
         windows = read_windows(text, tokenizer, manifest.model, options.tokens, options.window)
         # for its refusals, which must come before the long work; it need not be in memory while the reference runs

@@ -40,7 +40,7 @@ class TappedBundle:
         self._hidden, self._scores = taps
         for name in (*self._hidden, *self._scores):
             graph.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-        options = session_options(profile)
+        options = session_options(profile, manifest.experts.plan)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
         session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
         self._program, self._facts, self._chunk = Program(session, manifest), manifest.model, profile.prefill_chunk

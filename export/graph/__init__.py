@@ -1,1 +1,1 @@
-"""A model in operators: layers as blocks, and the two lowerings that write them in ONNX."""
+"""A model in operators: layers as blocks, and the lowerings that write them in ONNX."""

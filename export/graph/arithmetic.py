@@ -1,4 +1,4 @@
-"""Standard-ONNX pieces that both lowerings use: norms, gates, masks, attention over a past and new rows kept apart."""
+"""Standard-ONNX pieces that all lowerings use: norms, gates, masks, attention over a past and new rows kept apart."""
 
 import numpy as np
 import onnx_ir as ir

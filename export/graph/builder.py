@@ -17,6 +17,7 @@ from moedge.quant.scheme import FP32
 from moedge.runtime.manifest import GroupName
 
 MICROSOFT = "com.microsoft"
+MOEDGE = "moedge"  # the domain of our own kernels
 Attributes = dict[str, int | float | str | list[int] | ir.Graph]
 
 
@@ -149,6 +150,12 @@ class Builder:
         count = self._used.get(name, 0)
         self._used[name] = count + 1
         return name if count == 0 else f"{name}_{count}"
+
+
+def drop_absent_last(inputs: Sequence[ir.Value | None]) -> list[ir.Value | None]:
+    """An operator's inputs without the absent ones after the last that is there."""
+    last = max(place for place, value in enumerate(inputs) if value is not None)
+    return [*inputs[: last + 1]]
 
 
 def make_attributes(attributes: Attributes) -> list[ir.Attr]:

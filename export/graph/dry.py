@@ -22,7 +22,8 @@ from moedge.export.writing.unwritten import UnwrittenFile
 from moedge.quant.grids import holds
 from moedge.quant.plan import Place, SchemePlan
 from moedge.quant.scheme import FP32, Scheme
-from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, GroupName
+from moedge.quant.tiles import count_tiles, tile_bytes
+from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, ExpertPlan, GroupName
 
 
 @dataclass
@@ -33,6 +34,7 @@ class DryLowering:
     """
 
     schemes: SchemePlan
+    plan: ExpertPlan
     builder: Builder = field(default_factory=lambda: Builder(UnwrittenFile()))
     cache: list[CachePort] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -97,7 +99,12 @@ class DryLowering:
         rounded = [s for m in matrices for s in m.sources if scheme.quantized and not holds(scheme, s.native)]
         if rounded:
             self.rounded[place] += sum(source.parameters for source in rounded)
-        shapes = [matrix.shape for matrix in matrices]
-        weights, nbytes = sum(r * c for r, c in shapes), sum(scheme.nbytes(*shape) for shape in shapes)
+        weights = sum(rows * columns for rows, columns in (matrix.shape for matrix in matrices))
+        nbytes = sum(self._nbytes(scheme, *matrix.shape) for matrix in matrices)
         self.costs[place] += nbytes
         self.account.add(group, scheme, weights, nbytes, matrices)
+
+    def _nbytes(self, scheme: Scheme, rows: int, columns: int) -> int:
+        if self.plan == "native" and scheme.quantized:
+            return count_tiles(rows) * tile_bytes(scheme, columns)
+        return scheme.nbytes(rows, columns)

@@ -1,5 +1,5 @@
 """Grouped-query attention in plain operators, keys and values in rows of the cache: the exact twin of ONNX Runtime's
-kernel, and what both lowerings write where that kernel cannot."""
+kernel, and what all lowerings write where that kernel cannot."""
 
 import numpy as np
 import onnx_ir as ir

@@ -1,7 +1,7 @@
-"""What the two lowerings have in common: the operations that a decoder is written in.
+"""What the lowerings have in common: the operations that a decoder is written in.
 
 `standard.py` lowers them to plain ONNX, with an `If` an expert; `fused.py` to ONNX Runtime's CPU kernels, with one QMoE
-node a layer. All other graph modules use this protocol and never ask which one it is.
+node a layer; `native.py` to moedge's own. All other graph modules use this protocol and never ask which one it is.
 Hidden states are 2-D, [s, hidden_size]: batch is 1.
 """
 

@@ -1,4 +1,4 @@
-"""Where the new tokens stand, built once a graph: lengths, masks, rotary tables. Both lowerings begin with it."""
+"""Where the new tokens stand, built once a graph: lengths, masks, rotary tables. All lowerings begin with it."""
 
 from collections.abc import Sequence
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from moedge.export.graph.builder import Attributes
+from moedge.export.graph.builder import Attributes, drop_absent_last
 from moedge.export.graph.lowering import Routing
 from moedge.export.model.config import Experts
 from moedge.quant.scheme import Scheme
@@ -42,12 +42,6 @@ def qmoe_inputs(
         "fc2_global_scale": second[3],
     }
     return drop_absent_last([*named.values()])
-
-
-def drop_absent_last(inputs: Sequence[ir.Value | None]) -> list[ir.Value | None]:
-    """An operator's inputs without the absent ones after the last that is there."""
-    last = max(place for place, value in enumerate(inputs) if value is not None)
-    return [*inputs[: last + 1]]
 
 
 def qmoe_attributes(scheme: Scheme, config: Experts, routing: Routing) -> Attributes:

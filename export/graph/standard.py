@@ -1,4 +1,4 @@
-"""The `if` plan: standard ONNX only (opset 21), one `If` an expert, caches as rows. The exact twin of the fused plan.
+"""The `if` plan: standard ONNX only (opset 21), one `If` an expert, caches as rows. The others' exact twin.
 
 Quantized weights are dequantized by DequantizeLinear at every run: right everywhere, fast nowhere.
 """

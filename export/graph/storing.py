@@ -1,6 +1,6 @@
 """A matrix of the checkpoint becomes tensors of the bundle: fp32, freshly quantized codes, or its own codes unchanged.
 
-Both lowerings share the codes; they differ in the operator that reads them.
+The `if` and the `fused` plan share them, and differ in the operator that reads them; tiled.py is for the native one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -80,10 +80,7 @@ class StoredCodes:
 
     def suit(self, matrix: Matrix) -> "StoredCodes":
         """With the factor, if the scheme has one and what is rounded to it is to have a common one."""
-        if self.scheme.scales != "float8e4m3fn" or self.scheme.factor is None:
-            return self
-        largest = max(float(np.abs(matrix.read(*rows)).max()) for rows in row_chunks(matrix))
-        return replace(self, scheme=suit(self.scheme, largest))
+        return replace(self, scheme=suit_scheme(self.scheme, matrix))
 
     def encode(self, matrix: Matrix, rounding: Rounding, start: int, stop: int) -> tuple[NDArray[Any], ...]:
         """Its own codes or rounded ones."""
@@ -134,7 +131,7 @@ def scheme_for(matrices: Sequence[Matrix], wanted: Scheme, what: str, notes: lis
     sources = [source for matrix in matrices for source in matrix.sources]
     one_factor = all(len({s.native.factor for s in m.sources if s.native}) == 1 for m in matrices)
     if native := joint_scheme([s.native for s in sources], [s.columns for s in sources], floats and one_factor):
-        return rename_scheme(native.with_scales("float32") if wanted.scales == "float32" else native, "native")
+        return rename_scheme(native.with_scales("float32") if wanted.scales == "float32" else native, "published")
     if wanted.numbers == "floats" and not floats:
         raise MoedgeError(
             f"{what} cannot have {wanted.name}, which only the kernel of routed experts reads: use --scheme int4 "
@@ -150,6 +147,13 @@ def scheme_for(matrices: Sequence[Matrix], wanted: Scheme, what: str, notes: lis
         notes.append(f"{what}: block {fitted.block} instead of {wanted.block}, for input dimensions of {sizes}")
     exact = fitted.with_scales("float32")
     return exact if any(holds(exact, s.native) and not holds(fitted, s.native) for s in sources) else fitted
+
+
+def suit_scheme(scheme: Scheme, matrix: Matrix) -> Scheme:
+    """The scheme with the factor that a matrix rounded to it has; one that has none, or is as published, as it is."""
+    if scheme.scales != "float8e4m3fn" or scheme.factor is None:
+        return scheme
+    return suit(scheme, max(float(np.abs(matrix.read(*rows)).max()) for rows in row_chunks(matrix)))
 
 
 def read_finite(matrix: Matrix, start: int, stop: int) -> F32:

@@ -59,6 +59,7 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
     family or number format, no tokenizer, tensors that are missing, misshapen or left over, too little disk, or a
     target that cannot be written. `say` gets what is worth knowing before the weights are fetched.
     """
+    options = options.decided()
     plan = options.plan
     refuse_target(target, options)
     api = HfApi(library_name="moedge")
@@ -84,16 +85,17 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
     here = [folder / shard for shard in shards if shard not in headers]
     with preview(str(name), (*small, *here), headers) as checkpoint:
         understood = understand(checkpoint, options)
-        rehearsal = rehearse(checkpoint, understood.model, understood.context, options.scheme, options.scale_dtype)
-        size = estimate(rehearsal.groups, understood.model.tie_word_embeddings)
+        model, context = understood.model, understood.context
+        rehearsal = rehearse(checkpoint, model, context, options.scheme, plan, options.scale_dtype)
+        size = estimate(rehearsal.groups, model.tie_word_embeddings, plan)
         if options.target is not None:
-            planner = Planner(checkpoint, understood.model, understood.context, understood.talking, options, rehearsal)
+            planner = Planner(checkpoint, model, context, understood.talking, options, rehearsal)
             planner.refuse_impossible()
             size = replace(size, disk=planner.most_bytes)
     # what an interrupted export has left counts: --resume goes on with it, --force removes it
     left = sum(path.stat().st_size for path in partial_folder(target).glob("*"))
     refuse_too_large(str(name), download, Space(target.resolve().parent, max(size.disk - left, 0), "for the bundle"))
-    if plan == "fused" or not options.scheme.quantized:  # what else ONNX Runtime unpacks is not known before it loads
+    if plan != "if" or not options.scheme.quantized:  # what else ONNX Runtime unpacks is not known before it loads
         for note in memory_note(size, detect().usable_memory_bytes):
             say(note)
     with explain_failures(str(name)):

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.manifest import EMBEDDING, TensorGroup
+from moedge.runtime.manifest import EMBEDDING, ExpertPlan, TensorGroup
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes of the bundle on disk, and of its weights once ONNX Runtime has packed them."""
+    """Bytes of the bundle on disk, and of its weights once they are loaded, packed where ONNX Runtime does that."""
 
     disk: int
     memory: int
@@ -30,12 +30,15 @@ class Space:
     purpose: str
 
 
-def estimate(groups: Sequence[TensorGroup], tied: bool) -> Estimate:
+def estimate(groups: Sequence[TensorGroup], tied: bool, plan: ExpertPlan) -> Estimate:
     """What these groups of tensors come to; a `tied` embedding is multiplied as a matrix too, and so held twice.
 
     For each block of codes ONNX Runtime keeps a second fp32 number, and none for its zero point. Scales that it has to
-    cast to fp32 it keeps once more. Four-bit floats it reads from the file as they lie.
+    cast to fp32 it keeps once more. Four-bit floats it reads from the file as they lie; moedge's kernels read all so.
     """
+    if plan == "native":
+        nbytes = sum(group.bytes for group in groups)
+        return Estimate(nbytes, nbytes)
     disk = memory = 0
     for group in groups:
         packed = group.bytes
@@ -79,6 +82,6 @@ def memory_note(size: Estimate, usable: int) -> Iterable[str]:
     """A sentence if this machine could not hold the weights."""
     if size.memory > usable:
         yield (
-            f"packed, the weights take about {_size(size.memory)}, and this machine has {_size(usable)}: "
+            f"loaded, the weights take about {_size(size.memory)}, and this machine has {_size(usable)}: "
             "the bundle is for a larger one"
         )

@@ -66,12 +66,13 @@ class Planner:
         places = [place for place in rounded if place[0] not in base.asked]
         if self.model.tie_word_embeddings:
             places = [place for place in places if place[0] != LM_HEAD]
-        whole = _JOINING * sum(rounded[place] for place in places) > MOST_JOINING_BYTES
+        joins = self.options.plan != "native"
+        whole = joins and _JOINING * sum(rounded[place] for place in places) > MOST_JOINING_BYTES
         ladders = {place: ladder_of(place[0], whole) for place in places}
         costs = []
         for rung in range(max(map(len, ladders.values()), default=0)):
             by_place = {place: ladder[min(rung, len(ladder) - 1)] for place, ladder in ladders.items()}
-            costs.append(walk(self.source, self.model, self.context, replace(base, by_place=by_place)).costs)
+            costs.append(self._walk(by_place).costs)
         return tuple(_part(place, ladder, costs, base) for place, ladder in ladders.items())
 
     @property
@@ -143,7 +144,11 @@ class Planner:
     def rehearse(self, planned: Planned) -> Rehearsal:
         """The rehearsal of what was planned, its schemes in the place of those with the fewest bytes."""
         schemes = {(group, layer): parse_scheme(name) for group, layer, name in planned.places}
-        return walk(self.source, self.model, self.context, replace(self.rehearsal.schemes, by_place=schemes))
+        return self._walk(schemes)
+
+    def _walk(self, by_place: Mapping[Place, Scheme]) -> Rehearsal:
+        schemes = replace(self.rehearsal.schemes, by_place=by_place)
+        return walk(self.source, self.model, self.context, schemes, self.options.plan)
 
     def _planned(self, rungs: Sequence[int], kl: float | None) -> Planned:
         schemes = [(*part.place, part.rungs[rung].name) for part, rung in zip(self.parts, rungs, strict=True)]

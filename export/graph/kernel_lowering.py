@@ -1,0 +1,193 @@
+"""What the plans for kernels share: ONNX Runtime's contributed operators for everything that has no quantized weights.
+
+How quantized matrices are stored and multiplied is what such plans differ in: see fused.py and native.py.
+"""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+import numpy as np
+import onnx_ir as ir
+
+from moedge.export.checkpoint.matrix import Matrix
+from moedge.export.graph.arithmetic import FLOAT
+from moedge.export.graph.builder import MICROSOFT, Attributes, Builder, drop_absent_last
+from moedge.export.graph.grouped_query import plain_grouped_query, rotate
+from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing
+from moedge.export.graph.positions import build_positions
+from moedge.export.graph.storing import scheme_for, store_floats
+from moedge.export.model.config import Experts, GroupedQuery, Mixer
+from moedge.export.model.rope import Rope
+from moedge.quant.blocks import F32
+from moedge.quant.plan import SchemePlan
+from moedge.quant.rounding import Rounding
+from moedge.quant.scheme import Scheme
+from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, CacheTensor, GroupName
+
+Stored = TypeVar("Stored")  # a quantized matrix in the weights file
+
+
+class KernelLowering(ABC, Generic[Stored]):
+    """Lowers a decoder to ONNX Runtime's contributed operators, but for products of quantized matrices."""
+
+    def __init__(self, builder: Builder, schemes: SchemePlan, rounding: Rounding, notes: list[str]) -> None:
+        self.builder = builder
+        self.cache: list[CachePort] = []
+        self.notes = notes
+        self.layer: int | None = None
+        self.expert_schemes: Counter[Scheme] = Counter()
+        self.rounding = rounding
+        # Until the first router has decided, activations keep their bits: its choices are then those of the exact twin.
+        self.exact_activations = True
+        self._schemes = schemes
+        self._table: ir.Value | Stored | None = None
+        self._lengths: tuple[ir.Value, ir.Value] | None = None
+
+    def positions(self, attention_mask: ir.Value, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
+        """Lengths, masks, and the whole rotary tables [context, dim / 2], which the kernels index."""
+        b = self.builder
+        where, total = build_positions(b, attention_mask, tokens, mixers, context)
+        total_32 = b.op("Cast", total, attributes={"to": ir.DataType.INT32.value})
+        last = b.op("Sub", total_32, b.constant(np.array([1], np.int32)))
+        self._lengths = last, b.op("Squeeze", total_32, b.ints(0))
+        return where
+
+    def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
+        """Rows of the very matrix that a tied head multiplies; Gather where it is fp32."""
+        b, name = self.builder, "model.embed_tokens"
+        scheme = scheme_for((table,), self._schemes.of(EMBEDDING), name, self.notes)
+        ids = b.op("Squeeze", input_ids, b.ints(0))  # [s]
+        if not scheme.quantized:
+            weight = store_floats(b, name, table, self.rounding, EMBEDDING)
+            self._table = weight if tied else None
+            return b.op("Gather", weight, ids)
+        stored = self.store(name, table, scheme, EMBEDDING)
+        self._table = stored if tied else None
+        return self.look_up(ids, stored)
+
+    def head(self, hidden: ir.Value, matrix: Matrix | None) -> ir.Value:
+        """Logits."""
+        if matrix is not None:
+            return self.linear("lm_head", hidden, matrix, LM_HEAD)
+        if self._table is None:
+            raise AssertionError("a tied head needs the embedding first")
+        return self._product(hidden, self._table)
+
+    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
+        """A kernel's product; Gemm where weights are fp32."""
+        full = self.builder.full_name(name)
+        scheme = scheme_for((matrix,), self._schemes.of(group, self.layer), full, self.notes)
+        if not scheme.quantized:
+            return self._product(x, store_floats(self.builder, full, matrix, self.rounding, group))
+        return self._product(x, self.store(full, matrix, scheme, group))
+
+    def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
+        """(norm(x + delta), x + delta) in one kernel."""
+        kernel, weights = "SkipSimplifiedLayerNormalization", [norm.weight]
+        if norm.bias is not None:
+            kernel, weights = "SkipLayerNormalization", [norm.weight, norm.bias]
+        normed, _, _, total = self.builder.ops(
+            kernel,
+            *(x, delta, *weights),
+            attributes={"epsilon": norm.eps},
+            outputs=4,
+            domain=MICROSOFT,
+        )
+        return normed, total
+
+    def rope(self, x: ir.Value, heads: int, rope: Rope, where: Positions) -> ir.Value:
+        """RotaryEmbedding over [s, heads, dim]."""
+        b, rotary = self.builder, where.rotary[rope]
+        flat = b.op("Reshape", x, b.ints(1, -1, heads * rope.dim))
+        ids = b.op("Unsqueeze", rotary.rows, b.ints(0))
+        turned = b.op("RotaryEmbedding", flat, ids, rotary.cos, rotary.sin, domain=MICROSOFT)
+        return b.op("Reshape", turned, b.ints(-1, heads, rope.dim))
+
+    def grouped_query(
+        self,
+        layer: int,
+        heads: tuple[ir.Value, ir.Value, ir.Value],
+        config: GroupedQuery,
+        sinks: ir.Value | None,
+        where: Positions,
+    ) -> ir.Value:
+        """GroupQueryAttention, which extends a shared cache buffer in place and, where it can, rotates."""
+        b, kv, dim = self.builder, config.num_kv_heads, config.head_dim
+        if self._lengths is None:
+            raise AssertionError("positions come before attention")
+        if dim % 8:
+            self.notes.append(f"attention: heads of {dim} do not fit ONNX Runtime's kernel, so plain operators run it")
+            return plain_grouped_query(self, layer, heads, config, sinks, where)
+        (q, k, v), rope, rotary = heads, config.rope, where.rotary[config.rope]
+        rotates = dim % 16 == 0 and rope.dim % 16 == 0 and not rotary.switches
+        if not rotates:
+            q = rotate(self, q, config.num_heads, dim, rope, where)
+            k = rotate(self, k, kv, dim, rope, where)
+        flat = [b.op("Reshape", t, b.ints(1, -1, n * dim)) for t, n in ((q, config.num_heads), (k, kv), (v, kv))]
+        ports = [self._shared_port(layer, name, kv, dim) for name in ("key", "value")]
+        tables = (rotary.cos, rotary.sin) if rotates else (None, None)
+        position_ids = attention_bias = None
+        inputs = [*flat, *(past for past, _ in ports), *self._lengths, *tables, position_ids, attention_bias, sinks]
+        attributes: Attributes = {"num_heads": config.num_heads, "kv_num_heads": kv, "scale": config.scale}
+        attributes["do_rotary"] = int(rotates)
+        if where.hides(config):
+            attributes["local_window_size"] = config.window
+        out, *presents = b.ops(
+            "GroupQueryAttention",
+            *drop_absent_last(inputs),
+            attributes=attributes,
+            outputs=[b.full_name("context"), *(tensor.present for _, tensor in ports)],
+            domain=MICROSOFT,
+        )
+        for (past, tensor), value in zip(ports, presents, strict=True):
+            value.type, value.shape = FLOAT, past.shape
+            self.cache.append(CachePort(tensor, past, value))
+        return b.op("Reshape", out, b.ints(-1, config.num_heads * dim))
+
+    def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
+        """One node a layer."""
+        wanted = self._schemes.of(ROUTED_EXPERTS, self.layer)
+        scheme = scheme_for(weights.matrices, wanted, ROUTED_EXPERTS, self.notes, floats=True)
+        self.expert_schemes[scheme] += 1
+        self.exact_activations = False
+        with self.builder.scope("experts"):
+            return self.mixture(x, routing, weights, config, scheme)
+
+    @abstractmethod
+    def store(self, name: str, matrix: Matrix, scheme: Scheme, group: GroupName) -> Stored:
+        """Write a matrix of that name into the weights file."""
+
+    @abstractmethod
+    def look_up(self, ids: ir.Value, table: Stored) -> ir.Value:
+        """Rows [s, columns] of a matrix, for ids [s]."""
+
+    @abstractmethod
+    def multiply(self, x: ir.Value, stored: Stored) -> ir.Value:
+        """x · Wᵀ."""
+
+    @abstractmethod
+    def mixture(
+        self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts, scheme: Scheme
+    ) -> ir.Value:
+        """See `Lowering.experts`; all of the experts' matrices get that scheme."""
+
+    def expert_biases(self, weights: ExpertWeights) -> tuple[ir.Value | None, ir.Value | None]:
+        """Those of gate and up [experts, 2 * intermediate_size], in turn, and of down [experts, hidden_size]."""
+
+        def store(name: str, biases: F32 | None) -> ir.Value | None:
+            b = self.builder
+            return None if biases is None else b.matrix(b.full_name(f"{name}.bias"), biases, ROUTED_EXPERTS)
+
+        return store("gate_up_proj", weights.gate_up_bias), store("down_proj", weights.down_bias)
+
+    def _shared_port(self, layer: int, name: str, heads: int, dim: int) -> tuple[ir.Value, CacheTensor]:
+        shape = ir.Shape([1, heads, "capacity", dim])
+        past = ir.Value(name=f"past_key_values.{layer}.{name}", type=FLOAT, shape=shape)
+        return past, CacheTensor(past.name or "", f"present.{layer}.{name}", "shared", (heads, dim))
+
+    def _product(self, x: ir.Value, stored: ir.Value | Stored) -> ir.Value:
+        if isinstance(stored, ir.Value):
+            return self.builder.op("Gemm", x, stored, attributes={"transB": 1})
+        return self.multiply(x, stored)
