@@ -40,6 +40,7 @@ def pytest_configure() -> None:
     export, recorded = bundle.export_bundle, {}
 
     def recording(checkpoint: Path, target: Path, options: Any, *args: Any, **named: Any) -> Any:
+        options = options.decided()
         manifest = export(checkpoint, target, options, *args, **named)
         key = key_of(checkpoint, options)
         said = f"{manifest.model.model_type} {options.scheme.name} {options.plan}"

@@ -79,7 +79,7 @@ def test_if_plan_is_standard_onnx(config, scheme, tmp_path):
 
 def test_fused_plan_passes_the_checker(tmp_path):
     tiny.save_checkpoint(tiny.qwen3_moe(), tmp_path / "checkpoint", 0)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("int4")))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("int4"), "fused"))
     onnx.checker.check_model(str(tmp_path / "bundle" / "model.onnx"))
     onnx.checker.check_model(str(tmp_path / "bundle" / "probe.onnx"))
     nodes = onnx.load(tmp_path / "bundle" / "model.onnx").graph.node

@@ -20,6 +20,7 @@ MODELS = {
     "all-dense": tiny.deepseek_v3(first_k_dense_replace=3, q_lora_rank=64, v_head_dim=16),
 }
 SCHEMES = {
+    "native": ("int4", "int4-block32-zp", "int5", "int6-zp", "int8", "int8-block64-zp"),
     "fused": ("int4", "int4-block32-zp", "int5", "int6-zp", "int8", "int8-block64-zp"),
     "if": ("fp32", "int4-block32", "int5-zp", "int6", "int8"),
 }
@@ -44,7 +45,7 @@ def test_every_graph_passes_the_checker(model, plan, scheme, tmp_path):
         onnx.checker.check_model(str(path), full_check=True)
 
 
-@pytest.mark.parametrize(("plan", "scheme"), [("fused", "int4"), ("if", "fp32")])
+@pytest.mark.parametrize(("plan", "scheme"), [("native", "int4"), ("fused", "int4"), ("if", "fp32")])
 @pytest.mark.parametrize("family", tiny_families.MAKERS)
 def test_every_family_passes_the_checker(family, plan, scheme, tmp_path):
     bundle = export(tiny_families.quantizable(family), scheme, plan, tmp_path)

@@ -112,11 +112,11 @@ def test_fused_equals_the_twin_when_activations_are_fp32(scheme, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["int4-block128", "int8"])
-def test_native_int4_codes_are_never_requantized(scheme, tmp_path):
+def test_published_int4_codes_are_never_requantized(scheme, tmp_path):
     config = MODELS["deepseek"][0]
     tiny.save_checkpoint(config, tmp_path / "checkpoint", 0)
     codes, _ = quantized.pack_experts(tmp_path / "checkpoint")
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan(scheme)))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan(scheme), "fused"))
     model = onnx.load(tmp_path / "bundle" / "model.onnx")
     tensors = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     assert read_manifest(tmp_path / "bundle").experts.block_size == 32

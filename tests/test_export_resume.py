@@ -23,9 +23,14 @@ from moedge.runtime.cli import main
 from moedge.runtime.integrity import check_bundle
 from moedge.runtime.manifest import read_manifest
 
-INT4 = ExportOptions(parse_plan("int4"))
-PLANS = {"fused": ("int4", "fused"), "if": ("int4-block32-zp", "if"), "fp32": ("fp32", "if")}
-PLAIN = ("--scheme", "int4", "--calibration", "none")
+INT4 = ExportOptions(parse_plan("int4"), "fused")
+PLANS = {
+    "native": ("int4", "native"),
+    "fused": ("int4", "fused"),
+    "if": ("int4-block32-zp", "if"),
+    "fp32": ("fp32", "if"),
+}
+PLAIN = ("--scheme", "int4", "--experts", "fused", "--calibration", "none")
 STAGES = ["embedding", "layer 0", "layer 1", "layer 2", "head"]
 
 # Kills itself at the beginning of a stage, as soon as the journal has heard of all stages before it.
@@ -186,17 +191,17 @@ def refuse(folder, match, options=INT4):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        (ExportOptions(parse_plan("int8")), "begun with --scheme int4-block64, and this is int8-block32"),
+        (ExportOptions(parse_plan("int8"), "fused"), "begun with --scheme int4-block64, and this is int8-block32"),
         (
-            ExportOptions(parse_plan("int4", ["attention=int8"])),
+            ExportOptions(parse_plan("int4", ["attention=int8"]), "fused"),
             "begun with --scheme int4-block64, and this is int4-block64, attention=int8-block32",
         ),
         (
-            ExportOptions(parse_plan("int4"), scale_dtype="float32"),
+            ExportOptions(parse_plan("int4"), "fused", scale_dtype="float32"),
             "begun with scales of each scheme's own type, and this is float32",
         ),
         (ExportOptions(parse_plan("int4"), "if"), "begun with --experts fused, and this is if"),
-        (ExportOptions(parse_plan("int4"), context=77), "begun with --context 512, and this is 77"),
+        (ExportOptions(parse_plan("int4"), "fused", context=77), "begun with --context 512, and this is 77"),
     ],
 )
 def test_other_options_are_refused(folder, options, match):

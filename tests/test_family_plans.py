@@ -1,24 +1,25 @@
-"""Every family as `int4`: the fused plan against the exact twin, which has the very same codes."""
+"""Every family as `int4`: the plans for kernels against the exact twin, which has the very same codes."""
 
 import numpy as np
 import pytest
 import tiny_families
 import tiny_models as tiny
+from native import needs_kernels
 
 from moedge.export.bundle import export_bundle
 from moedge.export.families import known_families
 from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
-from moedge.runtime import Engine
+from moedge.runtime import Engine, SamplingParams
 
 IDS = np.random.default_rng(0).integers(2, 211, 100).tolist()
 
 
 @pytest.fixture(params=tiny_families.MAKERS)
 def bundles(request, tmp_path):
-    """The bundles of both plans of one family."""
+    """The bundles of all plans of one family."""
     tiny.save_checkpoint(tiny_families.quantizable(request.param), tmp_path / "checkpoint", 0)
-    for plan in ("if", "fused"):
+    for plan in ("if", "fused", "native"):
         export_bundle(tmp_path / "checkpoint", tmp_path / plan, ExportOptions(parse_plan("int4"), plan))
     return tmp_path
 
@@ -34,6 +35,33 @@ def test_fused_equals_the_twin(bundles, monkeypatch):
 
     same = tiny.with_exact_kernels(bundles / "fused", monkeypatch).score(IDS)
     assert np.abs(same - exact).max() < 1e-4 * largest
+
+
+@needs_kernels
+def test_native_is_as_near_to_the_twin_as_fused(bundles):
+    exact, *others = (Engine.load(bundles / plan).score(IDS) for plan in ("if", "fused", "native"))
+    largest = np.abs(exact).max()
+    fused, native = (np.abs(found - exact).max(axis=1) / largest for found in others)
+    assert 1e-4 < np.median(native) < min(0.03, 1.1 * np.median(fused))
+    assert np.mean(native < 0.06) > 0.75
+    for found in others:  # what the twin says by more than rounding moves, the others say too
+        lead = np.diff(np.sort(exact, axis=1)[:, -2:], axis=1)[:, 0] / largest
+        same = found.argmax(axis=1) == exact.argmax(axis=1)
+        assert np.mean(same) > 0.85
+        assert np.mean(same[lead > 0.06]) > 0.95
+
+
+@needs_kernels
+def test_all_plans_continue_a_text_alike(bundles):
+    """Token by token, to the first at which the twin itself hardly prefers one to another."""
+    params = SamplingParams(temperature=0, max_tokens=24)
+    engines = [Engine.load(bundles / plan) for plan in ("if", "fused", "native")]
+    exact, *others = ([token.token_id for token in engine.generate(IDS[:20], params)] for engine in engines)
+    logits = engines[0].score([*IDS[:20], *exact])[19:-1]
+    lead = np.diff(np.sort(logits, axis=1)[:, -2:], axis=1)[:, 0] / np.abs(logits).max()
+    sure = int(np.append(lead < 0.06, True).argmax())
+    for found in others:
+        assert found[:sure] == exact[:sure]
 
 
 def test_a_token_at_a_time_equals_the_whole_prompt(bundles):

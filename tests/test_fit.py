@@ -26,9 +26,10 @@ def checkpoint(tmp_path_factory, request):
 
 
 def estimated(opened, options):
-    understood = understand(opened, options)
-    groups = rehearse(opened, understood.model, understood.context, options.scheme, options.scale_dtype).groups
-    return estimate(groups, understood.model.tie_word_embeddings)
+    understood, plan = understand(opened, options), options.decided().plan
+    model, context = understood.model, understood.context
+    groups = rehearse(opened, model, context, options.scheme, plan, options.scale_dtype).groups
+    return estimate(groups, model.tie_word_embeddings, plan)
 
 
 @pytest.mark.parametrize(
@@ -44,11 +45,14 @@ def estimated(opened, options):
         "int8 embedding=int4",
     ],
 )
+@pytest.mark.parametrize("plan", ["native", "fused"])
 @pytest.mark.parametrize("scale_dtype", [None, "float32"])
-def test_estimates_are_what_the_bundle_takes(checkpoint, tmp_path, scheme, scale_dtype):
+def test_estimates_are_what_the_bundle_takes(checkpoint, tmp_path, scheme, scale_dtype, plan):
     """To the byte: the dry run's graph is the bundle's."""
     name, *changes = scheme.split()
-    options = ExportOptions(parse_plan(name, changes), context=16, scale_dtype=scale_dtype)
+    options = ExportOptions(
+        parse_plan(name, changes), "if" if name == "fp32" else plan, context=16, scale_dtype=scale_dtype
+    )
     manifest = export_bundle(checkpoint, tmp_path / "bundle", options)
     with Checkpoint(checkpoint) as opened:
         size = estimated(opened, options)

@@ -38,7 +38,7 @@ MODELS = {
 SCHEMES = {"mxfp4": 4.25, "nvfp4": 4.5}
 
 
-def export(folder, scheme, plan=None, others="fp32"):
+def export(folder, scheme, plan="fused", others="fp32"):
     target = folder / f"{scheme}-{plan}"
     options = ExportOptions(parse_plan(others, [f"routed-experts={scheme}"]), plan)
     export_bundle(folder / "checkpoint", target, options)
@@ -76,7 +76,7 @@ def test_what_a_bundle_says_of_them(scheme, tmp_path):
     listed = next(g for g in describe(manifest)["tensors"] if g["name"] == "routed experts")
     assert listed["estimated_memory_bytes"] == group.bytes  # mapped, never packed
     assert group.cast_bytes == 0
-    assert estimate([group], tied=False).memory == estimate([group], tied=False).disk == group.bytes
+    assert estimate([group], False, "fused").memory == estimate([group], False, "fused").disk == group.bytes
     [told] = [o for o in json.loads((bundle / "report.json").read_text())["origins"] if o["group"] == "routed experts"]
     assert (told["outcome"], told["scheme"]) == ("quantized", scheme)
 
@@ -116,7 +116,7 @@ def test_no_layer_is_raised_above_what_was_published_or_asked_for(tmp_path):
     asked = export(tmp_path, "nvfp4", others="balanced")
     quantized.mxfp4_experts(tmp_path / "checkpoint", 0)
     export_bundle(tmp_path / "checkpoint", tmp_path / "published", ExportOptions(parse_plan("balanced")))
-    for bundle, scheme in ((asked, "nvfp4"), (tmp_path / "published", "mxfp4 (native)")):
+    for bundle, scheme in ((asked, "nvfp4"), (tmp_path / "published", "mxfp4 (published)")):
         groups = [group for group in read_manifest(bundle).tensors if group.name == "routed experts" and group.block]
         assert [group.scheme for group in groups] == [scheme]
 
@@ -141,7 +141,7 @@ EXPERTS = Experts(4, 2, 64, Router("softmax", True))
 
 
 @pytest.mark.parametrize("gate", [SILU, Gate(1.702, 1.0, 7.0)])
-@pytest.mark.parametrize("scheme", [MXFP4, NVFP4, replace(NVFP4, name="nvfp4 (native)", factor=None)])
+@pytest.mark.parametrize("scheme", [MXFP4, NVFP4, replace(NVFP4, name="nvfp4 (published)", factor=None)])
 def test_the_probe_is_exact_here_and_tells_a_wrong_result(scheme, gate, tmp_path):
     save_graph(build_probe([scheme], replace(EXPERTS, gate=gate)), tmp_path / "probe.onnx")
     assert run_probe(tmp_path / "probe.onnx")[""] < 1e-6
@@ -178,7 +178,7 @@ def test_a_resumed_export_has_the_same_factors(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(FusedLowering, "head", fail)
-    options = ExportOptions(parse_plan("fp32", ["routed-experts=nvfp4"]), resume=True)
+    options = ExportOptions(parse_plan("fp32", ["routed-experts=nvfp4"]), "fused", resume=True)
     with pytest.raises(MoedgeError):
         export_bundle(tmp_path / "checkpoint", tmp_path / "again", options)
     monkeypatch.setattr(FusedLowering, "head", head)

@@ -57,6 +57,7 @@ FORMATS = {
 
 
 def export(folder, scheme, plan=None):
+    plan = plan or ("if" if scheme == "fp32" else "fused")
     target = folder / f"{scheme}-{plan}"
     export_bundle(folder / "checkpoint", target, ExportOptions(parse_plan(scheme), plan))
     return target
@@ -160,7 +161,7 @@ def test_gpt_oss_in_mxfp4(tmp_path):
     assert np.array_equal(gate, published[..., 0::2].transpose(0, 2, 1))
     assert np.array_equal(up, published[..., 1::2].transpose(0, 2, 1))
     assert np.array_equal(down, dense["model.layers.2.mlp.experts.down_proj"].numpy().transpose(0, 2, 1))
-    note = "routed experts: 48 matrices of mxfp4: codes unchanged, stored as mxfp4 (native)"
+    note = "routed experts: 48 matrices of mxfp4: codes unchanged, stored as mxfp4 (published)"
     assert note in report(bundle)["notes"]
 
 
@@ -187,9 +188,9 @@ def test_groups_of_mixed_formats(tmp_path):
     assert found == {
         ("int4 group 64, with zero points", "codes unchanged", "int4-block64-zp"): 8,
         ("f32", "quantized", "int4-block64-zp"): 4,
-        ("int4 a scale a row", "codes unchanged", "int4-block32-zp (native)"): 4,
-        ("int4 group 64, with zero points", "codes unchanged", "int4-block32-zp (native)"): 4,
-        ("int4 group 32", "codes unchanged", "int4-block32-zp (native)"): 4,
+        ("int4 a scale a row", "codes unchanged", "int4-block32-zp (published)"): 4,
+        ("int4 group 64, with zero points", "codes unchanged", "int4-block32-zp (published)"): 4,
+        ("int4 group 32", "codes unchanged", "int4-block32-zp (published)"): 4,
     }
     model = quantized.dense_model(tmp_path / "checkpoint", dense)
     fits(Engine.load(export(tmp_path, "fp32")).score(IDS.tolist()), tiny.reference_logits(model, IDS))

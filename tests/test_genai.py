@@ -62,7 +62,7 @@ def export(config, folder, scheme, *, endless=True, **generation):
         save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
     stated = {"eos_token_id": config.eos_token_id, "bos_token_id": config.bos_token_id} | generation
     (checkpoint / "generation_config.json").write_text(json.dumps(stated))
-    export_bundle(checkpoint, folder / "bundle", ExportOptions(parse_plan(scheme)))
+    export_bundle(checkpoint, folder / "bundle", ExportOptions(parse_plan(scheme), "fused"))
     return folder / "bundle"
 
 

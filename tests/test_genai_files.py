@@ -41,7 +41,7 @@ def save(folder, config=CONFIG, **files):
     return folder
 
 
-def export(checkpoint, scheme="int4-block32", plan=None, context=None):
+def export(checkpoint, scheme="int4-block32", plan="fused", context=None):
     bundle = checkpoint.with_name(f"{checkpoint.name}-bundle")
     export_bundle(checkpoint, bundle, ExportOptions(parse_plan(scheme), plan, context))
     return bundle

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import quantized_checkpoints as quantized
 import tiny_models as tiny
 from tiny_bundle import engine_that_says
@@ -24,13 +25,31 @@ BESIDE = (
 
 def named_in(section: str) -> set[str]:
     """The files of the table of a section."""
-    text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0].split("\nIn a `native` bundle")[0]
     return set(re.findall(r"`([a-z_/0-9]+\.py)`", text))
 
 
 def test_every_file_is_there():
-    for name in re.findall(r"`([a-z_/0-9]+\.py)`", PAGE):
+    names = re.findall(r"`([a-z_/0-9]+\.(?:py|cpp|h|inc))`", PAGE)
+    assert {name.rpartition(".")[2] for name in names} == {"py", "cpp", "h", "inc"}
+    for name in names:
         assert (ROOT / name).is_file(), name
+
+
+@pytest.mark.parametrize(
+    ("file", "made", "used"),
+    [
+        ("operators.cpp", "ExpertsKernel", ("run_experts(", "chosen_kernels(")),
+        ("experts.cpp", "bool run_experts(", ("multiply(", "activate(", "accumulate(")),
+        ("choose.cpp", "chosen_kernels(", ("AVX512VNNI",)),
+        ("isa_avx512vnni.cpp", "Kernels AVX512VNNI", ('"shared.inc"', '"multiply.inc"')),
+    ],
+)
+def test_a_node_of_experts_passes_the_sources_of_the_page(file, made, used):
+    """As far as words tell: each has what the one before it uses."""
+    assert f"`runtime/kernels/{file}`" in PAGE
+    text = (ROOT / "runtime" / "kernels" / file).read_text(encoding="utf-8")
+    assert [word for word in (made, *used) if word not in text] == []
 
 
 def test_a_token_passes_the_files_of_the_page(tmp_path):
@@ -56,7 +75,7 @@ def test_a_matrix_passes_the_files_of_the_page(tmp_path):
     tiny.save_checkpoint(tiny.deepseek_v3(), tmp_path / "checkpoint", 0)
     encoder, config = quantized.packed()
     quantized.convert(tmp_path / "checkpoint", quantized.EXPERTS, encoder, config)
-    options = ExportOptions(parse_plan("int4"))
+    options = ExportOptions(parse_plan("int4"), "native")
     ran = files_run(lambda: export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", options))
     named = named_in("A matrix")
     assert named <= set(ran)

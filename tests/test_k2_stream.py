@@ -42,7 +42,7 @@ def test_its_experts_are_copied_as_published(tmp_path):
     write_k2_checkpoint(tmp_path / "checkpoint", K2Shape.tiny())
     manifest = export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("int4")))
     [routed] = [group for group in manifest.tensors if group.name == "routed experts"]
-    assert routed.scheme == "int4-block32 (native)"
+    assert routed.scheme == "int4-block32 (published)"
     assert routed.parameters == 8 * 3 * 128 * 64
 
 

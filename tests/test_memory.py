@@ -9,6 +9,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import tiny_models as tiny
+from native import needs_kernels
 from tiny_bundle import successors_of, write_tiny_bundle
 
 from moedge.devices.errors import MoedgeError
@@ -229,6 +230,14 @@ SHAPE = {"vocab_size": 4096, "hidden_size": 256, "moe_intermediate_size": 128, "
 SHAPE |= {"num_hidden_layers": 3, "max_position_embeddings": 2048}
 
 
+def measure(folder, scheme, plan):
+    """What a bundle of the checkpoint there is estimated to take, and what it takes beside pages of files."""
+    export_bundle(folder / "checkpoint", folder / "bundle", ExportOptions(parse_plan(scheme), plan, 2048))
+    words = [sys.executable, "-c", MEASURE, str(folder / "bundle"), "128"]
+    grown = int(subprocess.run(words, capture_output=True, text=True, timeout=200, check=True).stdout)
+    return memory_need(read_manifest(folder / "bundle"), 1, 128), grown
+
+
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells anonymous memory apart")
 @pytest.mark.parametrize(
     ("config", "scheme", "plan"),
@@ -241,9 +250,16 @@ SHAPE |= {"num_hidden_layers": 3, "max_position_embeddings": 2048}
 )
 def test_the_estimate_is_within_half_of_a_measurement(tmp_path, config, scheme, plan):
     tiny.save_checkpoint(config, tmp_path / "checkpoint", 0)
-    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan(scheme), plan, 2048))
-    words = [sys.executable, "-c", MEASURE, str(tmp_path / "bundle"), "128"]
-    grown = int(subprocess.run(words, capture_output=True, text=True, timeout=200, check=True).stdout)
-    need = memory_need(read_manifest(tmp_path / "bundle"), 1, 128)
+    need, grown = measure(tmp_path, scheme, plan)
     assert grown > 30 * MB
     assert grown / 1.5 < need.total - need.program < grown * 1.5
+
+
+@needs_kernels
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells anonymous memory apart")
+def test_weights_of_the_native_plan_are_pages_of_the_file(tmp_path):
+    """Whose growth is none of anonymous memory."""
+    tiny.save_checkpoint(tiny.qwen3_moe(num_experts=192, **SHAPE), tmp_path / "checkpoint", 0)
+    need, grown = measure(tmp_path, "int8", "native")
+    assert need.weights > 3 * (need.caches + need.scratch)
+    assert grown < 1.5 * (need.caches + need.scratch)

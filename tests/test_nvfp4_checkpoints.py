@@ -61,7 +61,7 @@ def test_experts_are_what_was_published(layout, factor, tmp_path):
     assert any(NOTE in note for note in notes(fused)) == (factor != EXACT)
     assert not any(NOTE in note for note in notes(twin))
     name = {"modelopt": "nvfp4", "compressed-tensors": "compressed-tensors nvfp4"}[layout]
-    assert f"routed experts: 24 matrices of {name}: codes unchanged, stored as nvfp4 (native)" in notes(fused)
+    assert f"routed experts: 24 matrices of {name}: codes unchanged, stored as nvfp4 (published)" in notes(fused)
 
 
 def test_every_expert_keeps_its_own_factor_and_bytes(tmp_path):
@@ -100,7 +100,7 @@ def test_factors_that_gate_and_up_do_not_share_become_integers(tmp_path):
     twin = export(tmp_path, "if")
     assert off(twin, reference) < 1e-5
     assert f"{read_manifest(twin).experts.bits}-{read_manifest(twin).experts.block_size}" == "8-16"
-    expected = "routed experts: 24 matrices of nvfp4: codes unchanged, stored as int8-block16 (native)"
+    expected = "routed experts: 24 matrices of nvfp4: codes unchanged, stored as int8-block16 (published)"
     assert expected in notes(twin)
     assert off(export(tmp_path, "fused"), reference) < 0.1  # int8 activations
 
@@ -110,7 +110,8 @@ def test_other_matrices_become_integers_too(tmp_path):
     assert off(export(tmp_path, "if", "int8", ["embedding=fp32", "lm_head=fp32"]), reference) < 1e-5
     found = notes(tmp_path / "int8-if")
     assert (
-        "attention: 8 matrices of compressed-tensors nvfp4: codes unchanged, stored as int8-block16 (native)" in found
+        "attention: 8 matrices of compressed-tensors nvfp4: codes unchanged, stored as int8-block16 (published)"
+        in found
     )
 
 
@@ -130,7 +131,7 @@ def test_layers_of_floats_beside_layers_of_integers(layer, tmp_path, monkeypatch
     published(tmp_path, nvfp4.modelopt_nvfp4(EXACT), rf".*layers\.{layer}\.mlp\.experts.*")
     twin, fused = (export(tmp_path, plan, changes=["routed-experts=int4-block32"]) for plan in ("if", "fused"))
     manifest = read_manifest(fused)
-    assert {g.scheme for g in manifest.tensors if g.block} == {"nvfp4 (native)", "int4-block32"}
+    assert {g.scheme for g in manifest.tensors if g.block} == {"nvfp4 (published)", "int4-block32"}
     assert manifest.experts.codes == ("integers" if layer else "nvfp4")  # as many layers of each: the first
     scores = [Engine.load(bundle).score(IDS.tolist()) for bundle in (twin, fused)]
     assert np.abs(scores[0] - scores[1]).max() < 0.05 * np.abs(scores[0]).max()  # int8 activations

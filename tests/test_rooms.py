@@ -61,10 +61,13 @@ ROOMS_MAY_IMPORT = {
     },
     "runtime/cache": {"runtime/manifest"},
     "runtime/chat": {"runtime/prompt_too_long"},
+    "runtime/kernels": set(),
     "runtime/chat/formats": {"runtime/chat", "runtime/manifest"},
     "quant/formats": {"quant/blocks", "quant/four_bit_floats", "quant/grids", "quant/scheme"},
 }
 MANIFEST = "moedge.runtime.manifest"  # the one contract that `export` shares with `runtime`
+# whether moedge's kernels are here decides what an export makes unless it is told
+KERNELS = "moedge.runtime.kernels.library"
 # the one room that measures what `export` makes by what `runtime` serves; nothing of `runtime` imports it
 EVALUATION = ROOT / "export" / "evaluation"
 COMMAND = "moedge.runtime.cli"  # what a stage's `__main__` and optimum's command, which nobody imports, hand over to
@@ -80,8 +83,10 @@ def test_imports_run_one_way(path: Path) -> None:
         contract = stage == "export" and (name == MANIFEST or name.startswith(f"{MANIFEST}."))
         nobody_imports = path.name == "__main__.py" or path.parent == REGISTER_FOLDER
         command = nobody_imports and name.startswith(COMMAND)
+        kernels = path == ROOT / "export" / "options.py" and name == KERNELS
         measured = path.parent == EVALUATION and other == "runtime"
-        assert other in MAY_IMPORT[stage] | {stage} or contract or command or measured, f"{path} imports {name}"
+        told = contract or command or kernels or measured
+        assert other in MAY_IMPORT[stage] | {stage} or told, f"{path} imports {name}"
 
 
 @pytest.mark.parametrize("room", ROOMS_MAY_IMPORT)

@@ -43,7 +43,7 @@ def state(checkpoint: Path, **values: object) -> None:
 
 def export(checkpoint: Path) -> Path:
     bundle = checkpoint.with_name("bundle")
-    export_bundle(checkpoint, bundle, ExportOptions(parse_plan("int4"), force=True))
+    export_bundle(checkpoint, bundle, ExportOptions(parse_plan("int4"), "fused", force=True))
     return bundle
 
 

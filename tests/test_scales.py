@@ -35,7 +35,7 @@ IDS = np.random.default_rng(0).integers(2, 211, 60).tolist()
 CONFIG = tiny.qwen3_moe(hidden_size=128, moe_intermediate_size=128, num_hidden_layers=2, num_experts=4)
 
 
-def export(folder, name, scheme="int4", scale_dtype=None, experts=None, changes=()):
+def export(folder, name, scheme="int4", scale_dtype=None, experts="fused", changes=()):
     options = ExportOptions(parse_plan(scheme, changes), experts, scale_dtype=scale_dtype)
     export_bundle(folder / "checkpoint", folder / name, options)
     return folder / name

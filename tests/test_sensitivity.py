@@ -55,12 +55,13 @@ def checkpoint(tmp_path):
 
 
 def options(target, changes=(), **others):
-    return ExportOptions(plan_cheapest(target, changes), target=target, **({"calibration": WORDS} | others))
+    usual = {"calibration": WORDS, "experts": "fused"}
+    return ExportOptions(plan_cheapest(target, changes), target=target, **(usual | others)).decided()
 
 
 def planner_of(source, opts):
     understood = understand(source, opts)
-    rehearsal = rehearse(source, understood.model, understood.context, opts.scheme, opts.scale_dtype)
+    rehearsal = rehearse(source, understood.model, understood.context, opts.scheme, opts.plan, opts.scale_dtype)
     model = with_stored_head(source, understood.model, [])
     return Planner(source, model, understood.context, understood.talking, opts, rehearsal)
 
@@ -99,7 +100,7 @@ def test_what_a_trial_measures_is_what_a_bundle_shows(tmp_path, tied):
         assert found[part.place].kl == pytest.approx(np.mean(kls), rel=0.01), part.place
 
 
-@pytest.mark.parametrize("experts", ["fused", "if"])
+@pytest.mark.parametrize("experts", ["native", "fused", "if"])
 def test_the_layer_that_matters_gets_the_bits(checkpoint, tmp_path, experts):
     least = options(TargetSize(1), experts=experts)
     with Checkpoint(checkpoint) as source:
@@ -224,11 +225,11 @@ def test_models_too_large_to_be_run_have_no_target(checkpoint, tmp_path, monkeyp
         export_bundle(checkpoint, tmp_path / "bundle", options(TargetSize(600_000), calibration=None))
 
 
-@pytest.mark.parametrize("plan", ["fused", "if"])
+@pytest.mark.parametrize("plan", ["native", "fused", "if"])
 @pytest.mark.parametrize("family", ["deepseek_v3", "lfm2_moe", "gpt_oss", "qwen2_moe", "phimoe"])
 def test_the_size_is_known_to_the_byte(family, plan, tmp_path):
     tiny.save_checkpoint(tiny_families.MAKERS[family](), tmp_path / "checkpoint", 0)
-    opts = ExportOptions(parse_plan("balanced"), plan)
+    opts = ExportOptions(parse_plan("balanced"), plan).decided()
     with Checkpoint(tmp_path / "checkpoint") as source:
         planner = planner_of(source, opts)
         nbytes = weigh(source, planner.model, planner.context, planner.rehearsal.schemes, plan)

@@ -10,6 +10,7 @@ from moedge.runtime.manifest import Manifest, TensorGroup
 from moedge.runtime.sizes import (
     cache_bytes_per_token,
     disk_bits_per_weight,
+    loading_bytes,
     memory_bytes,
     model_memory_bytes,
     packed_bits_per_weight,
@@ -27,7 +28,7 @@ def with_groups(plan: contract.ExpertPlan, *groups: TensorGroup) -> Manifest:
 
 
 def test_memory_is_estimated_from_the_scheme_not_from_the_file() -> None:
-    half_scales = TensorGroup("routed experts", "int4-block32 (native)", 4, 32, 3200, 3200 * 9 // 16)
+    half_scales = TensorGroup("routed experts", "int4-block32 (published)", 4, 32, 3200, 3200 * 9 // 16)
     norms = TensorGroup("norms", "fp32", 32, 0, 64, 256)
     assert disk_bits_per_weight(half_scales) == 4.5
     assert memory_bytes(half_scales, with_groups("fused", half_scales)) == 3200 * 6 // 8
@@ -35,6 +36,13 @@ def test_memory_is_estimated_from_the_scheme_not_from_the_file() -> None:
     assert memory_bytes(norms, with_groups("if", half_scales, norms)) == 256
     assert model_memory_bytes(with_groups("if", half_scales, norms)) is None
     assert disk_bits_per_weight(TensorGroup("norms", "fp32", 32, 0, 0, 0)) == 0
+
+
+def test_the_native_plan_is_as_large_in_memory_as_on_disk() -> None:
+    table = TensorGroup("embedding", "int5-block64", 5, 64, 6400, 4300, "float8")
+    manifest = with_groups("native", table)
+    assert memory_bytes(table, manifest) == model_memory_bytes(manifest) == 4300  # tied, too
+    assert loading_bytes(manifest) == 0 < loading_bytes(with_groups("fused", table))
 
 
 def test_an_embedding_is_looked_up_and_if_tied_multiplied_too() -> None:
