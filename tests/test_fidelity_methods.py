@@ -12,6 +12,8 @@ from fidelity_models import dense_model, token_windows
 from random_checkpoint import byte_tokenizer
 from tokenizers import Tokenizer
 
+from moedge.runtime.kernels.library import find_library
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
@@ -33,8 +35,8 @@ def test_engines_are_measured_against_the_reference(place):
     assert same.figures.top1 == 1
     assert 0.5 * peer.figures.kl_mean < four.figures.kl_mean < 5 * peer.figures.kl_mean
     assert peer.figures.kl_mean > 1e-4
-    # tile rows have 16 rows, which so small matrices do not fill
-    assert [round(each.bits_per_weight) for each in (same, four, peer)] == [32, 6, 6]
+    stored = 5 if find_library() is None else 6  # tile rows have 16 rows, which so small matrices do not fill
+    assert [round(each.bits_per_weight) for each in (same, four, peer)] == [32, stored, 6]
     assert peer.file_bytes is None
     assert four.file_bytes > four.bits_per_weight * place.model("even").parameters() / 8
     assert four.figures.positions == 4 * (48 - 16 - 1)

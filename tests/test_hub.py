@@ -30,19 +30,19 @@ def command(hub: Hub, home: Path, *words: str, **variables: str) -> subprocess.C
 
 def test_a_model_from_the_hub_is_the_model_from_its_folder(published, shards, tmp_path):
     """The whole way, as a command; again without any hub; both times the bytes of an export of the folder."""
-    export_bundle(published, tmp_path / "local", ExportOptions(parse_plan("int4")))
+    export_bundle(published, tmp_path / "local", ExportOptions(parse_plan("int4"), "fused"))
     wanted = {
         name: (tmp_path / "local" / name).read_bytes() for name in ("weights.bin", "model.onnx", "tokenizer.json")
     }
-    home = tmp_path / "home"
+    plan, home = (*INT4, "--experts", "fused"), tmp_path / "home"
     with running_hub() as hub:
         hub.publish("org/tiny", published, commit="c" * 40, ref="v1.0")
-        done = command(hub, home, "hf://org/tiny@v1.0", "-o", str(tmp_path / "first"), "--json", *INT4)
+        done = command(hub, home, "hf://org/tiny@v1.0", "-o", str(tmp_path / "first"), "--json", *plan)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         assert json.loads(done.stdout)["hub"] == {"repo": "org/tiny", "commit": "c" * 40}
         assert set(hub.asked()) == NEEDED | set(shards)
         assert {request.token for request in hub.log} == {None}
-    done = command(hub, home, "hf://org/tiny@v1.0", "-o", str(tmp_path / "second"), *INT4, HF_HUB_OFFLINE="1")
+    done = command(hub, home, "hf://org/tiny@v1.0", "-o", str(tmp_path / "second"), *plan, HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("note: routed experts")
     assert len(done.stderr.splitlines()) == 1
