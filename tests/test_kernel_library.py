@@ -106,3 +106,16 @@ def test_what_a_thread_makes_is_owned_while_it_says_so(tmp_path):
         raise KeyError
     assert elsewhere == [0]
     assert opened.usage(0, 3, 4)[0] == 0
+
+
+def test_threads_are_lent_while_it_says_so(tmp_path):
+    opened = open_library(make_tiny_library(tmp_path))
+    elsewhere = []
+    with pytest.raises(KeyError), opened.lent(3, 1_000_000):
+        assert opened.usage(0, 4, 2) == (3, 1_000_000)
+        thread = threading.Thread(target=lambda: elsewhere.append(opened.usage(0, 4, 2)))
+        thread.start()
+        thread.join()
+        raise KeyError
+    assert elsewhere == [(0, 0)]
+    assert opened.usage(0, 4, 2) == (0, 0)

@@ -12,7 +12,11 @@ from house import ROOT
 
 from moedge.runtime.kernels.build import FLAGS, ISA_FLAGS, JOBS, MAY_BE_UNKNOWN, SOURCES, BuildError, find_compiler
 
-CHECK = ROOT / "tests" / "kernels" / "check.cpp"
+CHECKS = tuple(ROOT / "tests" / "kernels" / f"{name}.cpp" for name in ("check", "check_attention", "check_mixers"))
+PLAIN = (
+    *("attend", "attend_tiled", "attention", "choose", "convolution", "experts", "latent", "latent_absorbed"),
+    *("latent_unabsorbed", "linear", "self_check"),
+)
 CROSS, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64-static"
 # Later settings win. All instruction sets without optimization would take minutes.
 SANITIZERS = ("-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -68,13 +72,13 @@ def compile_check(folder, cxx, flags=(), link=()):
     shared = (*FLAGS, *(f"-DMOEDGE_WITHOUT_{isa.upper()}" for isa in left_out), *flags)
     isa_sources = {SOURCES / f"isa_{isa}.cpp": flags_of[isa] for isa in isas}
     # Of inline functions, linkers keep the first copy: files for any CPU come first. The driver has the C++ runtime.
-    plain = [SOURCES / f"{name}.cpp" for name in ("choose", "experts", "linear", "self_check")]
+    plain = [SOURCES / f"{name}.cpp" for name in PLAIN]
     sources = dict.fromkeys(plain, ()) | isa_sources
-    objects = {path: folder / f"{path.stem}.o" for path in (*sources, CHECK)}
+    objects = {path: folder / f"{path.stem}.o" for path in (*sources, *CHECKS)}
 
     def compile_file(path):
         own = ("-std=c++17", "-O1", "-Wall", "-Wextra", f"-I{SOURCES}", *flags)
-        words = own if path == CHECK else (*shared, *sources[path])
+        words = own if path in CHECKS else (*shared, *sources[path])
         compiler.run(*words, "-c", path, "-o", objects[path])
 
     with ThreadPoolExecutor(min(JOBS, os.cpu_count() or 1)) as jobs:

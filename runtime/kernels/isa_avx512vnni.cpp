@@ -122,15 +122,72 @@ struct Isa {
   static Floats to_floats(Ints x) { return _mm512_cvtepi32_ps(x); }
   static Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
   static Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+  static constexpr int SUMS = 16;
+  static Floats every(float x) { return _mm512_set1_ps(x); }
+  static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+  static Floats sub(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
+  static Floats most(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+  static Floats least(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+  static Floats power(Floats raised) {
+    return _mm512_castsi512_ps(
+        _mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(raised), 23), _mm512_set1_epi32(0x3f800000)));
+  }
+  static Floats halves(const uint8_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static Floats bytes(const uint8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
+  static void store_halves(Floats x, uint8_t* p) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+  }
+  static void store_bytes(Floats x, uint8_t* p) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_castps_si512(x)));
+  }
+  // Lanes 0 to 3 are the first number, and so on.
+  static Floats four_times(const float* p) {
+    const __m512i places = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    return _mm512_permutexvar_ps(places, _mm512_castps128_ps512(_mm_loadu_ps(p)));
+  }
+  // Four columns of some rows as signed bytes: codes without their zero points, of 8 bits without 128.
+  template <Kind K>
+  static void store_signed(const Codes& codes, int g, const uint32_t* zeros, uint8_t* to) {
+    const __m512i taken = K == Kind::eight ? _mm512_xor_si512(codes.quads[g], _mm512_set1_epi8(-128))
+                                           : _mm512_sub_epi8(codes.quads[g], at(zeros));
+    _mm512_storeu_si512(to, taken);
+  }
+  template <bool MOST>
+  static __m512 both(__m512 a, __m512 b) {
+    return MOST ? _mm512_max_ps(a, b) : _mm512_add_ps(a, b);
+  }
+  template <bool MOST>
+  static void reduce(const Floats (*lanes)[1], float* out) {
+    __m512 eight[8], four[4], two[2];
+    for (int i = 0; i < 8; i++)
+      eight[i] = both<MOST>(_mm512_shuffle_f32x4(lanes[i][0], lanes[i + 8][0], 0x44),
+                            _mm512_shuffle_f32x4(lanes[i][0], lanes[i + 8][0], 0xee));
+    for (int i = 0; i < 4; i++)  // of i, i + 8, i + 4, i + 12
+      four[i] = both<MOST>(_mm512_shuffle_f32x4(eight[i], eight[i + 4], 0x88),
+                           _mm512_shuffle_f32x4(eight[i], eight[i + 4], 0xdd));
+    for (int i = 0; i < 2; i++)
+      two[i] = both<MOST>(_mm512_shuffle_ps(four[2 * i], four[2 * i + 1], 0x88),
+                          _mm512_shuffle_ps(four[2 * i], four[2 * i + 1], 0xdd));
+    const __m512 one = both<MOST>(_mm512_shuffle_ps(two[0], two[1], 0x88), _mm512_shuffle_ps(two[0], two[1], 0xdd));
+    _mm512_storeu_ps(out, _mm512_shuffle_f32x4(one, one, 0xd8));
+  }
 };
 
 #include "numbers.inc"
 #include "shared.inc"
 #include "multiply.inc"
+#include "attend.inc"
+#include "rows.inc"
+#include "tile_attend.inc"
+#include "mixers.inc"
 
 }  // namespace
 
-extern const Kernels AVX512VNNI = {"avx512vnni",      Isa::TOGETHER, Isa::SHIFTS, quantize,
-                                   prepare_with<Isa>, multiply,      activate,    accumulate};
+extern const Kernels AVX512VNNI = {"avx512vnni", Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_with<Isa>,
+                                   multiply,     activate,      accumulate,  ATTENTION, MIXERS};
 
 }  // namespace moedge

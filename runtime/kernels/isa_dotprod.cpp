@@ -17,10 +17,14 @@ struct Isa : DotVectors {
 #include "numbers.inc"
 #include "shared.inc"
 #include "multiply.inc"
+#include "attend.inc"
+#include "rows.inc"
+#include "tile_attend.inc"
+#include "mixers.inc"
 
 }  // namespace
 
-extern const Kernels DOTPROD = {"dotprod",         Isa::TOGETHER, Isa::SHIFTS, quantize,
-                                prepare_with<Isa>, multiply,      activate,    accumulate};
+extern const Kernels DOTPROD = {"dotprod", Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_with<Isa>,
+                                multiply,  activate,      accumulate,  ATTENTION, MIXERS};
 
 }  // namespace moedge

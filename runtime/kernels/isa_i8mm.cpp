@@ -40,10 +40,14 @@ struct Isa : DotVectors {
 #include "numbers.inc"
 #include "shared.inc"
 #include "multiply.inc"
+#include "attend.inc"
+#include "rows.inc"
+#include "tile_attend.inc"
+#include "mixers.inc"
 
 }  // namespace
 
-extern const Kernels I8MM = {"i8mm",   Isa::TOGETHER, Isa::SHIFTS, quantize, prepare_with<Isa>,
-                             multiply, activate,      accumulate};
+extern const Kernels I8MM = {"i8mm",   Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_with<Isa>,
+                             multiply, activate,      accumulate,  ATTENTION, MIXERS};
 
 }  // namespace moedge

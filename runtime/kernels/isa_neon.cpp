@@ -51,10 +51,14 @@ struct Isa : Vectors {
 #include "numbers.inc"
 #include "shared.inc"
 #include "multiply.inc"
+#include "attend.inc"
+#include "rows.inc"
+#include "tile_attend.inc"
+#include "mixers.inc"
 
 }  // namespace
 
-extern const Kernels NEON = {"neon",   Isa::TOGETHER, Isa::SHIFTS, quantize, prepare_with<Isa>,
-                             multiply, activate,      accumulate};
+extern const Kernels NEON = {"neon",   Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_with<Isa>,
+                             multiply, activate,      accumulate,  ATTENTION, MIXERS};
 
 }  // namespace moedge

@@ -46,9 +46,37 @@ void multiply(const Tiles& tiles, const uint8_t* record, const uint8_t*, const P
     for (int row = 0; row < ROWS; row++) out[m * stride + row] *= factors[row];
 }
 
+void multiply_records(const Tiles& tiles, const uint8_t* record, int64_t stride, int64_t count, int64_t first,
+                      bool raised, int32_t*, const Activations& x, float* out, int64_t out_stride) {
+  Tiles part = tiles;
+  part.codes += first * subblock_bytes(Kind::eight);
+  for (int64_t i = 0; i < count; i++, record += stride, out += ROWS)
+    for (int m = 0; m < x.together; m++)
+      for (int row = 0; row < ROWS; row++) {
+        float sum = 0;
+        for (int64_t s = 0; s < tiles.subblocks; s++) {
+          const uint8_t* at = x.bytes + s * x.together * PER_ROW;
+          const int8_t* q = reinterpret_cast<const int8_t*>(at) + m * COLUMNS;
+          float scale, weight;
+          __builtin_memcpy(&scale, at + x.together * COLUMNS + 4 * m, 4);
+          __builtin_memcpy(&weight, record + ((first + s) * ROWS + row) * 4, 4);
+          int32_t whole = 0;
+          for (int c = 0; c < COLUMNS; c++)
+            whole += (code_at(part, record, s, c, row) - 128) * (q[c] + (raised ? HALF : 0));
+          sum = fma32((float)whole * scale, weight, sum);
+        }
+        out[m * out_stride + row] = sum;
+      }
+}
+
+#include "attend.inc"
+#include "rows.inc"
+#include "tile_attend.inc"
+#include "mixers.inc"
+
 }  // namespace
 
-extern const Kernels SCALAR = {"scalar",       MOST_TOGETHER, false,    quantize,
-                               prepare_blocks, multiply,      activate, accumulate};
+extern const Kernels SCALAR = {"scalar", MOST_TOGETHER, false,      quantize,  prepare_blocks,
+                               multiply, activate,      accumulate, ATTENTION, MIXERS};
 
 }  // namespace moedge

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "rows.h"
 #include "tiles.h"
 
 namespace moedge {
@@ -45,6 +46,76 @@ struct Activation {
   bool gated() const { return gate != Gate::relu2 && gate != Gate::silu; }
 };
 
+// Scores are rows of so many fp32 numbers: of the keys of a run, and room behind them.
+constexpr int64_t RUN = 256, SCORES = RUN + 16;
+constexpr int64_t SPAN = 512;  // keys that are multiplied at once in tiles
+constexpr int64_t LANES = 16;  // sums of a dot product in fp32: column c goes to sum c % 16
+
+// Probabilities are whole numbers up to twice that, of which `multiply` is given so much less where it takes signed
+// ones: it adds that many times the sum of a channel's numbers, which stands where zero points would.
+constexpr int HALF = 127;
+
+static inline int64_t padded(int64_t width) { return (width + LANES - 1) / LANES * LANES; }
+
+// What attention is made of. Rows of fp32 numbers that are given are padded to 16 columns, with zeros.
+struct AttentionKernels {
+  // x [n] divided by its root mean square, times weight [n].
+  void (*normalize)(float* x, const float* weight, int64_t n, float eps);
+  // Pairs x[i], x[i + half] by angles whose cosines and sines are given.
+  void (*rotate)(float* x, const float* cos, const float* sin, int64_t half);
+  // out [n] is x held from -clip to clip, unless that is 0.
+  void (*hold)(const float* x, float clip, int64_t n, float* out);
+  void (*multiply_by)(float* x, float factor, int64_t n);
+  // x [width] as a row of this type.
+  void (*store)(const float* x, int64_t width, RowType type, uint8_t* row);
+  // The first columns of a row as x [padded(columns)].
+  void (*load)(const uint8_t* row, const CacheRows& rows, int64_t columns, float* x);
+  // scores [rows][SCORES] = q [rows][columns] times each of `count` keys.
+  void (*score)(const CacheRows& keys, int64_t count, int64_t columns, const float* q, int64_t rows, float* scores);
+  // scores [n] become e^(score - most): `most`, the largest of them, and their sum.
+  void (*soften)(float* scores, int64_t n, float* most, float* sum);
+  // sums [rows][columns] + weights [rows][SCORES] * values.
+  void (*gather)(const CacheRows& values, int64_t count, int64_t columns, const float* weights, int64_t rows,
+                 float* sums);
+  // out [n] = out * keep + more * take; with a `keep` of 0, out is not read.
+  void (*blend)(float* out, float keep, const float* more, float take, int64_t n);
+  // Scores [n] as powers of two, n a multiple of 32, become 2^(score - largest), rounded, at place m of rows that are
+  // multiplied together, raised and shifted where the instruction set shifts: their sum, as they are rounded.
+  float (*weigh)(float* scores, int64_t n, float largest, int m, int together, uint8_t* group);
+  float (*largest)(const float* scores, int64_t n);
+  // Keys from ... to - 1 of 16, times log2 e, as a record of tiles, behind which offsets for shifted activations stand:
+  // bit i of the result tells that key i has what is no number.
+  uint32_t (*pack_keys)(const CacheRows& keys, int64_t from, int64_t to, const Tiles& tiles, uint8_t* record);
+  // Values from ... to - 1 of 32 as subblock s of records `stride` bytes apart, of 16 channels each.
+  void (*pack_values)(const CacheRows& values, int64_t from, int64_t to, int64_t channels, const Tiles& tiles,
+                      int64_t s, uint8_t* records, int64_t stride);
+  // out [together][count * 16] = activations times `count` such records, of which tiles.subblocks from `first` on;
+  // `raised` ones are probabilities, times values.
+  void (*multiply)(const Tiles& tiles, const uint8_t* records, int64_t stride, int64_t count, int64_t first,
+                   bool raised, int32_t* zeros, const Activations& x, float* out, int64_t out_stride);
+};
+
+// Some channels of a short convolution at one token. Rows and taps lie `stride` numbers apart; bias may be null.
+struct Convolved {
+  const float *before, *after, *value, *rows, *taps, *bias;
+  int64_t stride;
+};
+
+// What latent attention and short convolutions are made of beside that.
+struct MixerKernels {
+  // sums [count][columns / 4][4][4] + weights [count][16] * a tile row, from the side of its rows: the sums of four
+  // columns, of rows r with r % 4 = 0, then 1, 2, 3. Factors are the weights' business; `next` as in `multiply`.
+  void (*multiply_across)(const Tiles& tiles, const uint8_t* record, const uint8_t* next, const Prepared& prepared,
+                          const float* weights, int count, float* sums);
+  // out [columns]: such sums, added up.
+  void (*fold)(const float* sums, int64_t columns, float* out);
+  // row [n] = before * value, the last of `seen` rows; out [n] = after * (sum of taps * rows + bias).
+  void (*convolve)(const Convolved& given, int64_t seen, int64_t n, float* row, float* out);
+};
+
+// Of keys [16, width] and of values [16 channels, SPAN tokens].
+constexpr Format ATTENDED{Kind::eight, COLUMNS, false, Scales::float32};
+
 struct Kernels {
   const char* name;
   int together;  // rows of activations that are best multiplied at once
@@ -61,6 +132,8 @@ struct Kernels {
   void (*activate)(const Activation& how, float* gate, const float* up, int64_t n);
   // sums [m][16] + weights [m] * x [m][16], for each of `count` rows m, whose sums are anywhere.
   void (*accumulate)(float* const* sums, const float* weights, const float* x, int count);
+  AttentionKernels attention;
+  MixerKernels mixers;
 };
 
 extern const Kernels SCALAR;

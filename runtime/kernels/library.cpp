@@ -2,6 +2,7 @@
 
 #include "kernels.h"
 #include "operators.h"
+#include "pool.h"
 #include "self_check.h"
 #include "usage.h"
 
@@ -22,6 +23,13 @@ MOEDGE_EXPORT const char* moedge_self_check() {
 }
 
 MOEDGE_EXPORT void moedge_own(uint64_t owner) { moedge::Usage::set_owner(owner); }
+
+// From now on kernels that this thread makes share a pool of so many threads; 0: they use those of ONNX Runtime.
+MOEDGE_EXPORT void moedge_lend(int threads, int awake_us) {
+  using moedge::Pool;
+  if (Pool::lent()) Pool::lent()->release();
+  Pool::lend(threads > 0 ? Pool::make(threads, awake_us) : nullptr);
+}
 
 MOEDGE_EXPORT int64_t moedge_usage(uint64_t owner, int64_t layer, uint64_t* counts, int64_t room) {
   return moedge::Usage::read(owner, layer, counts, room);

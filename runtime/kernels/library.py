@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
 
@@ -38,6 +40,18 @@ class Library:
         finally:
             self._functions.moedge_own(0)
 
+    @contextmanager
+    def lent(self, threads: int, awake_us: int) -> Iterator[None]:
+        """Kernels of sessions that this thread makes meanwhile share `threads`, the one that calls them included.
+
+        They last as long as the kernels. For `awake_us` after its last operator such a thread waits in a loop.
+        """
+        self._functions.moedge_lend(threads, awake_us)
+        try:
+            yield
+        finally:
+            self._functions.moedge_lend(0, 0)
+
     def usage(self, owner: int, layer: int, experts: int) -> tuple[int, ...]:
         """How often each of a layer's experts was chosen [experts], since the kernels of `owner` were made.
 
@@ -49,6 +63,16 @@ class Library:
             found = "no experts" if there < 0 else f"{there} experts"
             raise LookupError(f"{found} in layer {layer} of owner {owner}, {experts} expected")
         return tuple(counts)
+
+    def read(self, words: NDArray[np.uint64]) -> int:
+        """Read all of an array, of whole lines of 128 bytes, and add it up modulo 2^64; other Python threads go on.
+
+        ValueError if it is not of whole lines, or does not lie in one piece.
+        """
+        if words.nbytes % 128 or not words.flags.forc:
+            raise ValueError(f"{words.nbytes} bytes, strides {words.strides}: one piece of whole lines of 128 is read")
+        total: int = self._functions.moedge_read(words.ctypes.data, words.nbytes)
+        return total
 
 
 def find_library() -> Path | None:
@@ -91,8 +115,12 @@ def _load(path: Path) -> ctypes.CDLL:
             function.restype = ctypes.c_char_p
         functions.moedge_own.restype = None
         functions.moedge_own.argtypes = [ctypes.c_uint64]
+        functions.moedge_lend.restype = None
+        functions.moedge_lend.argtypes = [ctypes.c_int, ctypes.c_int]
         functions.moedge_usage.restype = ctypes.c_int64
         counts = ctypes.POINTER(ctypes.c_uint64)
+        functions.moedge_read.restype = ctypes.c_uint64
+        functions.moedge_read.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
         functions.moedge_usage.argtypes = [ctypes.c_uint64, ctypes.c_int64, counts, ctypes.c_int64]
     except (OSError, AttributeError) as error:  # no library of this machine, or one without the functions
         raise MoedgeError(

@@ -33,36 +33,75 @@ void read_row(const Tiles& tiles, const uint8_t* record, const Prepared& prepare
 
 }  // namespace
 
+void round_planes(const Kernels& kernels, const Tiles& tiles, const float* x, int planes, float* left, uint8_t* rows) {
+  for (int plane = 0; plane < planes; plane++, rows += tiles.subblocks * PER_ROW) {
+    kernels.quantize(x, tiles.columns, tiles.subblocks, rows);
+    if (plane + 1 == planes) break;
+    if (plane == 0) memcpy(left, x, tiles.columns * 4);
+    x = left;
+    subtract_row(rows, tiles.columns, left);
+  }
+}
+
+void join_group(const Kernels& kernels, const Tiles& tiles, const uint8_t* alone, int64_t rows, int64_t g, bool shifted,
+                uint8_t* joined) {
+  const int64_t row_bytes = tiles.subblocks * PER_ROW, first = g * kernels.together;
+  const int64_t count = first + kernels.together < rows ? kernels.together : rows - first;
+  const uint8_t* members[MOST_TOGETHER];
+  for (int64_t i = 0; i < count; i++) members[i] = alone + (first + i) * row_bytes;
+  join_rows(members, (int)count, tiles.subblocks, shifted, joined + first * row_bytes);
+}
+
+void multiply_tiles(const Kernels& kernels, const Tiles& tiles, const uint8_t* weights, int64_t from, int64_t to,
+                    const Joined& x, const Prepared& prepared, const Places& places) {
+  const int64_t together = kernels.together, row_bytes = tiles.subblocks * PER_ROW;
+  float out[MOST_TOGETHER * ROWS];
+  for (int64_t t = from; t < to; t++) {
+    const uint8_t* record = weights + t * tiles.bytes;
+    const int64_t width = tiles.rows - t * ROWS < ROWS ? tiles.rows - t * ROWS : ROWS;
+    Column columns[ROWS];
+    bool near = width == ROWS && x.planes == 1;
+    for (int64_t r = 0; r < width; r++) {
+      columns[r] = places.find(places.self, t * ROWS + r);
+      near &= columns[r].begin == columns[0].begin + r && columns[r].stride == columns[0].stride;
+    }
+    kernels.prepare(tiles, record, prepared);
+    for (int64_t first = 0; first < x.rows; first += together) {
+      const uint8_t* next = first ? nullptr : t + 1 < to ? record + tiles.bytes : record;
+      const int64_t count = first + together < x.rows ? together : x.rows - first;
+      const Activations some{x.bytes + first * row_bytes, (int)count, x.shifted};
+      if (near) {
+        const int64_t stride = columns[0].stride;
+        kernels.multiply(tiles, record, next, prepared, some, columns[0].begin + first * stride, stride);
+        continue;
+      }
+      kernels.multiply(tiles, record, next, prepared, some, out, ROWS);
+      for (int64_t i = 0; i < count; i++)
+        for (int64_t r = 0; r < width; r++) {
+          float* to_one = columns[r].begin + (first + i) / x.planes * columns[r].stride;
+          *to_one = (first + i) % x.planes ? *to_one + out[i * ROWS + r] : out[i * ROWS + r];
+        }
+    }
+  }
+}
+
 bool multiply_matrix(const Kernels& kernels, const Threads& threads, const Tiles& tiles, const uint8_t* weights,
-                     const float* x, int64_t m, int planes, float* y) {
+                     const float* x, int64_t m, int planes, const Places& places) {
   if (m == 0) return true;
   thread_local Scratch call;
   const int64_t row_bytes = tiles.subblocks * PER_ROW, rows = m * planes;
-  const int64_t together = kernels.together, groups = (rows + together - 1) / together;
+  const int64_t groups = (rows + kernels.together - 1) / kernels.together;
   const bool shifted = shifts(kernels, tiles, rows);
-  if (!call.begin(2 * rows * row_bytes + m * tiles.columns * 4)) return false;
+  if (!call.begin(2 * rows * row_bytes + (planes > 1 ? m * tiles.columns * 4 : 0))) return false;
   uint8_t* alone = call.take<uint8_t>(rows * row_bytes);
   uint8_t* joined = call.take<uint8_t>(rows * row_bytes);
   float* left = planes > 1 ? call.take<float>(m * tiles.columns) : nullptr;
 
   auto round = [&](int64_t i) {
-    const float* from = x + i * tiles.columns;
-    float* rest = left + i * tiles.columns;
-    for (int plane = 0; plane < planes; plane++) {
-      uint8_t* row = alone + (i * planes + plane) * row_bytes;
-      kernels.quantize(from, tiles.columns, tiles.subblocks, row);
-      if (plane + 1 == planes) break;
-      if (plane == 0) memcpy(rest, from, tiles.columns * 4);
-      from = rest;
-      subtract_row(row, tiles.columns, rest);
-    }
+    round_planes(kernels, tiles, x + i * tiles.columns, planes, left ? left + i * tiles.columns : nullptr,
+                 alone + i * planes * row_bytes);
   };
-  auto join = [&](int64_t g) {
-    const int64_t first = g * together, count = first + together < rows ? together : rows - first;
-    const uint8_t* members[MOST_TOGETHER];
-    for (int64_t i = 0; i < count; i++) members[i] = alone + (first + i) * row_bytes;
-    join_rows(members, (int)count, tiles.subblocks, shifted, joined + first * row_bytes);
-  };
+  auto join = [&](int64_t g) { join_group(kernels, tiles, alone, rows, g, shifted, joined); };
   if (m < PARALLEL_ROWS) {
     for (int64_t i = 0; i < m; i++) round(i);
     for (int64_t g = 0; g < groups; g++) join(g);
@@ -82,33 +121,20 @@ bool multiply_matrix(const Kernels& kernels, const Threads& threads, const Tiles
       return;
     }
     const Prepared prepared = take_prepared(own, tiles, shifted);
-    float out[MOST_TOGETHER * ROWS];
-    const int64_t end = (int64_t)(job + 1) * chunk < tiles.count ? (int64_t)(job + 1) * chunk : tiles.count;
-    for (int64_t t = (int64_t)job * chunk; t < end; t++) {
-      const uint8_t* record = weights + t * tiles.bytes;
-      const int64_t width = tiles.rows - t * ROWS < ROWS ? tiles.rows - t * ROWS : ROWS;
-      kernels.prepare(tiles, record, prepared);
-      for (int64_t first = 0; first < rows; first += together) {
-        const uint8_t* next = first ? nullptr : t + 1 < end ? record + tiles.bytes : record;
-        const int64_t count = first + together < rows ? together : rows - first;
-        const Activations some{joined + first * row_bytes, (int)count, shifted};
-        float* to = y + first / planes * tiles.rows + t * ROWS;
-        if (width == ROWS && planes == 1) {
-          kernels.multiply(tiles, record, next, prepared, some, to, tiles.rows);
-          continue;
-        }
-        kernels.multiply(tiles, record, next, prepared, some, out, ROWS);
-        for (int64_t i = 0; i < count; i++) {
-          to = y + (first + i) / planes * tiles.rows + t * ROWS;
-          if ((first + i) % planes)
-            for (int64_t r = 0; r < width; r++) to[r] += out[i * ROWS + r];
-          else
-            memcpy(to, out + i * ROWS, width * 4);
-        }
-      }
-    }
+    const int64_t begin = (int64_t)job * chunk, end = begin + chunk < tiles.count ? begin + chunk : tiles.count;
+    multiply_tiles(kernels, tiles, weights, begin, end, {joined, rows, planes, shifted}, prepared, places);
   });
   return enough;
+}
+
+bool multiply_matrix(const Kernels& kernels, const Threads& threads, const Tiles& tiles, const uint8_t* weights,
+                     const float* x, int64_t m, int planes, float* y) {
+  const Column whole{y, tiles.rows};
+  auto find = [](const void* self, int64_t row) {
+    const Column& all = *static_cast<const Column*>(self);
+    return Column{all.begin + row, all.stride};
+  };
+  return multiply_matrix(kernels, threads, tiles, weights, x, m, planes, Places{find, &whole});
 }
 
 const char* gather_rows(const Tiles& tiles, const uint8_t* weights, const int64_t* ids, int64_t n, float* out) {

@@ -5,8 +5,44 @@
 
 namespace moedge {
 
-// x [m, columns], y [m, rows]. An activation is so many int8 numbers (`planes`), each of what those before it leave:
-// three of them are as good as fp32. False if there is not enough memory.
+// Where the products of one row of a matrix go: with activation i to begin[i * stride].
+struct Column {
+  float* begin;
+  int64_t stride;
+};
+
+// Finds it for each row of a matrix.
+struct Places {
+  Column (*find)(const void* self, int64_t row);
+  const void* self;
+};
+
+// Activations as they are multiplied: int8 numbers of `planes` rows for each, joined in groups.
+struct Joined {
+  const uint8_t* bytes;
+  int64_t rows;  // activations times planes
+  int planes;
+  bool shifted;
+};
+
+// An activation x [columns] as rows of int8 numbers that stand alone [planes][subblocks * PER_ROW], each of what those
+// before it leave. `left` [columns] is room, unless there is one plane.
+void round_planes(const Kernels& kernels, const Tiles& tiles, const float* x, int planes, float* left, uint8_t* rows);
+
+// Group g of rows that stand alone, to its place in `joined`.
+void join_group(const Kernels& kernels, const Tiles& tiles, const uint8_t* alone, int64_t rows, int64_t g, bool shifted,
+                uint8_t* joined);
+
+// Tile rows `from` to `to` - 1 times activations. `prepared` has offsets if they are shifted.
+void multiply_tiles(const Kernels& kernels, const Tiles& tiles, const uint8_t* weights, int64_t from, int64_t to,
+                    const Joined& x, const Prepared& prepared, const Places& places);
+
+// x [m, columns] times all rows of the matrix. An activation is so many int8 numbers (`planes`), each of what those
+// before it leave: three of them are as good as fp32. False if there is not enough memory.
+bool multiply_matrix(const Kernels& kernels, const Threads& threads, const Tiles& tiles, const uint8_t* weights,
+                     const float* x, int64_t m, int planes, const Places& places);
+
+// The same to y [m, rows].
 bool multiply_matrix(const Kernels& kernels, const Threads& threads, const Tiles& tiles, const uint8_t* weights,
                      const float* x, int64_t m, int planes, float* y);
 

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "onnxruntime.h"
+#include "pool.h"
 #include "work.h"
 
 namespace moedge {
@@ -81,10 +82,10 @@ inline Tiles read_tiles(Attributes& attributes, Format format, int64_t rows, int
   return Tiles(format, rows, columns);
 }
 
-// Tensors of one run, and the threads that ONNX Runtime lends to it.
+// Tensors of one run, and the threads that it may use: those of a pool, or what ONNX Runtime lends.
 class Run {
  public:
-  Run(const ort::Api& api, void* context) : api_(api), context_(context) {}
+  Run(const ort::Api& api, void* context, Pool* pool) : api_(api), context_(context), pool_(pool) {}
 
   const void* input(size_t i) {
     const void* value = nullptr;
@@ -123,12 +124,18 @@ class Run {
   // The node's output, or null: then `fault` says why.
   float* output(int64_t rows, int64_t columns) {
     const int64_t sizes[2] = {rows, columns};
+    return output<float>(0, sizes);
+  }
+  // Its output i of these sizes.
+  template <class T, int N>
+  T* output(size_t i, const int64_t (&sizes)[N]) {
     void* value = nullptr;
     using F = ort::Status(void*, size_t, const int64_t*, size_t, void**);
-    keep(api_.at<F>(ort::KERNEL_CONTEXT_GET_OUTPUT)(context_, 0, sizes, 2, &value));
-    return data<float>(value);
+    keep(api_.at<F>(ort::KERNEL_CONTEXT_GET_OUTPUT)(context_, i, sizes, N, &value));
+    return data<T>(value);
   }
   Threads threads() {
+    if (pool_) return pool_->threads();
     return {[](void* self, size_t count, void (*work)(void*, size_t), void* what) {
               Run& run = *static_cast<Run*>(self);
               using F = ort::Status(const void*, void (*)(void*, size_t), size_t, size_t, void*);
@@ -148,6 +155,7 @@ class Run {
   }
   const ort::Api& api_;
   void* context_;
+  Pool* pool_;
   ort::Status fault_ = nullptr;
 };
 

@@ -1,4 +1,5 @@
-// The operators `Linear`, `Embedding` and `Experts` of the domain moedge, as ONNX Runtime calls them.
+// The operators `Linear`, `Embedding` and `Experts` of the domain moedge, as ONNX Runtime calls them, and the list of
+// all.
 //
 // docs/kernels.md has their inputs and attributes. The mathematics is in linear.cpp and experts.cpp.
 
@@ -6,23 +7,19 @@
 
 #include "experts.h"
 #include "linear.h"
-#include "node.h"
+#include "operator.h"
 #include "operators.h"
 #include "usage.h"
 
 namespace moedge {
 namespace {
 
-ort::Status refuse(const ort::Api& api, const char* name, const char* why) {
-  char message[256];
-  snprintf(message, sizeof message, "moedge.%s: %s", name, why);
-  return api.at<ort::Status(int, const char*)>(ort::CREATE_STATUS)(ort::INVALID_ARGUMENT, message);
-}
-
 // What a kernel of each operator keeps. `read` takes attributes, `run` computes.
 struct LinearKernel {
   static constexpr const char* NAME = "Linear";
   static constexpr size_t INPUTS = 2, FIRST_OPTIONAL = 2;
+  static constexpr size_t OUTPUTS = 1;
+  static int output_type(size_t) { return ort::FLOAT; }
   static int input_type(size_t i) { return i == 1 ? ort::UINT8 : ort::FLOAT; }
 
   const ort::Api& api;
@@ -52,6 +49,8 @@ struct LinearKernel {
 struct EmbeddingKernel {
   static constexpr const char* NAME = "Embedding";
   static constexpr size_t INPUTS = 2, FIRST_OPTIONAL = 2;
+  static constexpr size_t OUTPUTS = 1;
+  static int output_type(size_t) { return ort::FLOAT; }
   static int input_type(size_t i) { return i == 1 ? ort::UINT8 : ort::INT64; }
 
   const ort::Api& api;
@@ -77,6 +76,8 @@ struct EmbeddingKernel {
 struct ExpertsKernel {
   static constexpr const char* NAME = "Experts";
   static constexpr size_t INPUTS = 7, FIRST_OPTIONAL = 2;  // `weigh` may be absent, weights behind it may not
+  static constexpr size_t OUTPUTS = 1;
+  static int output_type(size_t) { return ort::FLOAT; }
   static int input_type(size_t i) { return i == 3 || i == 4 ? ort::UINT8 : ort::FLOAT; }
 
   const ort::Api& api;
@@ -159,50 +160,12 @@ struct ExpertsKernel {
   }
 };
 
-template <class K>
-ort::CustomOp describe() {
-  using Op = ort::CustomOp;
-  Op op{};
-  op.version = ort::VERSION;
-  op.name = [](const Op*) { return K::NAME; };
-  op.provider = [](const Op*) -> const char* { return nullptr; };
-  op.input_type = [](const Op*, size_t i) { return K::input_type(i); };
-  op.input_count = [](const Op*) -> size_t { return K::INPUTS; };
-  op.output_type = [](const Op*, size_t) -> int { return ort::FLOAT; };
-  op.output_count = [](const Op*) -> size_t { return 1; };
-  op.input_characteristic = [](const Op*, size_t i) -> int {
-    return i >= K::FIRST_OPTIONAL ? ort::OPTIONAL : ort::REQUIRED;
-  };
-  op.output_characteristic = [](const Op*, size_t) -> int { return ort::REQUIRED; };
-  op.input_memory_type = [](const Op*, size_t) { return 0; };
-  op.variadic_input_least = op.variadic_output_least = [](const Op*) { return 1; };
-  op.variadic_input_alike = op.variadic_output_alike = [](const Op*) { return 1; };
-  op.first_version = [](const Op*) { return 1; };
-  op.last_version = [](const Op*) { return 1; };
-  op.create_kernel_or_fail = [](const Op*, const ort::Api* api, const void* info, void** kernel) -> ort::Status {
-    Attributes attributes(*api, info);
-    K* made = new K(*api, attributes);
-    if (attributes.fault[0]) {
-      delete made;
-      return refuse(*api, K::NAME, attributes.fault);
-    }
-    *kernel = made;
-    return nullptr;
-  };
-  op.compute_or_fail = [](void* kernel, void* context) -> ort::Status {
-    K* self = static_cast<K*>(kernel);
-    Run run(self->api, context);
-    return self->compute(run);
-  };
-  op.destroy = [](void* kernel) { delete static_cast<K*>(kernel); };
-  return op;
-}
-
 }  // namespace
 
 ort::Status register_operators(const ort::Api& api, void* session_options) {
-  static const ort::CustomOp operators[] = {describe<LinearKernel>(), describe<EmbeddingKernel>(),
-                                            describe<ExpertsKernel>()};
+  static const ort::CustomOp operators[] = {describe<LinearKernel>(),  describe<EmbeddingKernel>(),
+                                            describe<ExpertsKernel>(), attention_operator(),
+                                            latent_operator(),         convolution_operator()};
   static std::mutex lock;
   static void* known = nullptr;  // ONNX Runtime has no copy of it that outlives a session
   const std::lock_guard<std::mutex> held(lock);

@@ -5,6 +5,11 @@
 
 namespace moedge {
 
+// In files of their own.
+ort::CustomOp attention_operator();
+ort::CustomOp latent_operator();
+ort::CustomOp convolution_operator();
+
 ort::Status register_operators(const ort::Api& api, void* session_options);
 
 }  // namespace moedge

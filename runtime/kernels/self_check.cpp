@@ -47,6 +47,94 @@ void fill_record(const Tiles& tiles, Random& random, uint8_t* record) {
   }
 }
 
+// What comes of a small cache, in both ways of attention, and of a convolution. Parts that are not written are zeros.
+struct Attended {
+  static constexpr int64_t WIDTH = 48, TOKENS = 64, SEEN = 21, QUERIES = 3, ROW = WIDTH * 4;
+
+  uint8_t keys[TOKENS * ROW], values[TOKENS * ROW];
+  float q[QUERIES * WIDTH], loaded[WIDTH], scores[QUERIES * SCORES], largest[QUERIES], sum[QUERIES];
+  float direct[QUERIES * WIDTH], products[QUERIES * TOKENS], totals[QUERIES], tiled[QUERIES * WIDTH];
+  float rows[3 * WIDTH], convolved[WIDTH];
+  uint32_t odd;
+
+  bool run(const Kernels& kernels, RowType type, uint32_t seed) {
+    memset(this, 0, sizeof *this);
+    Random random(seed);
+    const AttentionKernels& k = kernels.attention;
+    float x[WIDTH], other[WIDTH];
+    auto fill = [&](float* to) {
+      for (int64_t i = 0; i < WIDTH; i++) to[i] = random.value();
+    };
+    const int64_t row_bytes = row_bytes_of(type, WIDTH);
+    for (uint8_t* rows : {keys, values})
+      for (int64_t t = 0; t < TOKENS; t++) fill(x), k.store(x, WIDTH, type, rows + t * row_bytes);
+    const CacheRows all_keys{keys, 0, row_bytes, WIDTH, type}, all_values{values, 0, row_bytes, WIDTH, type};
+    k.load(keys, all_keys, WIDTH, loaded);
+    for (int64_t m = 0; m < QUERIES; m++) {
+      float* own = q + m * WIDTH;
+      fill(x), fill(other);
+      k.hold(x, 0.7f, WIDTH, own);
+      k.normalize(own, other, WIDTH, 1e-6f);
+      k.rotate(own, other, x, WIDTH / 2);
+      k.multiply_by(own, 1.7f, WIDTH);
+    }
+    k.score(all_keys, SEEN, WIDTH, q, QUERIES, scores);
+    for (int64_t m = 0; m < QUERIES; m++) k.soften(scores + m * SCORES, SEEN, largest + m, sum + m);
+    k.gather(all_values, SEEN, WIDTH, scores, QUERIES, direct);
+    k.blend(direct, 0.3f, loaded, 0.6f, WIDTH);
+    for (float* row = rows; row < rows + 2 * WIDTH; row += WIDTH) fill(row);
+    kernels.mixers.convolve({loaded, q, x, rows, q, other, WIDTH}, 3, WIDTH - 1, rows + 2 * WIDTH, convolved);
+    return multiply(kernels, all_keys, all_values);
+  }
+
+ private:
+  bool multiply(const Kernels& kernels, CacheRows all_keys, CacheRows all_values) {
+    const AttentionKernels& k = kernels.attention;
+    const Tiles of_keys(ATTENDED, ROWS, WIDTH), of_values(ATTENDED, ROWS, TOKENS);
+    const int64_t key_stride = of_keys.bytes + of_keys.subblocks * ROWS * 4;
+    const int64_t value_stride = of_values.bytes + of_values.subblocks * ROWS * 4;
+    const int64_t row_bytes = of_keys.subblocks * PER_ROW, weight_bytes = of_values.subblocks * PER_ROW;
+    Scratch memory;
+    if (!memory.begin(TOKENS / ROWS * key_stride + WIDTH / ROWS * value_stride + prepared_bytes(of_values) +
+                      QUERIES * (2 * row_bytes + weight_bytes)))
+      return false;
+    uint8_t* packed_keys = memory.take<uint8_t>(TOKENS / ROWS * key_stride);
+    uint8_t* packed_values = memory.take<uint8_t>(WIDTH / ROWS * value_stride);
+    memset(packed_values, 0, WIDTH / ROWS * value_stride);
+    const Prepared prepared = take_prepared(memory, of_values, false);
+    kernels.prepare(of_values, packed_values, prepared);
+    uint8_t* alone = memory.take<uint8_t>(QUERIES * row_bytes);
+    uint8_t* joined = memory.take<uint8_t>(QUERIES * row_bytes);
+    uint8_t* weights = memory.take<uint8_t>(QUERIES * weight_bytes);
+    for (int64_t t = 0; t < TOKENS; t += ROWS, all_keys.begin += ROWS * all_keys.row_bytes)
+      odd |= k.pack_keys(all_keys, t ? 0 : 5, ROWS, of_keys, packed_keys + t / ROWS * key_stride);
+    for (int64_t s = 0; s < TOKENS / COLUMNS; s++, all_values.begin += COLUMNS * all_values.row_bytes)
+      k.pack_values(all_values, s ? 0 : 5, COLUMNS, WIDTH, of_values, s, packed_values, value_stride);
+    const uint8_t* members[QUERIES];
+    for (int64_t m = 0; m < QUERIES; m++) {
+      kernels.quantize(q + m * WIDTH, WIDTH, of_keys.subblocks, alone + m * row_bytes);
+      members[m] = alone + m * row_bytes;
+    }
+    join_rows(members, QUERIES, of_keys.subblocks, kernels.shifts, joined);
+    k.multiply(of_keys, packed_keys, key_stride, TOKENS / ROWS, 0, false, prepared.zeros,
+               {joined, QUERIES, kernels.shifts}, products, TOKENS);
+    for (int m = 0; m < QUERIES; m++) {
+      float* row = products + m * TOKENS;
+      totals[m] = k.weigh(row, TOKENS, k.largest(row, TOKENS), m, QUERIES, weights);
+    }
+    k.multiply(of_values, packed_values, value_stride, WIDTH / ROWS, 0, true, prepared.zeros,
+               {weights, QUERIES, kernels.shifts}, tiled, WIDTH);
+    return true;
+  }
+};
+
+const char* check_attention(const Kernels& kernels, RowType type, uint32_t seed) {
+  Attended found, wanted;
+  if (!found.run(kernels, type, seed) || !wanted.run(SCALAR, type, seed)) return "it has not enough memory";
+  if (memcmp(&found, &wanted, sizeof found)) return "attention or a convolution differs from the scalar one";
+  return nullptr;
+}
+
 }  // namespace
 
 const char* check_case(const Kernels& kernels, Format format, int64_t columns, int together, uint32_t seed) {
@@ -55,7 +143,7 @@ const char* check_case(const Kernels& kernels, Format format, int64_t columns, i
   const int64_t row_bytes = tiles.subblocks * PER_ROW;
   Scratch memory;
   if (!memory.begin(tiles.bytes + 2 * prepared_bytes(tiles) + 5 * together * row_bytes + columns * 4 +
-                    4 * MOST_TOGETHER * ROWS * 4))
+                    4 * MOST_TOGETHER * ROWS * 4 + 2 * together * tiles.subblocks * COLUMNS * 4 * 4))
     return "it has not enough memory";
   uint8_t* record = memory.take<uint8_t>(tiles.bytes);
   fill_record(tiles, random, record);
@@ -79,15 +167,21 @@ const char* check_case(const Kernels& kernels, Format format, int64_t columns, i
   const Kernels* both[2] = {&kernels, &SCALAR};
   float* products[3];
   for (float*& product : products) product = memory.take<float>(together * ROWS);
+  const int64_t across = together * tiles.subblocks * COLUMNS * 4;
+  float *sums[2] = {memory.take<float>(across), memory.take<float>(across)}, weights[MOST_TOGETHER * ROWS];
+  for (float& weight : weights) weight = random.value();
   for (int i = 0; i < 2; i++) {
     const Prepared prepared = take_prepared(memory, tiles, i == 0 && shifted);
     both[i]->prepare(tiles, record, prepared);
     both[i]->multiply(tiles, record, i ? nullptr : record, prepared, {joined, together, false}, products[i], ROWS);
+    memset(sums[i], 0, across * 4);
+    both[i]->mixers.multiply_across(tiles, record, i ? nullptr : record, prepared, weights, together, sums[i]);
     if (i == 0)
       kernels.multiply(tiles, record, nullptr, prepared, {shifted_rows, together, shifted}, products[2], ROWS);
   }
   for (const float* product : {products[0], products[2]})
     if (memcmp(product, products[1], together * ROWS * 4)) return "products differ from the scalar ones";
+  if (memcmp(sums[0], sums[1], across * 4)) return "products from the side of rows differ from the scalar ones";
   const Gate gates[] = {Gate::swiglu, Gate::geglu_tanh, Gate::geglu_erf, Gate::relu2, Gate::silu};
   for (const Gate gate : gates)
     for (const float limit : {0.0f, 0.5f}) {
@@ -115,6 +209,8 @@ const char* check_kernels(const Kernels& kernels) {
         const int together = 1 + (int)(seed % (uint32_t)kernels.together);
         if (const char* fault = check_case(kernels, format, block == 16 ? 48 : 256, together, seed++)) return fault;
       }
+  for (const RowType type : {RowType::float32, RowType::float16, RowType::int8})
+    if (const char* fault = check_attention(kernels, type, seed++)) return fault;
   return nullptr;
 }
 

@@ -3,15 +3,14 @@
 // Case number i is made from SEED + i alone. Results must have the same bits whatever the instruction set, the threads,
 // the order of their jobs and the batch, and lie as near to those of double precision as rounding activations allows.
 
-#include <atomic>
 #include <cstdio>
 #include <numeric>
-#include <stdexcept>
 #include <string>
-#include <thread>
 
+#include "check_attention.h"
+#include "check_mixers.h"
+#include "crowd.h"
 #include "linear.h"
-#include "reference.h"
 #include "self_check.h"
 
 namespace check {
@@ -19,43 +18,6 @@ namespace {
 
 using moedge::Kernels;
 using moedge::Tiles;
-
-[[noreturn]] void fail(const std::string& what) { throw std::runtime_error(what); }
-
-std::vector<const Kernels*> usable() {
-  size_t count;
-  const Kernels* const* sets = moedge::usable_kernels(&count);
-  return {sets, sets + count};
-}
-
-// Lends real threads, which take jobs in an order of their own.
-struct Crowd {
-  size_t threads;
-  Random random;
-
-  moedge::Threads lend() { return {run, this}; }
-  static void run(void* self, size_t count, void (*work)(void*, size_t), void* what) {
-    Crowd& crowd = *static_cast<Crowd*>(self);
-    std::vector<size_t> order(count);
-    std::iota(order.begin(), order.end(), size_t{0});
-    std::shuffle(order.begin(), order.end(), crowd.random.engine());
-    std::atomic<size_t> next{0};
-    auto take = [&] {
-      for (size_t i; (i = next++) < count;) work(what, order[i]);
-    };
-    std::vector<std::thread> others;
-    for (size_t i = 1; i < crowd.threads && i < count; i++) others.emplace_back(take);
-    take();
-    for (std::thread& one : others) one.join();
-  }
-};
-
-// The same bits; of what is no number there are many.
-bool same(const float* a, const float* b, size_t n) {
-  for (size_t i = 0; i < n; i++)
-    if (memcmp(a + i, b + i, 4) && !(std::isnan(a[i]) && std::isnan(b[i]))) return false;
-  return true;
-}
 
 void compare(const std::vector<float>& found, const std::vector<float>& wanted, const char* what,
              const Kernels& kernels, size_t threads) {
@@ -287,10 +249,14 @@ int main(int count, char** words) {
   for (const moedge::Kernels* kernels : check::usable())
     if (const char* fault = moedge::check_kernels(*kernels)) return printf("%s: %s\n", kernels->name, fault), 1;
   for (unsigned long long i = seed; i < seed + cases; i++) try {
+      if (i == seed) check::check_chosen_attention();
       check::Random random(i);
       check::check_linear(random);
       check::check_activations(random);
       check::check_experts(random);
+      check::check_attention(random);
+      check::check_latent(random);
+      check::check_convolution(random);
     } catch (const std::runtime_error& fault) {
       printf("%s (again with: check %llu 1)\n", fault.what(), i);
       return 1;
