@@ -54,7 +54,8 @@ def _profile_lines(profile: Profile) -> list[str]:
         "memory_bytes": f"{profile.memory_bytes} ({_gib(profile.memory_bytes)})",
         "intra_op_threads": str(profile.intra_op_threads),
         "prefill_chunk": f"{profile.prefill_chunk} tokens",
-        "allow_spinning": "yes" if profile.allow_spinning else "no",
+        "awake_us": f"{profile.awake_us} µs",
+        "cache_type": profile.cache_type,
     }
     lines = [f"  {name:17} {value}  [{profile.sources[name]}]" for name, value in values.items()]
     return [f"Profile chosen by `auto`: {profile.name}", *lines]

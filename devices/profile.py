@@ -8,16 +8,18 @@ import difflib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from moedge.devices.detect import Machine, detect
 from moedge.devices.errors import MoedgeError
 from moedge.devices.structure import structure
 
 FOLDER = Path(__file__).parent / "profiles"
+MOST_AWAKE_US = 10_000  # what waits longer than a step would be awake between requests
 GENERIC = {"x86_64": "generic-x86-64", "aarch64": "generic-aarch64"}  # what `auto` takes on an architecture
 
 V = TypeVar("V")
+CacheType = Literal["float32", "float16", "int8"]  # what numbers caches hold, where the runtime has the choice
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class ProfileSpec:
     description: str
     architecture: str
     prefill_chunk: Fact[int]
-    allow_spinning: Fact[bool]
+    awake_us: Fact[int]
+    cache_type: Fact[CacheType]
     isa: Fact[tuple[str, ...]] | None = None
     cores: Fact[int] | None = None
     memory_bytes: Fact[int] | None = None
@@ -54,7 +57,8 @@ class Profile:
     memory_bytes: int  # usable: the smaller of built in and the container's limit
     intra_op_threads: int
     prefill_chunk: int  # tokens of a prompt that are run at once
-    allow_spinning: bool  # whether idle threads of ONNX Runtime wait in a loop
+    awake_us: int  # that an idle thread of the kernels waits in a loop for the next operator, before it sleeps
+    cache_type: CacheType  # of keys and values in the native plan
     sources: dict[str, str]  # field to where its value comes from
 
 
@@ -115,14 +119,16 @@ def resolve(name: str, spec: ProfileSpec, machine: Machine) -> Profile:
         memory_bytes=memory.value,
         intra_op_threads=threads.value,
         prefill_chunk=spec.prefill_chunk.value,
-        allow_spinning=spec.allow_spinning.value,
+        awake_us=spec.awake_us.value,
+        cache_type=spec.cache_type.value,
         sources={
             "isa": isa.source,
             "cores": cores.source,
             "memory_bytes": memory.source,
             "intra_op_threads": threads.source,
             "prefill_chunk": spec.prefill_chunk.source,
-            "allow_spinning": spec.allow_spinning.source,
+            "awake_us": spec.awake_us.source,
+            "cache_type": spec.cache_type.source,
         },
     )
 
@@ -145,9 +151,12 @@ def _unknown(name: str) -> str:
 
 def _check(spec: ProfileSpec, path: Path) -> None:
     counts = ("cores", "memory_bytes", "intra_op_threads", "prefill_chunk")
-    for name in (*counts, "allow_spinning", "isa"):
+    for name in (*counts, "awake_us", "cache_type", "isa"):
         fact = getattr(spec, name)
         if fact is not None and not fact.source.strip():
             raise MoedgeError(f"Device profile {path}: {name} has no source: say where the value comes from.")
         if fact is not None and name in counts and fact.value < 1:
             raise MoedgeError(f"Device profile {path}: {name} is {fact.value}: it must be 1 or more.")
+    if not 0 <= spec.awake_us.value <= MOST_AWAKE_US:
+        wrong = spec.awake_us.value
+        raise MoedgeError(f"Device profile {path}: awake_us is {wrong}: it must be from 0 to {MOST_AWAKE_US}.")

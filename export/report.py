@@ -109,13 +109,14 @@ def facts_of(model: ModelConfig, groups: tuple[TensorGroup, ...], context: int, 
     counted = [g for g in groups if g.name != ROTARY_TABLES]
     total = sum(g.parameters for g in counted)
     routed = sum(g.parameters for g in counted if g.name == ROUTED_EXPERTS)
+    kinds = attention_of(model.mixers)
     idle = routed - routed * model.experts.num_experts_per_tok // model.experts.num_experts
     return ModelFacts(
         model_type=model.model_type,
         hidden_size=model.hidden_size,
         vocab_size=model.vocab_size,
         num_hidden_layers=model.num_hidden_layers,
-        num_attention_heads=max((mixer.num_heads for mixer in attention_of(model.mixers)), default=0),
+        num_attention_heads=max((kind.num_heads for kind in kinds), default=0),
         moe_layers=len(model.moe_layers),
         num_experts=model.experts.num_experts,
         num_experts_per_tok=model.experts.num_experts_per_tok,
@@ -125,4 +126,5 @@ def facts_of(model: ModelConfig, groups: tuple[TensorGroup, ...], context: int, 
         eos_token_ids=talking.eos_token_ids,
         bos_token_id=talking.bos_token_id,
         chat_format=talking.chat_format,
+        rotary_switch=min(filter(None, (kind.rope.switches(context) for kind in kinds)), default=0),
     )

@@ -5,6 +5,7 @@ Sizes come from sizes.py, problems from integrity.py; nothing is computed here b
 
 from typing import Any
 
+from moedge.devices.profile import CacheType
 from moedge.devices.structure import unstructure
 from moedge.runtime.manifest import Manifest
 from moedge.runtime.memory_need import memory_need
@@ -17,7 +18,9 @@ from moedge.runtime.sizes import (
     model_memory_bytes,
 )
 
-PREFILL_CHUNK = 512  # tokens: the longest of the profiles we bring; the device at hand is not asked
+# Of the profiles we bring, as the device at hand is not asked: the longest chunk, in tokens, and what caches hold.
+PREFILL_CHUNK = 256
+CACHE_TYPE: CacheType = "float16"
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
@@ -28,9 +31,9 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         listed["estimated_memory_bytes"] = memory_bytes(group, manifest)
     facts["disk_bytes"] = disk_bytes(manifest)
     facts["estimated_memory_bytes"] = model_memory_bytes(manifest)
-    facts["cache_bytes_per_token"] = cache_bytes_per_token(manifest)
-    facts["full_cache_bytes"] = full_cache_bytes(manifest)
-    facts["estimated_need_bytes"] = memory_need(manifest, 1, PREFILL_CHUNK).total
+    facts["cache_bytes_per_token"] = cache_bytes_per_token(manifest, CACHE_TYPE)
+    facts["full_cache_bytes"] = full_cache_bytes(manifest, CACHE_TYPE)
+    facts["estimated_need_bytes"] = memory_need(manifest, 1, PREFILL_CHUNK, CACHE_TYPE).total
     return facts
 
 
@@ -40,7 +43,7 @@ def description_lines(manifest: Manifest) -> list[str]:
     kind = f"int{experts.bits}" if experts.codes == "integers" else experts.codes
     kernel = "fp32" if not experts.block_size else f"{kind} in blocks of {experts.block_size}"
     kernel += " with zero points" if experts.zero_point else ""
-    memory, per_token = model_memory_bytes(manifest), cache_bytes_per_token(manifest)
+    memory, per_token = model_memory_bytes(manifest), cache_bytes_per_token(manifest, CACHE_TYPE)
     ends = ", ".join(str(token) for token in model.eos_token_ids) or "none"
     return [
         f"{manifest.name}: {model.model_type}, scheme {manifest.scheme}",
@@ -51,11 +54,12 @@ def description_lines(manifest: Manifest) -> list[str]:
         f"  plan        {experts.plan}, {kernel}",
         f"  vocabulary  {model.vocab_size} tokens, ends with {ends}",
         f"  context     {model.context_length} tokens, {_size(per_token)} of cache for each, "
-        f"{_size(full_cache_bytes(manifest))} when full",
+        f"{_size(full_cache_bytes(manifest, CACHE_TYPE))} when full",
         f"  chat        {model.chat_format}{_template_note(manifest)}",
         f"  on disk     {_size(disk_bytes(manifest))} in {len(manifest.files)} files",
         f"  in memory   {_estimate(memory)}, without cache and scratch",
-        f"  to answer   {_estimate(memory_need(manifest, 1, PREFILL_CHUNK).total)}, with one full context",
+        f"  to answer   {_estimate(memory_need(manifest, 1, PREFILL_CHUNK, CACHE_TYPE).total)}, with one full context, "
+        f"prompts in chunks of {PREFILL_CHUNK}",
         f"  made by     {', '.join(f'{name} {version}' for name, version in manifest.tools.items())}",
         "",
         *_group_lines(manifest),

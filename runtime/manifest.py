@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from moedge.devices.errors import MoedgeError
 from moedge.devices.structure import structure, unstructure
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 MODEL_NAME = "model.onnx"
 WEIGHTS_NAME = "weights.bin"
@@ -45,7 +45,7 @@ ROTARY_TABLES: Final = "rotary tables"  # computed, no weights of the model's
 ExpertPlan = Literal["native", "fused", "if"]
 ScaleDtype = Literal["float32", "float16", "bfloat16", "float8", "float8e4m3fn", "float8e8m0"]
 CodeKind = Literal["integers", "mxfp4", "nvfp4"]
-CacheLayout = Literal["rows", "shared"]
+CacheLayout = Literal["rows", "shared", "native"]
 ChatFormat = Literal[
     "deepseek_v3", "deepseek_v3_1", "ernie", "glm", "gpt_oss", "granite", "hermes",
     "kimi_k2", "lfm2", "mistral", "plain", "qwen3_coder", "think",
@@ -140,13 +140,16 @@ class TensorGroup:
 
 @dataclass(frozen=True)
 class CacheTensor:
-    """One cache buffer that the runtime owns and the graph reads and extends, fp32.
+    """One cache buffer that the runtime owns and the graph reads and extends, fp32 but for layout `native`.
 
     rows: the graph input `past` is a view [1, t, width] of the first t rows; the graph output `present` is the
     new rows [1, s, width], which the runtime binds to buffer[t : t + s]. `shape` is (width,). With a `window` the
     graph reads only the last rows: `past` is [1, window, width], zeros where there are fewer before the new ones.
     shared: `past` and `present` are one buffer [1, heads, capacity, head_dim], extended in place by
     GroupQueryAttention. `shape` is (heads, head_dim).
+    native: `past` and `present` are one buffer of bytes [slots, kv_heads, capacity, row_bytes], extended in place by
+    moedge's kernels. `shape` is (kv_heads, width). What numbers a row is made of is the runtime's choice, unless it is
+    `exact`: fp32 then. With a `window` only its last rows are read, the new tokens' own included.
     """
 
     past: str
@@ -154,6 +157,7 @@ class CacheTensor:
     layout: CacheLayout
     shape: tuple[int, ...]
     window: int = 0
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,7 @@ class ModelFacts:
     eos_token_ids: tuple[int, ...]
     bos_token_id: int | None
     chat_format: ChatFormat
+    rotary_switch: int = 0  # LongRoPE: the length above which new tokens get other angles; 0: none, and not written
 
 
 @dataclass(frozen=True)
@@ -211,13 +216,8 @@ def pick_sampling(generation_config: Mapping[str, Any]) -> dict[str, Any]:
 def render(manifest: Manifest) -> bytes:
     """The one JSON text of a manifest; its last key `sha256` is the hash of the text without that key."""
     data = unstructure(manifest)
-    if manifest.chat_template is None:  # bundles from before it could be chosen have no such key
-        del data["chat_template"]
-    for group in data["tensors"]:
-        if group["scales"] == "float32":  # nor have those from before scales could be kept otherwise
-            del group["scales"]
-    if manifest.experts.codes == "integers":  # nor those from before experts could be four-bit floats
-        del data["experts"]["codes"]
+    if not manifest.model.rotary_switch:  # so that bundles without one are what they always were
+        del data["model"]["rotary_switch"]
     digest = hashlib.sha256(_json(data)).hexdigest()
     return _json(data | {"sha256": digest})
 

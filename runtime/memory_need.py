@@ -8,17 +8,21 @@ from dataclasses import dataclass
 
 from moedge.devices.errors import MoedgeError
 from moedge.devices.memory import Memory
-from moedge.devices.profile import Profile
+from moedge.devices.profile import CacheType, Profile
 from moedge.runtime.manifest import ROUTED_EXPERTS, Manifest
+from moedge.runtime.sampling import MOST_GUESSES
 from moedge.runtime.sizes import full_cache_bytes, loading_bytes, memory_bytes
 
 FLOAT_BYTES = 4
+LOGITS_ROWS = 2 + MOST_GUESSES  # a session's own, and an answer's with guesses
 # Python, onnxruntime and the rest of moedge: 64 MiB resident before a load, with the endpoint 77 (x86-64, 2026-11-26).
 PROGRAM_BYTES = 80 << 20
 # Of a token's hidden state, how many copies are held at once: residual, normed, queries, keys, values, results.
 HIDDEN_COPIES = 8
 # Attention of plain operators holds its scores as they come, joined, as probabilities and cut in two.
 SCORE_COPIES = 4
+# moedge's attention goes through a context in runs of a fixed length.
+ATTENTION_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -38,18 +42,22 @@ class MemoryNeed:
         return self.weights + max(self.caches + self.scratch, self.loading) + self.program
 
 
-def memory_need(manifest: Manifest, sessions: int, prefill_chunk: int) -> MemoryNeed:
+def memory_need(manifest: Manifest, sessions: int, prefill_chunk: int, cache_type: CacheType) -> MemoryNeed:
     """What `sessions` timelines of this bundle take at full context, prompts being run `prefill_chunk` tokens at once.
 
+    `cache_type` are the numbers of caches that the profile chooses for.
+
     The scheduler keeps as many sessions as it has places, running or idle, and steps one at a time: caches count for
-    all of them, scratch once. Weights that onnxruntime may unpack (blocks of the `if` plan) count as on disk, which is
-    the least they take. The vocabulary of the tokenizer is not counted.
+    all of them, scratch once; logits for all, those of an answer's guesses too. Weights that onnxruntime may unpack
+    (blocks of the `if` plan) count as on disk, which is the least they take. The vocabulary of the tokenizer is not
+    counted.
     """
+    logits = LOGITS_ROWS * manifest.model.vocab_size * FLOAT_BYTES
     sizes = [(memory_bytes(group, manifest), group.bytes) for group in manifest.tensors]
     return MemoryNeed(
         weights=sum(on_disk if loaded is None else loaded for loaded, on_disk in sizes),
-        caches=sessions * full_cache_bytes(manifest),
-        scratch=scratch_bytes(manifest, prefill_chunk) + sessions * manifest.model.vocab_size * FLOAT_BYTES,
+        caches=sessions * full_cache_bytes(manifest, cache_type),
+        scratch=scratch_bytes(manifest, prefill_chunk) + sessions * logits,
         program=PROGRAM_BYTES,
         sessions=sessions,
         loading=loading_bytes(manifest),
@@ -60,8 +68,9 @@ def scratch_bytes(manifest: Manifest, prefill_chunk: int) -> int:
     """Bytes of activations while `s` tokens of a prompt are run at the end of a full context of `t`.
 
     4 s (8 hidden + k width), the second term the outputs of a token's k experts, gate and up and down; where attention
-    is plain operators (layout `rows` without a window), 16 s t heads more; and where the plan is `if` and weights are
-    quantized, one fp32 matrix of the vocabulary, the largest that is unpacked at a run.
+    is plain operators (layout `rows` without a window), 16 s t heads more; where it is moedge's, ATTENTION_BYTES; and
+    where the plan is `if` and weights are quantized, one fp32 matrix of the vocabulary, the largest that is unpacked at
+    a run.
     """
     model = manifest.model
     tokens, context = min(prefill_chunk, model.context_length), model.context_length
@@ -70,7 +79,8 @@ def scratch_bytes(manifest: Manifest, prefill_chunk: int) -> int:
         numbers += SCORE_COPIES * tokens * context * model.num_attention_heads
     if any(memory_bytes(group, manifest) is None for group in manifest.tensors):
         numbers += model.vocab_size * model.hidden_size
-    return numbers * FLOAT_BYTES
+    ours = any(tensor.layout == "native" for tensor in manifest.cache)
+    return numbers * FLOAT_BYTES + ours * ATTENTION_BYTES
 
 
 def _experts_width(manifest: Manifest) -> int:
@@ -89,7 +99,7 @@ def check_memory(
     The device's memory is the profile's or this machine's, whichever is smaller. MoedgeError with the numbers if that
     does not hold the bundle; with `allow_low_memory` a warning instead.
     """
-    need = memory_need(manifest, sessions, profile.prefill_chunk)
+    need = memory_need(manifest, sessions, profile.prefill_chunk, profile.cache_type)
     has = min(profile.memory_bytes, machine.usable_bytes)
     loading = f", or while loading {_size(need.loading)} beside the weights" if need.loading else ""
     wants = (

@@ -5,10 +5,12 @@ Arithmetic only; nothing is opened or loaded, and nothing here is a measurement.
 
 from math import prod
 
+from moedge.devices.profile import CacheType
 from moedge.runtime.cache.cache import cache_nbytes
-from moedge.runtime.manifest import EMBEDDING, LM_HEAD, Manifest, TensorGroup
+from moedge.runtime.cache.native_buffer import row_bytes
+from moedge.runtime.manifest import EMBEDDING, LM_HEAD, CacheTensor, Manifest, TensorGroup
 
-CACHE_BYTES = 4  # the cache is fp32
+CACHE_BYTES = 4  # a number, where the cache is fp32
 
 
 def disk_bits_per_weight(group: TensorGroup) -> float:
@@ -64,14 +66,28 @@ def model_memory_bytes(manifest: Manifest) -> int | None:
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
-def cache_bytes_per_token(manifest: Manifest) -> int:
-    """Bytes that one token of context takes in all caches together; a window's few rows do not grow with it."""
-    return sum(prod(tensor.shape) for tensor in manifest.cache if not tensor.window) * CACHE_BYTES
+def cache_bytes_per_token(manifest: Manifest, wish: CacheType) -> int:
+    """Bytes that one token of context takes in all caches together; a window's few rows do not grow with it.
+
+    `wish` is what numbers caches are to hold, those that the profile chooses for.
+    """
+
+    return sum(_row_bytes(tensor, wish) for tensor in manifest.cache if not tensor.window)
 
 
-def full_cache_bytes(manifest: Manifest) -> int:
+def cache_bytes_read(manifest: Manifest, wish: CacheType, length: int) -> int:
+    """Bytes of all caches that a step reads after `length` tokens: of a window no more than its rows."""
+    return sum(_row_bytes(tensor, wish) * min(length, tensor.window or length) for tensor in manifest.cache)
+
+
+def _row_bytes(tensor: CacheTensor, wish: CacheType) -> int:
+    """Of one token."""
+    return tensor.shape[0] * row_bytes(tensor, wish) if tensor.layout == "native" else prod(tensor.shape) * CACHE_BYTES
+
+
+def full_cache_bytes(manifest: Manifest, wish: CacheType) -> int:
     """Bytes of one session's caches when its context is full, the rows that windows hold included."""
-    return cache_nbytes(manifest.cache, manifest.model.context_length)
+    return cache_nbytes(manifest.cache, manifest.model.context_length, wish)
 
 
 def disk_bytes(manifest: Manifest) -> int:

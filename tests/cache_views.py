@@ -2,6 +2,7 @@
 
 import ctypes
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +14,20 @@ class Recorder:
     """A binding that keeps what was bound, by name."""
 
     def __init__(self) -> None:
-        self.inputs: dict[str, NDArray[np.float32]] = {}
-        self.outputs: dict[str, NDArray[np.float32]] = {}
+        self.inputs: dict[str, NDArray[Any]] = {}
+        self.outputs: dict[str, NDArray[Any]] = {}
 
     def bind_input(self, name, device_type, device_id, element_type, shape, buffer_ptr) -> None:
-        self.inputs[name] = view(buffer_ptr, shape)
+        self.inputs[name] = view(buffer_ptr, shape, element_type)
 
     def bind_output(self, name, device_type, device_id, element_type, shape, buffer_ptr) -> None:
-        self.outputs[name] = view(buffer_ptr, shape)
+        self.outputs[name] = view(buffer_ptr, shape, element_type)
 
 
-def view(address: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """An fp32 array over memory that somebody else keeps alive."""
-    memory = (ctypes.c_float * prod(shape)).from_address(address)
-    return np.frombuffer(memory, np.float32).reshape(shape)
+def view(address: int, shape: tuple[int, ...], kind: Any = np.float32) -> NDArray[Any]:
+    """An array over memory that somebody else keeps alive."""
+    memory = (ctypes.c_ubyte * (prod(shape) * np.dtype(kind).itemsize)).from_address(address)
+    return np.frombuffer(memory, kind).reshape(shape)
 
 
 def past_of(cache: Cache, name: str, length: int) -> NDArray[np.float32]:

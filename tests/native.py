@@ -7,8 +7,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from safetensors.numpy import load_file, save_file
 
-from moedge.quant.blocks import Codes, dequantize
+from moedge.quant.blocks import Codes, dequantize, quantize
 from moedge.quant.scheme import Scheme
 from moedge.quant.tiles import read_tiles
 from moedge.runtime.kernels.library import find_library
@@ -82,3 +83,13 @@ def fused_weights(bundle, name, scheme, shape):
         whole *= find("row_scales").view(ml_dtypes.bfloat16).astype(np.float32)
     joined = np.concatenate([part for part in codes if part is not None], axis=1)
     return dequantize(Codes(joined, whole, find("zero_points"), scheme.bits, scheme.block))
+
+
+def round_latent(checkpoint, scheme):
+    """Write up-projections of latent attention as `scheme` keeps them: of all plans, only `native` rounds these."""
+    path = checkpoint / "model.safetensors"
+    tensors = load_file(path)
+    for name, weight in tensors.items():
+        if "kv_b_proj" in name:
+            tensors[name] = dequantize(quantize(weight.astype(np.float32), scheme.fit(weight.shape[1])))
+    save_file(tensors, path, {"format": "pt"})

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime import manifest as contract
-from moedge.runtime.bundle_report import describe, description_lines
+from moedge.runtime.bundle_report import PREFILL_CHUNK, describe, description_lines
 from moedge.runtime.cli import main
 from moedge.runtime.integrity import check_bundle, open_bundle
 from moedge.runtime.manifest import FileEntry, Manifest, TensorGroup, read_manifest, write_manifest
@@ -238,7 +239,7 @@ def without(size: str) -> bytes:
         (b"[" * 100_000, "cannot be read"),
         (b"[]", "schema version None"),
         (b'{"schema_version": 99}', "schema version 99"),
-        (edited(schema_version=1), "schema version 1, this moedge reads 2: export it again"),
+        (edited(schema_version=2), "schema version 2, this moedge reads 3: export it again"),
         (edited(surprise=1), "surprise"),
         (edited(files={"model.onnx": {"size": "160", "sha256": ""}}), "'160' is not of type int"),
         (edited(name="another"), "not as it was written"),
@@ -288,3 +289,11 @@ def test_inspect_tells_bits_and_bytes(bundle: Path, capsys: pytest.CaptureFixtur
     assert facts["disk_bytes"] == sum(map(len, CONTENT.values()))
     assert facts["tensors"][0]["bits_per_weight"] == 4.5
     assert facts["estimated_memory_bytes"] == 4096 * 5 // 8 + 256
+
+
+def test_inspect_counts_with_the_longest_chunk_of_the_profiles_we_bring_and_names_it(bundle: Path) -> None:
+    folder = Path(__file__).parents[1] / "devices/profiles"
+    chunks = [tomllib.loads(path.read_text())["prefill_chunk"]["value"] for path in folder.glob("*.toml")]
+    assert max(chunks) == PREFILL_CHUNK
+    [line] = [line for line in description_lines(read_manifest(bundle)) if "to answer" in line]
+    assert line.endswith(f"with one full context, prompts in chunks of {PREFILL_CHUNK}")

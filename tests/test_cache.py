@@ -38,7 +38,7 @@ def test_reserved_memory_is_zero_and_writable():
 
 def test_an_impossible_reservation_is_one_sentence():
     with pytest.raises(NoRoom, match=r"cannot reserve .* GB of address space"):
-        Cache((CacheTensor("p", "q", "rows", (576,)),), 2**48)
+        Cache((CacheTensor("p", "q", "rows", (576,)),), 2**48, "float32")
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="flags of mappings are told by Linux only")
@@ -67,11 +67,7 @@ class Snapshots:
     """A layout as a recurrent state would be: a rollback goes to every `shape[0]`-th token only."""
 
     def __init__(self, tensor: CacheTensor, capacity: int) -> None:
-        self.every, self.length = tensor.shape[0], 0
-
-    @staticmethod
-    def nbytes(tensor: CacheTensor, length: int) -> int:
-        return 100
+        self.every, self.length, self.moves = tensor.shape[0], 0, True
 
     def bind(self, binding, past: int, new: int) -> None:
         binding.bind_input("state", "cpu", 0, np.float32, (past,), 0)
@@ -87,21 +83,21 @@ class Snapshots:
 
 
 def test_the_cache_goes_where_every_buffer_can_go(monkeypatch):
-    monkeypatch.setattr(
-        "moedge.runtime.cache.cache.layout_of", lambda tensor: Snapshots if len(tensor.shape) == 1 else SharedBuffer
-    )
-    cache = Cache(tuple(CacheTensor("p", "q", "rows", shape) for shape in ((6,), (4,), (2, 8))), 64)
+    def open_one(tensor, capacity, wish):
+        return (Snapshots if len(tensor.shape) == 1 else SharedBuffer)(tensor, capacity)
+
+    monkeypatch.setattr("moedge.runtime.cache.cache.open_buffer", open_one)
+    cache = Cache(tuple(CacheTensor("p", "q", "rows", shape) for shape in ((6,), (4,), (2, 8))), 64, "float32")
     cache.trim(50)
     assert [cache.reachable(length) for length in (50, 49, 25, 24, 23, 11, 0)] == [50, 48, 24, 24, 12, 0, 0]
-    other = Cache(cache._tensors, 64)
+    other = Cache(cache._tensors, 64, "float32")
     assert other.reachable(50) == 48
     other.copy_from(cache, 50)
     assert other.reachable(50) == 50
-    assert cache.nbytes(3) == 100 + 100 + 3 * 2 * 8 * 4
 
 
 def test_a_cache_of_nothing_goes_anywhere():
-    assert Cache((), 64).reachable(17) == 17
+    assert Cache((), 64, "float32").reachable(17) == 17
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -168,7 +164,7 @@ def test_the_mask_grows_by_doubling_and_ends_at_the_context(tmp_path):
     lengths = []
     for _ in range(7):
         session.prefill([5] * 100)
-        lengths.append(session._lane.mask.shape[1])
+        lengths.append(session._lane.feed.mask.shape[1])
     assert lengths == [256, 256, 600, 600, 600, 600, 700]
     with pytest.raises(MoedgeError, match="prompt has 701 tokens, the context is 700"):
         session.decode(5)

@@ -13,7 +13,7 @@ from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 from moedge.runtime.cache import Cache
-from moedge.runtime.cache.window import WINDOW_HISTORY, WINDOW_STEP
+from moedge.runtime.cache.eviction import WINDOW_HISTORY, WINDOW_STEP
 from moedge.runtime.manifest import CacheTensor
 
 LENGTH = WINDOW_HISTORY + 3 * WINDOW_STEP + 10
@@ -72,7 +72,7 @@ def test_old_windows_are_kept_at_every_step(engine, session):
 
 def test_memory_does_not_follow_the_length():
     tensor = CacheTensor("past", "present", "rows", (4096,), 2)
-    cache = Cache((tensor,), 100_000)
+    cache = Cache((tensor,), 100_000, "float32")
     before = psutil.Process().memory_info().rss
     for start in range(0, 20_000, 100):
         present_of(cache, "present", start, 100)[:] = 1

@@ -88,3 +88,12 @@ def test_published_codes_are_none_once_scaled():
     scaled = Scaled(matrix_of(np.ones((2, 64), np.float32)), None, np.full(64, 2, np.float32))
     assert [source.native for source in scaled.sources] == [None]
     assert scaled.shape == (2, 64)
+
+
+def test_rows_that_lie_apart_may_be_one_writer_s():
+    """As those of a latent up-projection's values, which stand between its keys' rows."""
+    weights = np.arange(12, dtype=np.float32).reshape(4, 3)
+    channels = Channels({"values": np.array([2, 4], np.float32)})
+    found = channels.write("values", matrix_of(weights), np.array([1, 3])).read(0, 4)
+    assert np.array_equal(found, weights / np.array([[1], [2], [1], [4]], np.float32))
+    assert np.array_equal(channels.write("others", matrix_of(weights), np.array([1, 3])).read(0, 4), weights)

@@ -18,6 +18,7 @@ from moedge.export.schemes import parse_plan
 from moedge.export.streaming.streamed_model import StreamedModel
 from moedge.export.understanding import understand
 from moedge.quant.plan import EXACT
+from moedge.runtime.kernels.library import find_library
 from moedge.runtime.manifest import read_manifest
 
 IDS = np.random.default_rng(0).integers(2, 211, 60)
@@ -46,7 +47,8 @@ def test_the_layers_of_a_bundle_are_those_of_the_model(family, tmp_path):
         model, exact, experts = stream_layers(source, tmp_path)
     profile = replace(load_profile("auto"), prefill_chunk=23)
     # with 8 bits few routers decide otherwise, and a layer's error is small beside what layers differ by
-    for scheme, plan, off, same in (("fp32", "if", 1e-5, 1), ("int8", "fused", 0.2, 0.9), ("int8", "if", 0.2, 0.9)):
+    plans = [("fp32", "if", 1e-5, 1), ("int8", "fused", 0.2, 0.9), ("int8", "if", 0.2, 0.9)]
+    for scheme, plan, off, same in [*plans, *([("int8", "native", 0.2, 0.9)] if find_library() else [])]:
         bundle = tmp_path / f"{scheme}-{plan}"
         export_bundle(tmp_path / "checkpoint", bundle, ExportOptions(parse_plan(scheme), plan))
         tapped = tap_bundle(bundle, read_manifest(bundle), profile, model)

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import tiny_families
 import tiny_models as tiny
-from native import needs_kernels
+from native import needs_kernels, round_latent
 
 from moedge.export.bundle import export_bundle
 from moedge.export.families import known_families
 from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine, SamplingParams
+from moedge.runtime.manifest import ATTENTION
 
 IDS = np.random.default_rng(0).integers(2, 211, 100).tolist()
 
@@ -19,8 +20,10 @@ IDS = np.random.default_rng(0).integers(2, 211, 100).tolist()
 def bundles(request, tmp_path):
     """The bundles of all plans of one family."""
     tiny.save_checkpoint(tiny_families.quantizable(request.param), tmp_path / "checkpoint", 0)
+    schemes = parse_plan("int4")
+    round_latent(tmp_path / "checkpoint", schemes.of(ATTENTION))
     for plan in ("if", "fused", "native"):
-        export_bundle(tmp_path / "checkpoint", tmp_path / plan, ExportOptions(parse_plan("int4"), plan))
+        export_bundle(tmp_path / "checkpoint", tmp_path / plan, ExportOptions(schemes, plan))
     return tmp_path
 
 
@@ -75,6 +78,28 @@ def test_a_token_at_a_time_equals_the_whole_prompt(bundles):
     other = session.fork()
     for timeline in (session, other):
         assert np.abs(timeline.prefill(IDS[17:33]) - whole[32]).max() < 1e-4 * np.abs(whole).max()
+
+
+@needs_kernels
+def test_native_timelines_go_back_and_part_to_the_bit(bundles):
+    """The same steps give the same bits, however a timeline came there; a whole prompt what 8 bits leave of it."""
+    engine = Engine.load(bundles / "native")
+    session, whole = engine.session(), engine.score(IDS[:40])
+    steps = np.stack([session.decode(token) for token in IDS[:40]])
+    error = np.abs(steps - whole).max(axis=1) / np.abs(whole).max()
+    assert np.median(error) < 0.03
+    assert np.mean(error < 0.06) > 0.75
+    session.rollback(17)
+    other = session.fork()
+    for timeline in (session, other):
+        again = np.stack([timeline.decode(token) for token in IDS[17:33]])
+        np.testing.assert_array_equal(again, steps[17:33])
+    rest = session.resume([*IDS[:20], 5, 6])
+    assert rest == [5, 6]
+    assert session.length == 20
+    assert np.isfinite(session.prefill(rest)).all()
+    assert session.resume(IDS[:40]) == IDS[20:40]
+    np.testing.assert_array_equal(np.stack([session.decode(token) for token in IDS[20:40]]), steps[20:])
 
 
 def test_every_model_type_is_tested():

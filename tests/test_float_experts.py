@@ -24,7 +24,7 @@ from moedge.quant.scheme import MXFP4, NVFP4
 from moedge.runtime import Engine
 from moedge.runtime.bundle_report import describe, description_lines
 from moedge.runtime.kernel_probe import prove_fast_kernel, run_probe
-from moedge.runtime.manifest import read_manifest, render
+from moedge.runtime.manifest import read_manifest
 from moedge.runtime.memory_need import memory_need
 
 IDS = np.random.default_rng(0).integers(2, 211, 60).tolist()
@@ -81,12 +81,11 @@ def test_what_a_bundle_says_of_them(scheme, tmp_path):
     assert (told["outcome"], told["scheme"]) == ("quantized", scheme)
 
 
-def test_bundles_of_integers_say_nothing_of_kinds_of_codes(tmp_path):
-    """As those from before there were any."""
+def test_bundles_of_integers_say_so(tmp_path):
     tiny.save_checkpoint(MODELS["qwen3"], tmp_path / "checkpoint", 0)
     manifest = read_manifest(export(tmp_path, "int4-block32"))
-    assert b'"codes"' not in render(manifest)
-    assert memory_need(manifest, 1, 128).weights > 0
+    assert manifest.experts.codes == "integers"
+    assert memory_need(manifest, 1, 128, "float16").weights > 0
 
 
 @pytest.mark.parametrize("scheme", ["int4", "int4-block32-zp", "int8", "mxfp4", "nvfp4"])

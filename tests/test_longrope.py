@@ -5,11 +5,14 @@ magnitude there and keeps the short factors, since PhimoeRotaryEmbedding.forward
 here it is given the length, and nothing else of it is changed.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tiny_families
 import tiny_models as tiny
 import torch
+from guesses import Told, answer
 from transformers import DynamicCache
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
@@ -17,6 +20,7 @@ from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine, SamplingParams
+from moedge.runtime.kernels.library import find_library
 
 ORIGINAL = 64
 IDS = np.random.default_rng(0).integers(2, 211, 120)
@@ -103,10 +107,46 @@ def test_greedy_answer_across_the_border(exact, monkeypatch):
     assert tokens == expected
 
 
+def test_guesses_do_not_cross_the_border_with_a_token_that_stays(exact):
+    _, engine = exact
+    assert engine.manifest.model.rotary_switch == ORIGINAL
+    prompt, params = IDS[:58].tolist(), SamplingParams(temperature=0, max_tokens=16, logit_bias={1: -1e4})
+    alone, guessing = engine.session(), engine.session()
+    tokens, held, _ = answer(engine, prompt, params, alone)
+    said = [token.token_id for token in tokens]
+    tokens, held_too, (guessed, right) = answer(engine, prompt, params, guessing, Told(said))
+    assert ([token.token_id for token in tokens], held_too) == (said, held)
+    assert guessed > right > 0
+    expected, found = (session.decode(said[-1]) for session in (alone, guessing))
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_what_is_forced_does_not_cross_the_border_either(exact):
+    _, engine = exact
+    generation = engine.generation(engine.session(), IDS[:8].tolist(), SamplingParams(max_tokens=20))
+    generation._constraint = SimpleNamespace(forced=list(range(10)))
+    for border, ahead in ((None, 10), (30, 10), (18, 10), (17, 9), (9, 1), (8, 0), (7, 10), (0, 10)):
+        generation._unfed = IDS[:8].tolist()
+        assert len(generation.feed(100, border)) == 8 + ahead
+
+
+def test_a_session_knows_how_far_the_border_is(exact):
+    session = exact[1].session()
+    assert session.border == ORIGINAL
+    session.prefill(IDS[: ORIGINAL - 1].tolist())
+    assert session.border == 1
+    session.decode(5)
+    assert session.border == 0
+    session.decode(5)
+    assert session.border is None
+    session.rollback(10)
+    assert session.border == ORIGINAL - 10
+
+
 @pytest.mark.parametrize("window", [None, 20])
-def test_fused_plan_equals_its_twin_around_the_border(tmp_path, monkeypatch, window):
+def test_kernels_plans_equal_their_twin_around_the_border(tmp_path, monkeypatch, window):
     tiny.save_checkpoint(config(sliding_window=window, num_hidden_layers=2), tmp_path / "checkpoint", 0)
-    for plan in ("if", "fused"):
+    for plan in ("if", "fused", "native"):
         export_bundle(tmp_path / "checkpoint", tmp_path / plan, ExportOptions(parse_plan("int4"), plan))
     twin = Engine.load(tmp_path / "if")
     fused = tiny.with_exact_kernels(tmp_path / "fused", monkeypatch)
@@ -117,3 +157,12 @@ def test_fused_plan_equals_its_twin_around_the_border(tmp_path, monkeypatch, win
     for piece in (IDS[:40], IDS[40:62], *IDS[62:67, None], IDS[67:100]):
         expected, got = (session.prefill(piece.tolist()) for session in sessions)
         assert np.abs(got - expected).max() < 1e-4 * np.abs(expected).max()
+    if find_library() is None:
+        return
+    native = Engine.load(tmp_path / "native").session()
+    twin = Engine.load(tmp_path / "if").session()
+    errors = []
+    for token in IDS[:90].tolist():
+        expected, got = (session.decode(token) for session in (twin, native))
+        errors.append(np.abs(got - expected).max() / np.abs(expected).max())
+    assert np.median(errors[ORIGINAL + 1 :]) < 1.5 * np.median(errors[:ORIGINAL]) < 0.05

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import onnxruntime
@@ -19,7 +20,7 @@ from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
-from moedge.runtime.cache.window import WINDOW_HISTORY, WINDOW_STEP
+from moedge.runtime.cache.eviction import WINDOW_HISTORY, WINDOW_STEP
 from moedge.runtime.cli import main
 from moedge.runtime.manifest import (
     SCHEMA_VERSION,
@@ -30,11 +31,12 @@ from moedge.runtime.manifest import (
     TensorGroup,
     read_manifest,
 )
-from moedge.runtime.memory_need import PROGRAM_BYTES, check_memory, memory_need
+from moedge.runtime.memory_need import LOGITS_ROWS, PROGRAM_BYTES, check_memory, memory_need
 from moedge.runtime.sizes import cache_bytes_per_token, full_cache_bytes, model_memory_bytes
 
 MB = 1_000_000
 PLENTY = Memory(1 << 50, 1 << 50)
+need_of = partial(memory_need, cache_type="float16")
 
 
 def manifest_of(plan="fused", layout="shared", **facts) -> Manifest:
@@ -62,51 +64,69 @@ def profile_with(memory_bytes: int) -> Profile:
 
 
 def test_the_estimate_by_hand():
-    need = memory_need(manifest_of(), 3, 100)
+    need = need_of(manifest_of(), 3, 100)
     assert need.weights == 196_608 * 5 // 8 + 2_800_000
     assert need.caches == 3 * 1000 * 2 * 32 * 4
     activations = 4 * 100 * (8 * 128 + 2 * 3 * 32)
-    assert need.scratch == activations + 3 * 500 * 4
+    assert need.scratch == activations + 3 * LOGITS_ROWS * 500 * 4
     assert need.total == need.weights + need.caches + need.scratch + PROGRAM_BYTES
     scores = 4 * 4 * 100 * 1000 * 2  # two heads
-    assert memory_need(manifest_of(layout="rows"), 3, 100).scratch == need.scratch + scores
-    assert memory_need(manifest_of(), 3, 5000).scratch == 10 * activations + 3 * 500 * 4  # no prompt passes the context
+    assert need_of(manifest_of(layout="rows"), 3, 100).scratch == need.scratch + scores
+    assert (
+        need_of(manifest_of(), 3, 5000).scratch == 10 * activations + 3 * LOGITS_ROWS * 500 * 4
+    )  # no prompt passes the context
 
 
 def test_blocks_that_may_be_unpacked_count_as_on_disk_and_once_unpacked():
     manifest = manifest_of("if")
     assert model_memory_bytes(manifest) is None
-    need, fused = memory_need(manifest, 1, 100), memory_need(manifest_of(), 1, 100)
+    need, fused = need_of(manifest, 1, 100), need_of(manifest_of(), 1, 100)
     assert need.weights == 110_592 + 2_800_000
     assert need.scratch == fused.scratch + 4 * 500 * 128
 
 
 def test_a_model_without_experts_or_with_a_window_only():
     plain = replace(manifest_of(moe_layers=0, num_experts=0), tensors=())
-    assert memory_need(plain, 1, 100).scratch == 4 * 100 * 8 * 128 + 500 * 4
+    assert need_of(plain, 1, 100).scratch == 4 * 100 * 8 * 128 + LOGITS_ROWS * 500 * 4
     window = replace(manifest_of(), cache=(CacheTensor("p", "q", "rows", (128,), 3),))
-    assert memory_need(window, 1, 100).scratch == memory_need(manifest_of(), 1, 100).scratch
+    assert need_of(window, 1, 100).scratch == need_of(manifest_of(), 1, 100).scratch
 
 
 def test_full_caches_count_the_rows_that_windows_hold():
     rows, window = CacheTensor("a", "b", "rows", (16,)), CacheTensor("c", "d", "rows", (10,), 2)
     manifest = replace(manifest_of(context_length=4096), cache=(rows, window))
-    assert cache_bytes_per_token(manifest) == 16 * 4
+    assert cache_bytes_per_token(manifest, "float16") == 16 * 4
     held = WINDOW_HISTORY + WINDOW_STEP
-    old = 2 * (4096 - held) // WINDOW_STEP
-    assert full_cache_bytes(manifest) == 4 * (16 * 4096 + 10 * (held + old))
-    assert full_cache_bytes(replace(manifest, model=replace(manifest.model, context_length=100))) == 4 * 26 * 100
+    old = 2 * ((4096 - WINDOW_HISTORY) // WINDOW_STEP)
+    assert full_cache_bytes(manifest, "float16") == 4 * (16 * 4096 + 10 * (held + old))
+    short = replace(manifest, model=replace(manifest.model, context_length=100))
+    assert full_cache_bytes(short, "float16") == 4 * 26 * 100
+
+
+def test_native_caches_count_the_numbers_that_the_profile_chooses():
+    """Keys of 3 heads of 40, once exact and once with a window of 100 that keeps one in four of old rows."""
+    exact = CacheTensor("a", "b", "native", (3, 40), exact=True)
+    free, window = replace(exact, exact=False), replace(exact, exact=False, window=100)
+    manifest = replace(manifest_of(context_length=4096), cache=(exact, free, window))
+    for wish, each in (("float32", 160), ("float16", 80), ("int8", 40 + 2 * 4)):
+        assert cache_bytes_per_token(manifest, wish) == 3 * (160 + each)
+        step, pages = 400, -(-(WINDOW_HISTORY + 400) * each // 4096)
+        pages += (4096 - WINDOW_HISTORY) // step * (-(-100 * each // 4096) + 1)
+        assert full_cache_bytes(manifest, wish) == 3 * (4096 * (160 + each) + pages * 4096)
+        need = memory_need(manifest, 2, 100, wish)
+        assert need.caches == 2 * full_cache_bytes(manifest, wish)
+        assert need.scratch == need_of(manifest_of(context_length=4096), 2, 100).scratch + (16 << 20)
 
 
 def test_too_little_memory_is_refused_with_the_numbers_and_ways_on():
     manifest = manifest_of()
-    need = memory_need(manifest, 2, 100)
+    need = need_of(manifest, 2, 100)
     check_memory(manifest, profile_with(need.total), PLENTY, 2)
     with pytest.raises(MoedgeError) as caught:
         check_memory(manifest, profile_with(need.total - 1), PLENTY, 2)
     assert str(caught.value) == (
-        "toy needs about 87.8 MB of memory (weights 2.9 MB, caches of 2 full contexts 0.5 MB, scratch 0.5 MB, program "
-        "83.9 MB) and this device has 87.8 MB: export with a shorter context (`moedge export --context N`), serve "
+        "toy needs about 87.9 MB of memory (weights 2.9 MB, caches of 2 full contexts 0.5 MB, scratch 0.6 MB, program "
+        "83.9 MB) and this device has 87.9 MB: export with a shorter context (`moedge export --context N`), serve "
         "fewer than 2 at once (`--max-running`), export with a leaner `--scheme`, or pass --allow-low-memory to load "
         "it all the same."
     )
@@ -138,7 +158,8 @@ def test_memory_that_others_use_now_is_a_warning(capsys):
 def small_device(tmp_path) -> Path:
     """A profile of a device of 40 MB, of this machine's architecture."""
     path, here = tmp_path / "small.toml", load_profile("auto")
-    facts = {"isa": list(here.isa), "cores": 1, "memory_bytes": 40 * MB, "prefill_chunk": 8, "allow_spinning": False}
+    facts = {"isa": list(here.isa), "cores": 1, "memory_bytes": 40 * MB, "prefill_chunk": 8, "awake_us": 0}
+    facts["cache_type"] = "float32"
     lines = [f'{name} = {{ value = {json.dumps(value)}, source = "made up" }}' for name, value in facts.items()]
     path.write_text(f'description = "small"\narchitecture = "{here.architecture}"\n' + "\n".join(lines))
     return path
@@ -235,7 +256,7 @@ def measure(folder, scheme, plan):
     export_bundle(folder / "checkpoint", folder / "bundle", ExportOptions(parse_plan(scheme), plan, 2048))
     words = [sys.executable, "-c", MEASURE, str(folder / "bundle"), "128"]
     grown = int(subprocess.run(words, capture_output=True, text=True, timeout=200, check=True).stdout)
-    return memory_need(read_manifest(folder / "bundle"), 1, 128), grown
+    return need_of(read_manifest(folder / "bundle"), 1, 128), grown
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells anonymous memory apart")
@@ -259,7 +280,19 @@ def test_the_estimate_is_within_half_of_a_measurement(tmp_path, config, scheme, 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells anonymous memory apart")
 def test_weights_of_the_native_plan_are_pages_of_the_file(tmp_path):
     """Whose growth is none of anonymous memory."""
-    tiny.save_checkpoint(tiny.qwen3_moe(num_experts=192, **SHAPE), tmp_path / "checkpoint", 0)
+    tiny.save_checkpoint(tiny.qwen3_moe(num_experts=208, **SHAPE), tmp_path / "checkpoint", 0)
     need, grown = measure(tmp_path, "int8", "native")
     assert need.weights > 3 * (need.caches + need.scratch)
     assert grown < 1.5 * (need.caches + need.scratch)
+
+
+@needs_kernels
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells anonymous memory apart")
+def test_latent_attention_of_the_native_plan_is_within_half_of_a_measurement(tmp_path):
+    """With queries of 12 times the hidden size, of which the manifest says nothing."""
+    heads = {"num_attention_heads": 16, "num_key_value_heads": 16, "kv_lora_rank": 512}
+    heads |= {"qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}
+    tiny.save_checkpoint(tiny.deepseek_v3(n_routed_experts=32, **SHAPE, **heads), tmp_path / "checkpoint", 0)
+    need, grown = measure(tmp_path, "int8", "native")
+    assert grown > 30 * MB
+    assert grown / 1.5 < need.caches + need.scratch < grown * 1.5

@@ -127,6 +127,22 @@ def test_what_the_graph_is_made_of(tmp_path):
     assert set(bits[first:]) == {8}
 
 
+def test_a_layer_is_seven_nodes(tmp_path):
+    """Mixer and experts between two norms that add what came before them; nothing reshapes, splits or rotates."""
+    tiny.save_checkpoint(WIDE, tmp_path / "checkpoint", 0)
+    bundle = export(tmp_path, "int4", "native")
+    graph = onnx.load(bundle / "model.onnx", load_external_data=False).graph
+    kinds = [node.op_type for node in graph.node]
+    layer = ["Linear", "Attention", "Linear", *["SkipSimplifiedLayerNormalization", "Gemm", "Experts"]]
+    first = kinds.index("Linear")
+    assert kinds[first : first + 20] == [*layer, "SkipSimplifiedLayerNormalization"] * 2 + layer
+    caches = [f"past_key_values.{n}.{part}" for n in range(3) for part in ("key", "value")]
+    assert [value.name for value in graph.input] == ["input_ids", "segments", "logits_rows", *caches]
+    told = nodes_of(bundle, "Attention")
+    assert [attributes["activation_bits"] for _, attributes in told] == [24, 8, 8]
+    assert [tensor.exact for tensor in read_manifest(bundle).cache] == [True, True, *4 * [False]]
+
+
 def test_biases_and_limits_are_the_operator_s_own(tmp_path):
     tiny.save_checkpoint(tiny_families.small("gpt_oss", intermediate_size=96), tmp_path / "checkpoint", 0)
     bundle = export(tmp_path, "int4", "native")
@@ -144,7 +160,7 @@ def test_what_a_bundle_says_of_its_size(tmp_path):
     manifest = read_manifest(bundle)
     assert (manifest.experts.plan, manifest.experts.bits) == ("native", 5)
     assert model_memory_bytes(manifest) == sum(group.bytes for group in manifest.tensors)
-    assert memory_need(manifest, 1, 100).loading == loading_bytes(manifest) == 0
+    assert memory_need(manifest, 1, 100, "float16").loading == loading_bytes(manifest) == 0
     assert "  plan        native, int5 in blocks of 32" in description_lines(manifest)
 
 

@@ -13,7 +13,7 @@ def test_this_machine_has_a_profile() -> None:
     profile = load_profile("auto")
     assert profile.intra_op_threads >= 1
     assert set(profile.sources) == {
-        *("isa", "cores", "memory_bytes", "intra_op_threads", "prefill_chunk", "allow_spinning"),
+        *("isa", "cores", "memory_bytes", "intra_op_threads", "prefill_chunk", "awake_us", "cache_type"),
     }
 
 
@@ -48,15 +48,17 @@ isa = { value = ["asimd", "asimddp"], source = "data sheet" }
 cores = { value = 6, source = "data sheet" }
 memory_bytes = { value = 4294967296, source = "data sheet" }
 prefill_chunk = { value = 32, source = "measured" }
-allow_spinning = { value = true, source = "measured" }
+awake_us = { value = 70, source = "measured" }
+cache_type = { value = "int8", source = "measured" }
 """
 
 
 def test_a_complete_profile_of_another_architecture_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "board.toml").write_text(FULL)
     profile = load_profile(str(tmp_path / "board.toml"), machine_of("x86_64"))
-    assert (profile.name, profile.cores, profile.intra_op_threads, profile.allow_spinning) == ("board", 6, 6, True)
+    assert (profile.name, profile.cores, profile.intra_op_threads, profile.awake_us) == ("board", 6, 6, 70)
     assert profile.isa == ("asimd", "asimddp")
+    assert (profile.cache_type, profile.sources["cache_type"]) == ("int8", "measured")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,9 @@ def test_a_complete_profile_of_another_architecture_can_be_read(tmp_path: Path) 
         (FULL.replace("value = 6", "value = 2.5"), "2.5 is not of type int"),
         (FULL.replace("value = 6", "value = true"), "True is not of type int"),
         (FULL.replace("value = 6", "value = '6'"), "'6' is not of type int"),
-        (FULL.replace("value = true", "value = 1"), "1 is not of type bool"),
+        (FULL.replace('"int8"', '"int4"'), "int4"),
+        (FULL.replace("value = 70", "value = 10001"), "awake_us is 10001: it must be from 0 to 10000"),
+        (FULL.replace("value = 70", "value = -1"), "awake_us is -1: it must be"),
         (FULL.replace('["asimd", "asimddp"]', '"asimd"'), "'asimd' is not a list"),
         (FULL.replace("value = 6", "value = 0"), "cores is 0: it must be 1 or more"),
         (FULL.replace('value = 6, source = "data sheet"', 'value = 6, source = " "'), "cores has no source"),

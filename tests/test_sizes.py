@@ -9,6 +9,7 @@ from moedge.runtime import manifest as contract
 from moedge.runtime.manifest import Manifest, TensorGroup
 from moedge.runtime.sizes import (
     cache_bytes_per_token,
+    cache_bytes_read,
     disk_bits_per_weight,
     loading_bytes,
     memory_bytes,
@@ -56,4 +57,7 @@ def test_an_embedding_is_looked_up_and_if_tied_multiplied_too() -> None:
 def test_cache_bytes_a_token_count_every_head_and_layer_in_fp32() -> None:
     rows = contract.CacheTensor("past_key_values.0.latent", "present.0.latent", "rows", (576,))
     shared = contract.CacheTensor("past_key_values.1.key", "present.1.key", "shared", (4, 128))
-    assert cache_bytes_per_token(replace(tiny_manifest(), cache=(rows, shared))) == (576 + 4 * 128) * 4
+    assert cache_bytes_per_token(replace(tiny_manifest(), cache=(rows, shared)), "float16") == (576 + 4 * 128) * 4
+    windowed = replace(tiny_manifest(), cache=(rows, replace(rows, window=3)))
+    assert cache_bytes_read(windowed, "float16", 100) == 103 * 576 * 4
+    assert cache_bytes_read(windowed, "float16", 2) == 4 * 576 * 4

@@ -113,7 +113,7 @@ def test_taps_have_the_scale_of_the_router_and_dense_layers_no_experts(tmp_path)
                 assert open_matrix(source, name, source.shape(f"{name}.weight")).shape[1] == columns
                 assert x.shape == (40, columns)
                 assert name.startswith(f"model.layers.{layer}.")
-    attention = {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "o_proj"}
+    attention = {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"}
     mlp = {"gate_proj", "up_proj", "down_proj"}
     at = "model.layers.0"
     assert dense.inputs.keys() == {f"{at}.self_attn.{n}" for n in attention} | {f"{at}.mlp.{n}" for n in mlp}

@@ -17,9 +17,8 @@ from moedge.devices.profile import Profile
 from moedge.export.model.config import ModelConfig
 from moedge.quant.blocks import F32
 from moedge.quant.fidelity import choose_top
-from moedge.runtime.cache import Cache
 from moedge.runtime.manifest import MODEL_NAME, Manifest
-from moedge.runtime.program import Program, session_options
+from moedge.runtime.program import Program, library_of, session_options
 
 _SKIPPING_NORMS = ("SkipSimplifiedLayerNormalization", "SkipLayerNormalization")
 # What a router selects by is the last of these that its layer has: see export/graph/routing.py.
@@ -40,17 +39,18 @@ class TappedBundle:
         self._hidden, self._scores = taps
         for name in (*self._hidden, *self._scores):
             graph.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-        options = session_options(profile, manifest.experts.plan)
+        options = session_options(profile, library_of(manifest.experts.plan))
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
         session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        self._program, self._facts, self._chunk = Program(session, manifest), manifest.model, profile.prefill_chunk
+        self._program = Program(session, manifest, profile)
+        self._facts, self._chunk = manifest.model, profile.prefill_chunk
 
     def run(self, ids: NDArray[np.int64]) -> tuple[F32, NDArray[np.int64]]:
         """Hidden states after each layer [layers, n, hidden_size], experts of each MoE layer [moe layers, n, top_k]."""
         n, facts = len(ids), self._facts
         hidden = np.empty((len(self._hidden), n, facts.hidden_size), np.float32)
         scores = np.empty((len(self._scores), n, facts.num_experts), np.float32)
-        cache = Cache(self._program.cache_tensors, self._program.context_length)
+        cache = self._program.open_cache()
         lane = self._program.open_lane(cache)
         for start in range(0, n, self._chunk):
             end = min(start + self._chunk, n)
@@ -100,8 +100,8 @@ def _find_read(weight: str, readers: Mapping[str, Any], makers: Mapping[str, Any
         read = division.input[0]
     elif norm.op_type != "LayerNormalization":
         return None
-    cut = makers.get(read)  # before the head, the last rows alone
-    return str(cut.input[0] if cut is not None and cut.op_type == "Slice" else read)
+    cut = makers.get(read)  # before the head, the wanted rows alone
+    return str(cut.input[0] if cut is not None and cut.op_type in ("Slice", "Gather") else read)
 
 
 def _find_scores(scope: str, makers: Container[str]) -> str | None:

@@ -41,18 +41,6 @@ def scale(b: Builder, x: ir.Value, factor: float) -> ir.Value:
     return x if factor == 1.0 else b.op("Mul", x, b.constant(np.array(factor, np.float32)))
 
 
-def measure_lengths(
-    b: Builder, attention_mask: ir.Value, tokens: ir.Value
-) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
-    """Past, new and total length, int64 [1] each, and the new tokens' positions, int64 [s]."""
-    total = b.op("Shape", attention_mask, attributes={"start": 1, "end": 2})
-    new = b.op("Shape", tokens, attributes={"start": 1, "end": 2})
-    past = b.op("Sub", total, new)
-    scalars = [b.op("Squeeze", value, b.ints(0)) for value in (past, total)]
-    positions = b.op("Range", *scalars, b.constant(np.array(1, np.int64)))
-    return past, new, total, positions
-
-
 def find_rows(b: Builder, positions: ir.Value, total: ir.Value, switch: int) -> ir.Value:
     """The rows of the rotary tables for these positions: `switch` further down once there are more tokens than that."""
     if not switch:

@@ -1,4 +1,4 @@
-"""Grouped-query attention of a layer: its projections, norms and biases; the attention itself is the lowering's."""
+"""Grouped-query attention of a layer: its projections and what they read; what lies between is the lowering's."""
 
 import numpy as np
 import onnx_ir as ir
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.checkpoint.views import Reordered, halves_order, stack
 from moedge.export.graph.block import Block, Order
-from moedge.export.graph.lowering import Positions
+from moedge.export.graph.lowering import Heads, Positions, Vector
 from moedge.export.model.config import GroupedQuery
 from moedge.runtime.manifest import ATTENTION
 
@@ -29,17 +29,7 @@ def grouped_query_attention(block: Block, config: GroupedQuery, x: ir.Value, whe
         joined = block.low.linear("qkv_proj", x, stack(weights), ATTENTION)
         if config.bias:
             joined = block.add_bias(joined, "qkv_proj", parts, ATTENTION, orders)
-        q, k, v = b.ops("Split", joined, b.ints(*parts.values()), attributes={"axis": -1}, outputs=3)
-        if config.qk_norm == "whole":
-            q, k = _norm_qk(block, name, (q, k), config.num_heads * dim, config.num_kv_heads * dim)
-        if config.clip is not None:
-            bounds = [b.constant(np.array(v, np.float32)) for v in (-config.clip, config.clip)]
-            q, k, v = (b.op("Clip", t, *bounds) for t in (q, k, v))
-        q, k, v = (b.op("Reshape", t, b.ints(0, n, dim)) for t, n in zip((q, k, v), heads, strict=True))
-        if config.qk_norm == "head":
-            q, k = _norm_qk(block, name, (q, k), dim, dim)  # of [s, heads, dim]
-        sinks = block.vector(f"{name}.sinks", ATTENTION, config.num_heads) if config.sinks else None
-        out = block.low.grouped_query(block.layer, (q, k, v), config, sinks, where)
+        out = block.low.grouped_query(block.layer, _read_heads(block, config, name, joined), config, where)
         o_proj = open_output(block, name, config.num_heads * dim)
         if config.clip is None:  # a clipped value has the size that it has
             o_proj = block.channels.read(v_proj, o_proj, config.heads_a_key, dim)
@@ -65,9 +55,16 @@ def _pair_halves(heads: int, config: GroupedQuery) -> NDArray[np.int64]:
     return halves_order(heads, 0, config.rope.dim)
 
 
-def _norm_qk(
-    block: Block, name: str, pair: tuple[ir.Value, ir.Value], q_width: int, k_width: int
-) -> tuple[ir.Value, ir.Value]:
-    names, eps = block.model.names, block.model.norm_eps
-    q = block.rms_norm(f"{name}.{names.q_norm}", pair[0], q_width, eps)
-    return q, block.rms_norm(f"{name}.{names.k_norm}", pair[1], k_width, eps)
+def _read_heads(block: Block, config: GroupedQuery, name: str, joined: ir.Value) -> Heads:
+    """The joint product with what is still to be done to it."""
+    names, norms, sinks = block.model.names, None, None
+    if config.qk_norm != "none":
+        q_heads, k_heads = (1, 1) if config.qk_norm == "head" else (config.num_heads, config.num_kv_heads)
+        norms = (
+            block.norm_weight(f"{name}.{names.q_norm}", q_heads * config.head_dim),
+            block.norm_weight(f"{name}.{names.k_norm}", k_heads * config.head_dim),
+        )
+    if config.sinks:
+        full = f"{name}.sinks"
+        sinks = Vector(full, block.parameter(full, config.num_heads), ATTENTION)
+    return Heads(joined, norms, block.model.norm_eps, sinks)

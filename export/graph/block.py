@@ -13,7 +13,7 @@ from moedge.export.checkpoint.modules import open_matrix
 from moedge.export.graph.arithmetic import rms_norm
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.channels import Channels
-from moedge.export.graph.lowering import Lowering, Norm
+from moedge.export.graph.lowering import Lowering, Norm, Vector
 from moedge.export.model.config import Mixer, ModelConfig
 from moedge.quant.blocks import F32
 from moedge.runtime.manifest import NORMS, GroupName
@@ -67,9 +67,12 @@ class Block:
 
     def rms_norm(self, module: str, x: ir.Value, width: int, eps: float) -> ir.Value:
         """RMSNorm of x's last axis with the weight of a module."""
+        return rms_norm(self.builder, x, self.norm_weight(module, width).store(self.builder), eps)
+
+    def norm_weight(self, module: str, width: int) -> Vector:
+        """The weight of a module that is an RMSNorm."""
         name = f"{module}.weight"
-        weight = self.channels.divide(module, self.parameter(name, width))
-        return rms_norm(self.builder, x, self.builder.vector(name, weight, NORMS), eps)
+        return Vector(name, self.channels.divide(module, self.parameter(name, width)), NORMS)
 
     def add_bias(
         self, x: ir.Value, name: str, parts: dict[str, int], group: GroupName, orders: Sequence[Order] = (None,)
@@ -81,12 +84,15 @@ class Block:
         return b.op("Add", x, b.vector(b.full_name(f"{name}.bias"), np.concatenate(biases), group))
 
 
-def read_norm(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, name: str, channels: Channels) -> Norm:
-    """A normalization of hidden states, of the model's kind."""
+def read_norm(
+    low: Lowering, checkpoint: Checkpoint, model: ModelConfig, name: str, channels: Channels, share: float = 1.0
+) -> Norm:
+    """A normalization of hidden states, of the model's kind, its results times `share`."""
 
     def part(which: str) -> ir.Value:
         full = f"{name}.{which}"
         values = channels.divide(name, checkpoint.read_parameter(full, model.hidden_size))
-        return low.builder.vector(full, values, NORMS)
+        return low.builder.vector(full, values * np.float32(share), NORMS)
 
-    return Norm(part("weight"), part("bias") if model.norm == "layer" else None, model.norm_eps)
+    eps = model.norm_eps / model.multipliers.residual**2  # of hidden states that are kept divided: see `Hidden`
+    return Norm(part("weight"), part("bias") if model.norm == "layer" else None, eps)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.checkpoint.views import scale_matrix
@@ -55,7 +56,7 @@ class Channels:
         factor = self.factors.get(writer)
         return matrix if factor is None else scale_matrix(matrix, None, reader.spread(factor))
 
-    def write(self, writer: str, matrix: Matrix, rows: slice = WHOLE) -> Matrix:
+    def write(self, writer: str, matrix: Matrix, rows: slice | NDArray[np.int64] = WHOLE) -> Matrix:
         """A matrix of whose rows those are the writer's channels."""
         factor = self.factors.get(writer)
         if factor is None:

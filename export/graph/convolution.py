@@ -5,7 +5,8 @@ import onnx_ir as ir
 
 from moedge.export.graph.arithmetic import give_present, rows_port
 from moedge.export.graph.block import Block
-from moedge.export.graph.lowering import Positions
+from moedge.export.graph.builder import Attributes, Builder
+from moedge.export.graph.lowering import Convolved, Lowering, Positions, Vector
 from moedge.export.model.config import ShortConvolution
 from moedge.export.model.layouts import find_taps
 from moedge.runtime.manifest import CONVOLUTION
@@ -21,26 +22,41 @@ def short_convolution(block: Block, config: ShortConvolution, x: ir.Value, _: Po
         joined = block.low.linear("in_proj", x, in_proj, CONVOLUTION)
         if config.bias:
             joined = block.add_bias(joined, "in_proj", {full: 3 * hidden}, CONVOLUTION)
-        before, after, value = b.ops("Split", joined, attributes={"axis": -1, "num_outputs": 3}, outputs=3)
-        new = b.op("Mul", before, value)  # [s, hidden]
-        rows = new
-        if config.kernel > 1:  # a kernel of 1 looks at no token but its own
-            past, tensor = rows_port(block.layer, "convolution", hidden, config.kernel - 1)
-            fresh = give_present(b, block.low.cache, past, tensor, new)
-            rows = b.op("Squeeze", b.op("Concat", past, fresh, attributes={"axis": 1}), b.ints(0))
-        out = b.op("Mul", after, _convolve(block, config, f"{name}.conv", rows))
+        out = block.low.convolve(block.layer, Convolved(joined, *_read_filter(block, config, f"{name}.conv")))
         full = f"{name}.out_proj"
         out = block.low.linear("out_proj", out, block.matrix(full, hidden, hidden), CONVOLUTION)
         return block.add_bias(out, "out_proj", {full: hidden}, CONVOLUTION) if config.bias else out
 
 
-def _convolve(block: Block, config: ShortConvolution, name: str, rows: ir.Value) -> ir.Value:
+def _read_filter(block: Block, config: ShortConvolution, name: str) -> tuple[Vector, Vector | None]:
+    """The taps [kernel, hidden_size] of all channels, and the bias."""
+    kernel, hidden, full = config.kernel, block.model.hidden_size, f"{name}.weight"
+    weight = block.parameter(full, *find_taps(block.checkpoint, full, hidden, kernel))
+    taps = Vector(full, np.ascontiguousarray(weight.reshape(hidden, kernel).T), CONVOLUTION)
+    if not config.bias:
+        return taps, None
+    full = f"{name}.bias"
+    return taps, Vector(full, block.parameter(full, hidden), CONVOLUTION)
+
+
+def plain_convolution(low: Lowering, layer: int, given: Convolved) -> ir.Value:
+    """See `Lowering.convolve`, in plain operators."""
+    b, (kernel, hidden) = low.builder, given.taps.values.shape
+    attributes: Attributes = {"axis": -1, "num_outputs": 3}
+    before, after, value = b.ops("Split", given.joined, attributes=attributes, outputs=3)
+    new = b.op("Mul", before, value)  # [s, hidden]
+    rows = new
+    if kernel > 1:  # a kernel of 1 looks at no token but its own
+        past, tensor = rows_port(layer, "convolution", hidden, kernel - 1)
+        fresh = give_present(b, low.cache, past, tensor, new)
+        rows = b.op("Squeeze", b.op("Concat", past, fresh, attributes={"axis": 1}), b.ints(0))
+    return b.op("Mul", after, _convolve(b, given, rows))
+
+
+def _convolve(b: Builder, given: Convolved, rows: ir.Value) -> ir.Value:
     """y_t = sum_j w_j · rows[t + j], for rows [kernel - 1 + s, hidden] that begin kernel - 1 tokens early."""
-    b, kernel, hidden = block.builder, config.kernel, block.model.hidden_size
-    weight = block.parameter(f"{name}.weight", *find_taps(block.checkpoint, f"{name}.weight", hidden, kernel))
-    by_tap = np.ascontiguousarray(weight.reshape(hidden, kernel).T)  # [kernel, hidden]
-    taps = b.matrix(f"{name}.weight", by_tap, CONVOLUTION)
-    split = b.ops("Split", taps, attributes={"axis": 0, "num_outputs": kernel}, outputs=kernel)
+    kernel = len(given.taps.values)
+    split = b.ops("Split", given.store_taps(b), attributes={"axis": 0, "num_outputs": kernel}, outputs=kernel)
     terms = []
     for j, tap in enumerate(split):
         end = j - kernel + 1 or 2**62
@@ -48,4 +64,4 @@ def _convolve(block: Block, config: ShortConvolution, name: str, rows: ir.Value)
     total = terms[0]
     for term in terms[1:]:
         total = b.op("Add", total, term)
-    return b.op("Add", total, block.vector(f"{name}.bias", CONVOLUTION, hidden)) if config.bias else total
+    return b.op("Add", total, given.bias.store(b)) if given.bias else total

@@ -14,6 +14,7 @@ from moedge.export.checkpoint.modules import open_matrix
 from moedge.export.graph.arithmetic import FLOAT, normalize, scale
 from moedge.export.graph.block import Block, read_norm
 from moedge.export.graph.channels import Channels
+from moedge.export.graph.inputs import INT64
 from moedge.export.graph.lowering import Lowering, Norm, Positions
 from moedge.export.graph.mixers import mix
 from moedge.export.graph.mlp import dense_mlp
@@ -21,12 +22,14 @@ from moedge.export.graph.moe import moe_layer
 from moedge.export.model.config import ModelConfig
 from moedge.runtime.manifest import LM_HEAD
 
-INT64 = ir.TensorType(ir.DataType.INT64)
-
 
 @dataclass(frozen=True)
 class Hidden:
-    """Hidden states [s, hidden_size] between two blocks: `x`, and what is still to be added to it."""
+    """Hidden states [s, hidden_size] between two blocks: `x`, and what is still to be added to it.
+
+    Where a model multiplies by a residual factor m what each block adds, they are kept divided by m. No block needs a
+    product then, and norms give the same once their epsilon is divided by m²: see `read_norm`.
+    """
 
     x: ir.Value
     delta: ir.Value | None = None
@@ -52,13 +55,11 @@ def build_decoder(
     """
     b, embeds, whole = low.builder, begin is None, end is None
     channels = channels or Channels()
-    mask = ir.Value(name="attention_mask", type=INT64, shape=ir.Shape([1, "total_length"]))
-    inputs = [_input(model, embeds), mask]
-    if whole:
-        inputs.append(b.initializer(ir.tensor(np.array(1, np.int64), name="logits_to_keep")))
+    tokens = _input(model, embeds)
+    inputs = [tokens, *low.graph_inputs.open(b, whole)]
     layers = range(begin or 0, model.num_hidden_layers if end is None else end)
-    where = low.positions(mask, inputs[0], [model.mixers[layer] for layer in layers], context)
-    hidden = _begin(low, checkpoint, model, inputs[0], embeds)
+    where = low.positions(tokens, [model.mixers[layer] for layer in layers], context)
+    hidden = _begin(low, checkpoint, model, tokens, embeds)
     for layer in layers:
         on_layer(layer)
         low.layer = layer
@@ -67,7 +68,7 @@ def build_decoder(
     x = hidden.x if hidden.delta is None else b.op("Add", hidden.x, hidden.delta)
     if whole:
         on_layer(model.num_hidden_layers)
-        out = _head(low, checkpoint, model, x, inputs[2], model.tie_word_embeddings and embeds, channels)
+        out = _head(low, checkpoint, model, x, model.tie_word_embeddings and embeds, channels)
     else:
         out = b.op("Unsqueeze", x, b.ints(0), output="last_hidden_state")
         out.type, out.shape = FLOAT, ir.Shape([1, "sequence_length", model.hidden_size])
@@ -78,13 +79,11 @@ def build_decoder(
 def build_block(block: Block, hidden: Hidden, where: Positions) -> Hidden:
     """One layer: a mixer and a gated MLP, dense or Mixture-of-Experts, each behind a norm and added to what it read."""
     low, model, names = block.low, block.model, block.model.names
-    residual = model.multipliers.residual
     normed, x = _add_norm(low, hidden, block.norm(names.input_norm))
-    mixed = scale(low.builder, mix(block, normed, where), residual)
-    normed, x = _add_norm(low, Hidden(x, mixed), block.norm(names.post_attention_norm))
+    normed, x = _add_norm(low, Hidden(x, mix(block, normed, where)), block.norm(names.post_attention_norm))
     with low.builder.scope(block.place(names.mlp)):
         out = moe_layer(block, normed) if block.layer in model.moe_layers else dense_mlp(block, normed)
-    return Hidden(x, scale(low.builder, out, residual))
+    return Hidden(x, out)
 
 
 def _add_norm(low: Lowering, hidden: Hidden, norm: Norm) -> tuple[ir.Value, ir.Value]:
@@ -106,7 +105,7 @@ def _begin(low: Lowering, checkpoint: Checkpoint, model: ModelConfig, given: ir.
         return Hidden(low.builder.op("Squeeze", given, low.builder.ints(0)))
     table = open_matrix(checkpoint, model.names.embedding, (model.vocab_size, model.hidden_size))
     rows = low.embedding(given, table, model.tie_word_embeddings)
-    return Hidden(scale(low.builder, rows, model.multipliers.embedding))
+    return Hidden(scale(low.builder, rows, model.multipliers.embedding / model.multipliers.residual))
 
 
 def _head(
@@ -114,21 +113,23 @@ def _head(
     checkpoint: Checkpoint,
     model: ModelConfig,
     x: ir.Value,
-    keep: ir.Value,
     tied: bool,
     channels: Channels,
 ) -> ir.Value:
-    """Logits of the last `keep` hidden states; `tied`: by the embedding table that this graph holds."""
-    b, names = low.builder, model.names
-    kept = b.op("Slice", x, b.op("Reshape", b.op("Neg", keep), b.ints(1)), b.ints(2**62), b.ints(0))
-    normed = normalize(b, kept, read_norm(low, checkpoint, model, names.final_norm, channels))
+    """Logits of those hidden states that they are wanted of; `tied`: by the embedding table that this graph holds.
+
+    What divides the logits divides the norm that is multiplied to them.
+    """
+    b, names, share = low.builder, model.names, 1 / model.multipliers.logits_divisor
+    wanted = low.graph_inputs.pick(b, x)
+    normed = normalize(b, wanted, read_norm(low, checkpoint, model, names.final_norm, channels, share))
     name = names.embedding if model.tie_word_embeddings else names.lm_head
     shape = model.vocab_size, model.hidden_size
     head = low.head(normed, None if tied else open_matrix(checkpoint, name, shape))
     if model.lm_head_bias:
         name = f"{names.lm_head}.bias"
-        head = b.op("Add", head, b.vector(name, checkpoint.read_parameter(name, model.vocab_size), LM_HEAD))
-    head = scale(b, head, 1 / model.multipliers.logits_divisor)
+        bias = checkpoint.read_parameter(name, model.vocab_size) * np.float32(share)
+        head = b.op("Add", head, b.vector(name, bias, LM_HEAD))
     logits = b.op("Unsqueeze", head, b.ints(0), output="logits")
-    logits.type, logits.shape = FLOAT, ir.Shape([1, "logits_to_keep", model.vocab_size])
+    logits.type, logits.shape = FLOAT, ir.Shape([1, low.graph_inputs.wanted, model.vocab_size])
     return logits

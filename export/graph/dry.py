@@ -12,10 +12,11 @@ import onnx_ir as ir
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.graph.builder import Builder
-from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing
+from moedge.export.graph.inputs import MaskInputs
+from moedge.export.graph.lowering import CachePort, Convolved, ExpertWeights, Heads, Latents, Norm, Positions, Routing
 from moedge.export.graph.positions import build_positions
 from moedge.export.graph.storing import scheme_for
-from moedge.export.model.config import Experts, GroupedQuery, Mixer
+from moedge.export.model.config import Experts, GroupedQuery, Mixer, MultiHeadLatent
 from moedge.export.model.rope import Rope
 from moedge.export.writing.account import Account
 from moedge.export.writing.unwritten import UnwrittenFile
@@ -23,7 +24,7 @@ from moedge.quant.grids import holds
 from moedge.quant.plan import Place, SchemePlan
 from moedge.quant.scheme import FP32, Scheme
 from moedge.quant.tiles import count_tiles, tile_bytes
-from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, ExpertPlan, GroupName
+from moedge.runtime.manifest import ATTENTION, EMBEDDING, LM_HEAD, ROUTED_EXPERTS, ExpertPlan, GroupName
 
 
 @dataclass
@@ -38,6 +39,7 @@ class DryLowering:
     builder: Builder = field(default_factory=lambda: Builder(UnwrittenFile()))
     cache: list[CachePort] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    graph_inputs: MaskInputs = field(default_factory=MaskInputs)
     layer: int | None = None
     expert_schemes: Counter[Scheme] = field(default_factory=Counter)
     refusal: MoedgeError | None = None
@@ -50,8 +52,8 @@ class DryLowering:
         """What the bundle would hold, and which tensors it would come from."""
         return self.builder.weights.account
 
-    def positions(self, attention_mask: ir.Value, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
-        where, _ = build_positions(self.builder, attention_mask, tokens, mixers, context)
+    def positions(self, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
+        where, _ = build_positions(self.builder, self.graph_inputs, tokens, mixers, context)
         return where
 
     def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
@@ -71,15 +73,25 @@ class DryLowering:
     def rope(self, x: ir.Value, heads: int, rope: Rope, where: Positions) -> ir.Value:
         return x
 
-    def grouped_query(
-        self,
-        layer: int,
-        heads: tuple[ir.Value, ir.Value, ir.Value],
-        config: GroupedQuery,
-        sinks: ir.Value | None,
-        where: Positions,
-    ) -> ir.Value:
-        return heads[0]
+    def grouped_query(self, layer: int, heads: Heads, config: GroupedQuery, where: Positions) -> ir.Value:
+        for vector in heads.vectors:
+            vector.store(self.builder)
+        return heads.joined
+
+    def latent(self, layer: int, latents: Latents, config: MultiHeadLatent, where: Positions) -> ir.Value:
+        latents.query(latents.joined)
+        latents.norm.store(self.builder)
+        if self.plan == "native":
+            self._take(latents.up, (latents.joint(),), ATTENTION)
+        else:
+            latents.absorbed()
+        return latents.joined
+
+    def convolve(self, layer: int, given: Convolved) -> ir.Value:
+        given.store_taps(self.builder)
+        if given.bias:
+            given.bias.store(self.builder)
+        return given.joined
 
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         self._take(ROUTED_EXPERTS, weights.matrices, ROUTED_EXPERTS)

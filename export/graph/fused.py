@@ -10,20 +10,93 @@ import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.matrix import Matrix
-from moedge.export.graph.arithmetic import scale
-from moedge.export.graph.builder import MICROSOFT, drop_absent_last
+from moedge.export.graph.absorbed import absorbed_latent
+from moedge.export.graph.arithmetic import FLOAT, scale
+from moedge.export.graph.builder import MICROSOFT, Attributes, Builder, drop_absent_last
+from moedge.export.graph.convolution import plain_convolution
+from moedge.export.graph.grouped_query import OpenHeads, open_heads, plain_grouped_query, rotate
+from moedge.export.graph.inputs import MaskInputs
 from moedge.export.graph.kernel_lowering import KernelLowering
-from moedge.export.graph.lowering import ExpertWeights, Routing
+from moedge.export.graph.lowering import CachePort, Convolved, ExpertWeights, Heads, Latents, Positions, Routing
+from moedge.export.graph.positions import build_positions
 from moedge.export.graph.qmoe import FP32_ACTIVATIONS, INT8_ACTIVATIONS, qmoe_attributes, qmoe_inputs
 from moedge.export.graph.stored_values import kernel_inputs, row_inputs
 from moedge.export.graph.storing import StoredCodes, reserve_codes, store_quantized, write_rows
-from moedge.export.model.config import Experts
+from moedge.export.model.config import Experts, GroupedQuery, Mixer, MultiHeadLatent
+from moedge.quant.plan import SchemePlan
+from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
-from moedge.runtime.manifest import ROUTED_EXPERTS, GroupName
+from moedge.runtime.manifest import ROUTED_EXPERTS, CacheTensor, GroupName
 
 
 class FusedLowering(KernelLowering[StoredCodes]):
     """Lowers a decoder to ONNX Runtime's contributed operators."""
+
+    def __init__(self, builder: Builder, schemes: SchemePlan, rounding: Rounding, notes: list[str]) -> None:
+        super().__init__(builder, schemes, rounding, notes)
+        self.graph_inputs = MaskInputs()
+        self._lengths: tuple[ir.Value, ir.Value] | None = None
+
+    def positions(self, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
+        """Lengths, masks, and the whole rotary tables [context, dim / 2], which the kernels index."""
+        b = self.builder
+        where, total = build_positions(b, self.graph_inputs, tokens, mixers, context)
+        total_32 = b.op("Cast", total, attributes={"to": ir.DataType.INT32.value})
+        last = b.op("Sub", total_32, b.constant(np.array([1], np.int32)))
+        self._lengths = last, b.op("Squeeze", total_32, b.ints(0))
+        return where
+
+    def grouped_query(self, layer: int, heads: Heads, config: GroupedQuery, where: Positions) -> ir.Value:
+        """GroupQueryAttention, which extends a shared cache buffer in place and, where it can, rotates."""
+        opened, dim = open_heads(self.builder, heads, config), config.head_dim
+        if not dim % 8:
+            return self._attend(layer, opened, config, where)
+        self.notes.append(f"attention: heads of {dim} do not fit ONNX Runtime's kernel, so plain operators run it")
+        return plain_grouped_query(self, layer, opened, config, where)
+
+    def latent(self, layer: int, latents: Latents, config: MultiHeadLatent, where: Positions) -> ir.Value:
+        """Plain operators, absorbed."""
+        return absorbed_latent(self, layer, latents, config, where)
+
+    def convolve(self, layer: int, given: Convolved) -> ir.Value:
+        """Plain operators."""
+        return plain_convolution(self, layer, given)
+
+    def _attend(self, layer: int, heads: OpenHeads, config: GroupedQuery, where: Positions) -> ir.Value:
+        b, kv, dim = self.builder, config.num_kv_heads, config.head_dim
+        if self._lengths is None:
+            raise AssertionError("positions come before attention")
+        q, k, rope, rotary = heads.q, heads.k, config.rope, where.rotary[config.rope]
+        rotates = dim % 16 == 0 and rope.dim % 16 == 0 and not rotary.switch
+        if not rotates:
+            q = rotate(self, q, config.num_heads, dim, rope, where)
+            k = rotate(self, k, kv, dim, rope, where)
+        parts = (q, config.num_heads), (k, kv), (heads.v, kv)
+        flat = [b.op("Reshape", t, b.ints(1, -1, n * dim)) for t, n in parts]
+        ports = [self._shared_port(layer, name, kv, dim) for name in ("key", "value")]
+        tables = (rotary.cos, rotary.sin) if rotates else (None, None)
+        position_ids = attention_bias = None
+        inputs = [*flat, *(past for past, _ in ports), *self._lengths, *tables, position_ids, attention_bias]
+        attributes: Attributes = {"num_heads": config.num_heads, "kv_num_heads": kv, "scale": config.scale}
+        attributes["do_rotary"] = int(rotates)
+        if where.hides(config):
+            attributes["local_window_size"] = config.window
+        out, *presents = b.ops(
+            "GroupQueryAttention",
+            *drop_absent_last([*inputs, heads.sinks]),
+            attributes=attributes,
+            outputs=[b.full_name("context"), *(tensor.present for _, tensor in ports)],
+            domain=MICROSOFT,
+        )
+        for (past, tensor), value in zip(ports, presents, strict=True):
+            value.type, value.shape = FLOAT, past.shape
+            self.cache.append(CachePort(tensor, past, value))
+        return b.op("Reshape", out, b.ints(-1, config.num_heads * dim))
+
+    def _shared_port(self, layer: int, name: str, heads: int, dim: int) -> tuple[ir.Value, CacheTensor]:
+        shape = ir.Shape([1, heads, "capacity", dim])
+        past = ir.Value(name=f"past_key_values.{layer}.{name}", type=FLOAT, shape=shape)
+        return past, CacheTensor(past.name or "", f"present.{layer}.{name}", "shared", (heads, dim))
 
     def store(self, name: str, matrix: Matrix, scheme: Scheme, group: GroupName) -> StoredCodes:
         """As codes in the layout of quant/blocks.py."""

@@ -1,14 +1,52 @@
 """Grouped-query attention in plain operators, keys and values in rows of the cache: the exact twin of ONNX Runtime's
 kernel, and what all lowerings write where that kernel cannot."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnx_ir as ir
 
-from moedge.export.graph.arithmetic import attend, give_present, rows_port
+from moedge.export.graph.arithmetic import attend, give_present, rms_norm, rows_port
 from moedge.export.graph.builder import Builder
-from moedge.export.graph.lowering import Lowering, Positions
+from moedge.export.graph.lowering import Heads, Lowering, Positions
 from moedge.export.model.config import GroupedQuery
 from moedge.export.model.rope import Rope
+
+
+@dataclass(frozen=True)
+class OpenHeads:
+    """Queries [s, num_heads, head_dim], keys and values [s, num_kv_heads, head_dim], and sinks [num_heads].
+
+    Normalized and clipped, not yet rotated.
+    """
+
+    q: ir.Value
+    k: ir.Value
+    v: ir.Value
+    sinks: ir.Value | None
+
+
+def open_heads(b: Builder, heads: Heads, config: GroupedQuery) -> OpenHeads:
+    """The joint product taken apart."""
+    dim, counts = config.head_dim, (config.num_heads, config.num_kv_heads, config.num_kv_heads)
+    q, k, v = b.ops("Split", heads.joined, b.ints(*(n * dim for n in counts)), attributes={"axis": -1}, outputs=3)
+    if config.qk_norm == "whole":
+        q, k = _norm_both(b, heads, q, k)
+    if config.clip is not None:
+        bounds = [b.constant(np.array(v, np.float32)) for v in (-config.clip, config.clip)]
+        q, k, v = (b.op("Clip", t, *bounds) for t in (q, k, v))
+    q, k, v = (b.op("Reshape", t, b.ints(0, n, dim)) for t, n in zip((q, k, v), counts, strict=True))
+    if config.qk_norm == "head":
+        q, k = _norm_both(b, heads, q, k)
+    return OpenHeads(q, k, v, None if heads.sinks is None else heads.sinks.store(b))
+
+
+def _norm_both(b: Builder, heads: Heads, q: ir.Value, k: ir.Value) -> tuple[ir.Value, ir.Value]:
+    if heads.norms is None:
+        raise AssertionError("norms of q and k without weights")
+    first, second = heads.norms
+    q = rms_norm(b, q, first.store(b), heads.norm_eps)
+    return q, rms_norm(b, k, second.store(b), heads.norm_eps)
 
 
 def rotate(low: Lowering, x: ir.Value, heads: int, dim: int, rope: Rope, where: Positions) -> ir.Value:
@@ -23,25 +61,25 @@ def rotate(low: Lowering, x: ir.Value, heads: int, dim: int, rope: Rope, where: 
 def plain_grouped_query(
     low: Lowering,
     layer: int,
-    heads: tuple[ir.Value, ir.Value, ir.Value],
+    heads: OpenHeads,
     config: GroupedQuery,
-    sinks: ir.Value | None,
     where: Positions,
 ) -> ir.Value:
     """See `Lowering.grouped_query`. Each key head serves its group of query heads."""
     b, kv, dim, group = low.builder, config.num_kv_heads, config.head_dim, config.heads_a_key
-    q = rotate(low, heads[0], config.num_heads, dim, config.rope, where)
-    k = rotate(low, heads[1], kv, dim, config.rope, where)
+    q = rotate(low, heads.q, config.num_heads, dim, config.rope, where)
+    k = rotate(low, heads.k, kv, dim, config.rope, where)
     q = b.op("Mul", q, b.constant(np.array(config.scale, np.float32)))
     grouped = b.op("Reshape", q, b.ints(0, kv, group, dim))  # [s, kv, group, dim]
     queries = b.op("Transpose", grouped, attributes={"perm": [1, 2, 0, 3]})
     queries = b.op("Reshape", queries, b.ints(kv, -1, dim))  # [kv, group * s, dim]
     pairs = []
-    for name, rows in (("key", k), ("value", heads[2])):
+    for name, rows in (("key", k), ("value", heads.v)):
         past, tensor = rows_port(layer, name, kv * dim)
         new = give_present(b, low.cache, past, tensor, b.op("Reshape", rows, b.ints(0, kv * dim)))
         old, fresh = (_heads_first(b, t, kv, dim) for t in (past, new))
         pairs.append((old, fresh))
+    sinks = heads.sinks
     if sinks is not None:
         shape = b.op("Concat", b.ints(kv, group), where.new_length, b.ints(1), attributes={"axis": 0})
         each = b.op("Expand", b.op("Reshape", sinks, b.ints(kv, group, 1, 1)), shape)

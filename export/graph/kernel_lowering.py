@@ -1,30 +1,26 @@
-"""What the plans for kernels share: ONNX Runtime's contributed operators for everything that has no quantized weights.
+"""What the plans for kernels share: how a decoder's matrices become values of a graph, and norms and rotations.
 
-How quantized matrices are stored and multiplied is what such plans differ in: see fused.py and native.py.
+How quantized matrices are stored and multiplied, and what attends, is what such plans differ in: see fused.py and
+native.py.
 """
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.matrix import Matrix
-from moedge.export.graph.arithmetic import FLOAT
-from moedge.export.graph.builder import MICROSOFT, Attributes, Builder, drop_absent_last
-from moedge.export.graph.grouped_query import plain_grouped_query, rotate
+from moedge.export.graph.builder import MICROSOFT, Builder
 from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing
-from moedge.export.graph.positions import build_positions
 from moedge.export.graph.storing import scheme_for, store_floats
-from moedge.export.model.config import Experts, GroupedQuery, Mixer
+from moedge.export.model.config import Experts
 from moedge.export.model.rope import Rope
 from moedge.quant.blocks import F32
 from moedge.quant.plan import SchemePlan
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
-from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, CacheTensor, GroupName
+from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, GroupName
 
 Stored = TypeVar("Stored")  # a quantized matrix in the weights file
 
@@ -43,16 +39,6 @@ class KernelLowering(ABC, Generic[Stored]):
         self.exact_activations = True
         self._schemes = schemes
         self._table: ir.Value | Stored | None = None
-        self._lengths: tuple[ir.Value, ir.Value] | None = None
-
-    def positions(self, attention_mask: ir.Value, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
-        """Lengths, masks, and the whole rotary tables [context, dim / 2], which the kernels index."""
-        b = self.builder
-        where, total = build_positions(b, attention_mask, tokens, mixers, context)
-        total_32 = b.op("Cast", total, attributes={"to": ir.DataType.INT32.value})
-        last = b.op("Sub", total_32, b.constant(np.array([1], np.int32)))
-        self._lengths = last, b.op("Squeeze", total_32, b.ints(0))
-        return where
 
     def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
         """Rows of the very matrix that a tied head multiplies; Gather where it is fp32."""
@@ -105,47 +91,6 @@ class KernelLowering(ABC, Generic[Stored]):
         turned = b.op("RotaryEmbedding", flat, ids, rotary.cos, rotary.sin, domain=MICROSOFT)
         return b.op("Reshape", turned, b.ints(-1, heads, rope.dim))
 
-    def grouped_query(
-        self,
-        layer: int,
-        heads: tuple[ir.Value, ir.Value, ir.Value],
-        config: GroupedQuery,
-        sinks: ir.Value | None,
-        where: Positions,
-    ) -> ir.Value:
-        """GroupQueryAttention, which extends a shared cache buffer in place and, where it can, rotates."""
-        b, kv, dim = self.builder, config.num_kv_heads, config.head_dim
-        if self._lengths is None:
-            raise AssertionError("positions come before attention")
-        if dim % 8:
-            self.notes.append(f"attention: heads of {dim} do not fit ONNX Runtime's kernel, so plain operators run it")
-            return plain_grouped_query(self, layer, heads, config, sinks, where)
-        (q, k, v), rope, rotary = heads, config.rope, where.rotary[config.rope]
-        rotates = dim % 16 == 0 and rope.dim % 16 == 0 and not rotary.switches
-        if not rotates:
-            q = rotate(self, q, config.num_heads, dim, rope, where)
-            k = rotate(self, k, kv, dim, rope, where)
-        flat = [b.op("Reshape", t, b.ints(1, -1, n * dim)) for t, n in ((q, config.num_heads), (k, kv), (v, kv))]
-        ports = [self._shared_port(layer, name, kv, dim) for name in ("key", "value")]
-        tables = (rotary.cos, rotary.sin) if rotates else (None, None)
-        position_ids = attention_bias = None
-        inputs = [*flat, *(past for past, _ in ports), *self._lengths, *tables, position_ids, attention_bias, sinks]
-        attributes: Attributes = {"num_heads": config.num_heads, "kv_num_heads": kv, "scale": config.scale}
-        attributes["do_rotary"] = int(rotates)
-        if where.hides(config):
-            attributes["local_window_size"] = config.window
-        out, *presents = b.ops(
-            "GroupQueryAttention",
-            *drop_absent_last(inputs),
-            attributes=attributes,
-            outputs=[b.full_name("context"), *(tensor.present for _, tensor in ports)],
-            domain=MICROSOFT,
-        )
-        for (past, tensor), value in zip(ports, presents, strict=True):
-            value.type, value.shape = FLOAT, past.shape
-            self.cache.append(CachePort(tensor, past, value))
-        return b.op("Reshape", out, b.ints(-1, config.num_heads * dim))
-
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """One node a layer."""
         wanted = self._schemes.of(ROUTED_EXPERTS, self.layer)
@@ -181,11 +126,6 @@ class KernelLowering(ABC, Generic[Stored]):
             return None if biases is None else b.matrix(b.full_name(f"{name}.bias"), biases, ROUTED_EXPERTS)
 
         return store("gate_up_proj", weights.gate_up_bias), store("down_proj", weights.down_bias)
-
-    def _shared_port(self, layer: int, name: str, heads: int, dim: int) -> tuple[ir.Value, CacheTensor]:
-        shape = ir.Shape([1, heads, "capacity", dim])
-        past = ir.Value(name=f"past_key_values.{layer}.{name}", type=FLOAT, shape=shape)
-        return past, CacheTensor(past.name or "", f"present.{layer}.{name}", "shared", (heads, dim))
 
     def _product(self, x: ir.Value, stored: ir.Value | Stored) -> ir.Value:
         if isinstance(stored, ir.Value):

@@ -1,23 +1,20 @@
-"""Multi-head latent attention, with the up-projections absorbed.
+"""Multi-head latent attention of a layer: its projections and what they read; what lies between is the lowering's.
 
-Keys and values of all heads are linear in one latent row c (DeepSeek-V2, arXiv:2405.04434), so
-    q·k = (q W_uk)·c,    sum p v = (sum p c) W_uv,
-and the cache holds only c beside the rotated part of the key: kv_lora_rank + qk_rope_head_dim numbers a token.
+Keys and values of all heads are linear in one latent row c a token (DeepSeek-V2, arXiv:2405.04434).
 """
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.checkpoint.modules import open_planes
 from moedge.export.checkpoint.views import Reordered, halves_order, stack
-from moedge.export.graph.arithmetic import attend, give_present, rows_port
 from moedge.export.graph.attention import open_output, project_out
 from moedge.export.graph.block import Block
-from moedge.export.graph.lowering import Positions
+from moedge.export.graph.lowering import Latents, Positions
 from moedge.export.graph.storing import read_finite
 from moedge.export.model.config import MultiHeadLatent
 from moedge.export.model.layouts import find_absorbed
@@ -40,89 +37,103 @@ def latent_attention(block: Block, config: MultiHeadLatent, x: ir.Value, where: 
         joined = low.linear("q_kv_a_proj", x, stack([first, down]), ATTENTION)
         if config.bias:
             joined = _add_bias(block, config, joined, name)
-        q, latent, k_rot = b.ops("Split", joined, b.ints(width, rank, rotary), attributes={"axis": -1}, outputs=3)
-        if config.q_lora_rank is not None:
+
+        def query(part: ir.Value) -> ir.Value:
+            if config.q_lora_rank is None:
+                return part
             norm = f"{name}.q_a_layernorm"
             q_b = _open_halved(block, config, f"{name}.q_b_proj", width, heads, nope)
-            q = block.rms_norm(norm, q, width, config.latent_norm_eps)
-            q = low.linear("q_b_proj", q, block.channels.read(norm, q_b), ATTENTION)
-        q = b.op("Reshape", q, b.ints(0, heads, nope + rotary))
-        q_nope, q_rot = b.ops("Split", q, b.ints(nope, rotary), attributes={"axis": -1}, outputs=2)
-        up_keys, up_values = _absorb(block, config, name)
-        q_nope = b.op("MatMul", b.op("Transpose", q_nope, attributes={"perm": [1, 0, 2]}), up_keys)  # [heads, s, rank]
-        q_rot = b.op("Transpose", low.rope(q_rot, heads, config.rope, where), attributes={"perm": [1, 0, 2]})
-        q = b.op("Concat", q_nope, q_rot, attributes={"axis": -1})  # [heads, s, latent_width]
-        q = b.op("Mul", q, b.constant(np.array(config.scale, np.float32)))
-        q = b.op("Reshape", q, b.ints(1, -1, config.latent_width))  # [1, heads * s, latent_width]
-        k_rot = low.rope(b.op("Reshape", k_rot, b.ints(0, 1, rotary)), 1, config.rope, where)
-        latent = block.rms_norm(f"{name}.kv_a_layernorm", latent, rank, config.latent_norm_eps)
-        row = b.op("Concat", latent, b.op("Reshape", k_rot, b.ints(0, rotary)), attributes={"axis": -1})
-        past, tensor = rows_port(block.layer, "latent", config.latent_width)
-        rows = (past, give_present(b, low.cache, past, tensor, row))
-        out = attend(b, q, rows, rows, where, where.mask(config))  # [1, heads * s, latent_width]
-        mixed = b.op("Slice", out, b.ints(0), b.ints(rank), b.ints(-1))
-        shape = b.op("Concat", b.ints(heads), where.new_length, b.ints(rank), attributes={"axis": 0})
-        values = b.op("MatMul", b.op("Reshape", mixed, shape), up_values)  # [heads, s, v]
-        by_token = b.op("Transpose", values, attributes={"perm": [1, 0, 2]})
-        out = b.op("Reshape", by_token, b.ints(0, heads * config.v_head_dim))
-        o_proj = block.channels.read(_values(name), open_output(block, name, heads * config.v_head_dim))
+            normed = block.rms_norm(norm, part, width, config.latent_norm_eps)
+            return low.linear("q_b_proj", normed, block.channels.read(norm, q_b), ATTENTION)
+
+        up = _Up(block, config, name)
+        norm = block.norm_weight(f"{name}.kv_a_layernorm", rank)
+        latents = Latents(joined, width, query, norm, up.full, up.join, up.absorb)
+        out = low.latent(block.layer, latents, config, where)
+        o_proj = block.channels.read(up.values, open_output(block, name, heads * config.v_head_dim))
         return project_out(block, name, out, o_proj, config.bias)
 
 
-def _values(name: str) -> str:
-    """What writes the values, of all heads, that an attention's output projection reads."""
-    return f"{name}.kv_b_proj.values"
+@dataclass(frozen=True)
+class _Up:
+    """The up-projection of an attention, kv_b_proj [heads * (nope + v), rank], or its two parts as MLX keeps them."""
 
+    block: Block
+    config: MultiHeadLatent
+    name: str
 
-def _absorb(block: Block, config: MultiHeadLatent, name: str) -> tuple[ir.Value, ir.Value]:
-    """W_uk [heads, nope, rank] and W_uv [heads, rank, v] out of kv_b_proj [heads * (nope + v), rank], kept in fp32."""
-    nope, rank = config.qk_nope_head_dim, config.kv_lora_rank
-    heads, wide = config.num_heads, config.v_head_dim
-    full = f"{name}.kv_b_proj"
-    if apart := find_absorbed(block.checkpoint, name):
-        return _absorb_apart(block, config, name, *apart)
-    matrix = block.matrix(full, heads * (nope + wide), rank)
+    @property
+    def full(self) -> str:
+        """Its own name."""
+        return f"{self.name}.kv_b_proj"
 
-    @cache
-    def parts() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        weight = read_finite(matrix, 0, matrix.shape[0]).reshape(heads, nope + wide, rank)
-        return weight[:, :nope], _divide(block, name, weight[:, nope:]).transpose(0, 2, 1)
+    @property
+    def values(self) -> str:
+        """What writes the values, of all heads, that the attention's output projection reads."""
+        return f"{self.full}.values"
 
-    read = block.builder.read_matrix
-    return (
-        read(f"{full}.keys", (heads, nope, rank), lambda: parts()[0], ATTENTION, (matrix,)),
-        read(f"{full}.values", (heads, rank, wide), lambda: parts()[1], ATTENTION),
-    )
+    def join(self) -> Matrix:
+        """It as one matrix, of whose rows those of the values are divided as the output's columns are multiplied."""
+        heads, nope, wide, rank = self._sizes
+        if apart := find_absorbed(self.block.checkpoint, self.name):
+            pairs = zip(*self._open_apart(*apart), strict=True)
+            matrix = stack([part for pair in pairs for part in pair])
+        else:
+            matrix = self.block.matrix(self.full, heads * (nope + wide), rank)
+        rows = np.arange(heads * (nope + wide)).reshape(heads, -1)[:, nope:].reshape(-1)
+        return self.block.channels.write(self.values, matrix, rows)
 
+    def absorb(self) -> tuple[ir.Value, ir.Value]:
+        """W_uk [heads, nope, rank] and W_uv [heads, rank, v], kept in fp32."""
+        heads, nope, wide, rank = self._sizes
+        if apart := find_absorbed(self.block.checkpoint, self.name):
+            return self._absorb_apart(*(stack(parts) for parts in self._open_apart(*apart)))
+        matrix = self.block.matrix(self.full, heads * (nope + wide), rank)
 
-def _divide(block: Block, name: str, values: F32) -> F32:
-    """W_uv [heads, v, rank] whose rows are divided as the output projection's columns are multiplied."""
-    by_rank = values.reshape(-1, values.shape[-1]).T  # [rank, heads * v]
-    return block.channels.divide(_values(name), by_rank).T.reshape(values.shape)
+        @cache
+        def parts() -> tuple[F32, F32]:
+            weight = read_finite(matrix, 0, matrix.shape[0]).reshape(heads, nope + wide, rank)
+            return weight[:, :nope], self._divide(weight[:, nope:]).transpose(0, 2, 1)
 
+        read = self.block.builder.read_matrix
+        return (
+            read(f"{self.full}.keys", (heads, nope, rank), lambda: parts()[0], ATTENTION, (matrix,)),
+            read(f"{self.full}.values", (heads, rank, wide), lambda: parts()[1], ATTENTION),
+        )
 
-def _absorb_apart(
-    block: Block, config: MultiHeadLatent, name: str, keys: str, values: str
-) -> tuple[ir.Value, ir.Value]:
-    """The same out of tensors [heads, rank, nope] and [heads, v, rank], under the same names in the bundle."""
-    full = f"{name}.kv_b_proj"
-    nope, rank = config.qk_nope_head_dim, config.kv_lora_rank
-    heads, wide, checkpoint = config.num_heads, config.v_head_dim, block.checkpoint
-    up_keys = stack(open_planes(checkpoint, keys, heads, (nope, rank), True))
-    up_values = stack(open_planes(checkpoint, values, heads, (wide, rank)))
+    def _absorb_apart(self, up_keys: Matrix, up_values: Matrix) -> tuple[ir.Value, ir.Value]:
+        heads, nope, wide, rank = self._sizes
 
-    def read_values() -> NDArray[np.float32]:
-        weight = read_finite(up_values, 0, heads * wide).reshape(heads, wide, rank)
-        return _divide(block, name, weight).transpose(0, 2, 1)
+        def read_values() -> F32:
+            weight = read_finite(up_values, 0, heads * wide).reshape(heads, wide, rank)
+            return self._divide(weight).transpose(0, 2, 1)
 
-    def read_keys() -> NDArray[np.float32]:
-        return read_finite(up_keys, 0, heads * nope).reshape(heads, nope, rank)
+        def read_keys() -> F32:
+            return read_finite(up_keys, 0, heads * nope).reshape(heads, nope, rank)
 
-    read = block.builder.read_matrix
-    return (
-        read(f"{full}.keys", (heads, nope, rank), read_keys, ATTENTION, (up_keys,)),
-        read(f"{full}.values", (heads, rank, wide), read_values, ATTENTION, (up_values,)),
-    )
+        read = self.block.builder.read_matrix
+        return (
+            read(f"{self.full}.keys", (heads, nope, rank), read_keys, ATTENTION, (up_keys,)),
+            read(f"{self.full}.values", (heads, rank, wide), read_values, ATTENTION, (up_values,)),
+        )
+
+    @property
+    def _sizes(self) -> tuple[int, int, int, int]:
+        config = self.config
+        return config.num_heads, config.qk_nope_head_dim, config.v_head_dim, config.kv_lora_rank
+
+    def _open_apart(self, keys: str, values: str) -> tuple[list[Matrix], list[Matrix]]:
+        """A matrix a head [nope, rank] and [v, rank] of tensors [heads, rank, nope] and [heads, v, rank]."""
+        heads, nope, wide, rank = self._sizes
+        checkpoint = self.block.checkpoint
+        return open_planes(checkpoint, keys, heads, (nope, rank), True), open_planes(
+            checkpoint, values, heads, (wide, rank)
+        )
+
+    def _divide(self, values: F32) -> F32:
+        """W_uv [heads, v, rank] whose rows are divided as the output projection's columns are multiplied."""
+        by_rank = values.reshape(-1, values.shape[-1]).T  # [rank, heads * v]
+        return self.block.channels.divide(self.values, by_rank).T.reshape(values.shape)
 
 
 def _open_halved(block: Block, config: MultiHeadLatent, name: str, columns: int, heads: int, plain: int) -> Matrix:

@@ -6,7 +6,7 @@ Hidden states are 2-D, [s, hidden_size]: batch is 1.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,8 @@ import onnx_ir as ir
 
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.graph.builder import Builder
-from moedge.export.model.config import Attention, Experts, GroupedQuery, Mixer
+from moedge.export.graph.inputs import GraphInputs
+from moedge.export.model.config import Attention, Experts, GroupedQuery, Mixer, MultiHeadLatent
 from moedge.export.model.rope import Rope
 from moedge.quant.blocks import F32
 from moedge.quant.scheme import Scheme
@@ -36,7 +37,7 @@ class Rotary:
     rows: ir.Value  # int64 [s]: the rows of the whole tables that belong to the new tokens
     cos: ir.Value  # the whole table [context, dim / 2] or that of the new tokens [s, dim / 2], as the lowering wants
     sin: ir.Value
-    switches: bool  # LongRoPE has two sets of frequencies within the context
+    switch: int  # the length above which the second half of the tables counts (LongRoPE); 0: there is none
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,66 @@ class Norm:
     weight: ir.Value
     bias: ir.Value | None
     eps: float
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A named fp32 parameter that no scheme rounds, on its way into a graph."""
+
+    name: str
+    values: F32
+    group: GroupName
+
+    def store(self, b: Builder) -> ir.Value:
+        """The same as a value of the graph."""
+        return b.vector(self.name, self.values, self.group)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What grouped-query attention has of its tokens: one product, neither normalized nor clipped nor rotated yet."""
+
+    joined: ir.Value  # [s, (num_heads + 2 num_kv_heads) * head_dim]: q of all heads, then k, then v
+    norms: tuple[Vector, Vector] | None  # weights of q and of k, for `GroupedQuery.qk_norm`
+    norm_eps: float
+    sinks: Vector | None  # [num_heads]: scores that take part in the softmax and weigh nothing
+
+    @property
+    def vectors(self) -> list[Vector]:
+        """All parameters."""
+        return [vector for vector in (*(self.norms or ()), self.sinks) if vector is not None]
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What multi-head latent attention has of its tokens: one product, neither normalized nor rotated yet.
+
+    Its columns are `query_width` that `query` makes the heads' queries of, then the latent row and what is rotated.
+    """
+
+    joined: ir.Value  # [s, query_width + latent_width]
+    query_width: int
+    query: Callable[[ir.Value], ir.Value]  # [s, query_width] to [s, num_heads * (nope + rope)]
+    norm: Vector  # of the latent row
+    up: str  # the up-projection's name
+    joint: Callable[[], Matrix]  # it, [num_heads * (nope + v), rank]: of each head the keys' rows, then the values'
+    absorbed: Callable[[], tuple[ir.Value, ir.Value]]  # its parts in fp32, [num_heads, nope, rank] and [., rank, v]
+
+
+@dataclass(frozen=True)
+class Convolved:
+    """What a short convolution has of its tokens: one product [s, 3 * hidden_size], biases added, and its own weights.
+
+    The last of the taps [kernel, hidden_size] is the token's own.
+    """
+
+    joined: ir.Value
+    taps: Vector
+    bias: Vector | None
+
+    def store_taps(self, b: Builder) -> ir.Value:
+        """The taps as a value of the graph."""
+        return b.matrix(self.taps.name, self.taps.values, self.taps.group)
 
 
 @dataclass(frozen=True)
@@ -114,7 +175,12 @@ class Lowering(Protocol):
     layer: int | None  # that is being built; None before the first and after the last
     expert_schemes: Counter[Scheme]  # of the routed experts, in so many layers that were built
 
-    def positions(self, attention_mask: ir.Value, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
+    @property
+    def graph_inputs(self) -> GraphInputs:
+        """What the graph is told beside tokens and caches."""
+        ...
+
+    def positions(self, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
         """Lengths, positions, masks and rotary tables for these layers; the new tokens are axis 1 of `tokens`."""
         ...
 
@@ -138,18 +204,16 @@ class Lowering(Protocol):
         """Rotate [s, heads, rope.dim] by position, halves paired."""
         ...
 
-    def grouped_query(
-        self,
-        layer: int,
-        heads: tuple[ir.Value, ir.Value, ir.Value],
-        config: GroupedQuery,
-        sinks: ir.Value | None,
-        where: Positions,
-    ) -> ir.Value:
-        """Cached causal attention [s, heads * head_dim] of q [s, heads, head_dim], k, v [s, kv_heads, head_dim].
+    def grouped_query(self, layer: int, heads: Heads, config: GroupedQuery, where: Positions) -> ir.Value:
+        """Cached causal attention [s, num_heads * head_dim], all but the projections."""
+        ...
 
-        q and k are not yet rotated; `sinks` [heads] take part in the softmax.
-        """
+    def latent(self, layer: int, latents: Latents, config: MultiHeadLatent, where: Positions) -> ir.Value:
+        """Cached causal attention [s, num_heads * v_head_dim], all but the projections at both ends."""
+        ...
+
+    def convolve(self, layer: int, given: Convolved) -> ir.Value:
+        """c · conv(b · x) [s, hidden_size] of the three parts b, c, x of the product, over a cache of rows."""
         ...
 
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:

@@ -1,24 +1,149 @@
-"""The `native` plan: moedge's own kernels for all quantized weights, which they read in the file as they lie.
-
-docs/kernels.md has the operators and their layout; everything without quantized weights is as in the `fused` plan.
+"""The `native` plan: moedge's own kernels for all quantized weights, which they read in the file as they lie, and for
+attention. docs/kernels.md has the operators, docs/graph.md the caches.
 """
+
+from collections.abc import Sequence
 
 import onnx_ir as ir
 
 from moedge.export.checkpoint.matrix import Matrix
-from moedge.export.graph.builder import MOEDGE, Attributes, drop_absent_last
+from moedge.export.graph.builder import MOEDGE, Attributes, Builder, drop_absent_last
+from moedge.export.graph.convolution import plain_convolution
+from moedge.export.graph.inputs import SegmentInputs
 from moedge.export.graph.kernel_lowering import KernelLowering
-from moedge.export.graph.lowering import ExpertWeights, Routing
+from moedge.export.graph.lowering import CachePort, Convolved, ExpertWeights, Heads, Latents, Positions, Routing
+from moedge.export.graph.positions import build_positions
+from moedge.export.graph.storing import scheme_for, store_floats
 from moedge.export.graph.tiled import StoredTiles, store_tiles
-from moedge.export.model.config import Experts
+from moedge.export.model.config import Experts, GroupedQuery, Mixer, MultiHeadLatent
+from moedge.quant.plan import SchemePlan
+from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
-from moedge.runtime.manifest import ROUTED_EXPERTS, GroupName
+from moedge.runtime.manifest import ATTENTION, ROUTED_EXPERTS, CacheTensor, GroupName
 
-EXACT_BITS, COARSE_BITS = 24, 8  # of activations, as Linear takes them: 24 are as good as fp32
+EXACT_BITS, COARSE_BITS = 24, 8  # of activations, as kernels take them: 24 are as good as fp32
+PLAIN_BITS = 32  # of a latent up-projection that no scheme rounds
+BYTES = ir.TensorType(ir.DataType.UINT8)
 
 
 class NativeLowering(KernelLowering[StoredTiles]):
     """Lowers a decoder to moedge's operators and ONNX Runtime's contributed ones."""
+
+    def __init__(self, builder: Builder, schemes: SchemePlan, rounding: Rounding, notes: list[str]) -> None:
+        super().__init__(builder, schemes, rounding, notes)
+        self.graph_inputs = SegmentInputs()
+
+    def positions(self, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
+        """The whole rotary tables; kernels have all else from the segments."""
+        where, _ = build_positions(self.builder, self.graph_inputs, tokens, mixers, context)
+        return where
+
+    def grouped_query(self, layer: int, heads: Heads, config: GroupedQuery, where: Positions) -> ir.Value:
+        """One Attention node, which takes the joint product as it comes and extends a cache buffer in place."""
+        b, rotary = self.builder, where.rotary[config.rope]
+        window = config.window if where.hides(config) else 0
+        norms = [norm.store(b) for norm in heads.norms] if heads.norms else [None, None]
+        sinks = heads.sinks.store(b) if heads.sinks else None
+        attributes: Attributes = {
+            "heads": config.num_heads,
+            "kv_heads": config.num_kv_heads,
+            "dim": config.head_dim,
+            "rotary": config.rope.dim,
+            "scale": config.scale,
+            "window": window,
+            "norm": config.qk_norm,
+            "eps": heads.norm_eps,
+            "clip": config.clip or 0.0,
+            "switch": rotary.switch,
+            "activation_bits": self.activation_bits,
+            "layer": layer,
+        }
+        pasts = [self.cache_input(layer, name, config.num_kv_heads) for name in ("key", "value")]
+        inputs = [heads.joined, *pasts, self.graph_inputs.segments, rotary.cos, rotary.sin, *norms, sinks]
+        out, *presents = b.ops(
+            "Attention",
+            *drop_absent_last(inputs),
+            attributes=attributes,
+            outputs=[b.full_name("context"), *(f"present.{layer}.{name}" for name in ("key", "value"))],
+            domain=MOEDGE,
+        )
+        for past, present in zip(pasts, presents, strict=True):
+            self.keep_cache(past, present, (config.num_kv_heads, config.head_dim), window, self.exact_activations)
+        return out
+
+    def latent(self, layer: int, latents: Latents, config: MultiHeadLatent, where: Positions) -> ir.Value:
+        """One LatentAttention node, which reads the up-projection as it is stored."""
+        b, rotary, width = self.builder, where.rotary[config.rope], config.latent_width
+        sizes = b.ints(latents.query_width, width)
+        first, row = b.ops("Split", latents.joined, sizes, attributes={"axis": -1}, outputs=2)
+        q = latents.query(first)
+        attributes: Attributes = {
+            "heads": config.num_heads,
+            "nope": config.qk_nope_head_dim,
+            "rope": config.qk_rope_head_dim,
+            "v": config.v_head_dim,
+            "rank": config.kv_lora_rank,
+            "scale": config.scale,
+            "eps": config.latent_norm_eps,
+            "switch": rotary.switch,
+            "activation_bits": self.activation_bits,
+            "layer": layer,
+        }
+        tiles, plain, kept = self._store_up(latents.up, latents.joint())
+        past = self.cache_input(layer, "latent", 1)
+        inputs = [q, row, past, self.graph_inputs.segments, rotary.cos, rotary.sin, latents.norm.store(b), tiles, plain]
+        out, present = b.ops(
+            "LatentAttention",
+            *drop_absent_last(inputs),
+            attributes=attributes | kept,
+            outputs=[b.full_name("context"), f"present.{layer}.latent"],
+            domain=MOEDGE,
+        )
+        self.keep_cache(past, present, (1, width), 0, self.exact_activations)
+        return out
+
+    def _store_up(self, name: str, matrix: Matrix) -> tuple[ir.Value | None, ir.Value | None, Attributes]:
+        """Tile rows, or fp32 rows, of an up-projection, and what the kernel is to know of them."""
+        scheme = scheme_for((matrix,), self._schemes.of(ATTENTION, self.layer), name, self.notes)
+        if not scheme.quantized:
+            return None, store_floats(self.builder, name, matrix, self.rounding, ATTENTION), {"bits": PLAIN_BITS}
+        stored = self.store(name, matrix, scheme, ATTENTION)
+        return self.builder.initializer(stored.region.tensor), None, stored.format
+
+    def convolve(self, layer: int, given: Convolved) -> ir.Value:
+        """One ShortConvolution node over a cache whose last rows it reads; plain operators where it reads none."""
+        b, (kernel, hidden) = self.builder, given.taps.values.shape
+        if kernel == 1:
+            return plain_convolution(self, layer, given)
+        past = self.cache_input(layer, "convolution", 1)
+        bias = given.bias.store(b) if given.bias else None
+        inputs = [given.joined, past, self.graph_inputs.segments, given.store_taps(b), bias]
+        out, present = b.ops(
+            "ShortConvolution",
+            *drop_absent_last(inputs),
+            attributes={"hidden": hidden, "kernel": kernel, "layer": layer},
+            outputs=[b.full_name("convolved"), f"present.{layer}.convolution"],
+            domain=MOEDGE,
+        )
+        self.keep_cache(past, present, (1, hidden), kernel, True)
+        return out
+
+    @property
+    def activation_bits(self) -> int:
+        """How exact a product's or an attention's activations are where it is built."""
+        return EXACT_BITS if self.exact_activations else COARSE_BITS
+
+    def cache_input(self, layer: int, name: str, heads: int) -> ir.Value:
+        """The graph's input for a cache of layout `native`."""
+        shape = ir.Shape(["slots", heads, "capacity", f"{name}_bytes"])
+        return ir.Value(name=f"past_key_values.{layer}.{name}", type=BYTES, shape=shape)
+
+    def keep_cache(self, past: ir.Value, present: ir.Value, shape: tuple[int, int], window: int, exact: bool) -> None:
+        """Take note of a cache [kv_heads, width], which is the very buffer of `past`; `window` as the kernel has it."""
+        present.type, present.shape = BYTES, past.shape
+        names = past.name or "", present.name or ""
+        tensor = CacheTensor(*names, "native", shape, window, exact=exact)
+        self.cache.append(CachePort(tensor, past, present))
 
     def store(self, name: str, matrix: Matrix, scheme: Scheme, group: GroupName) -> StoredTiles:
         """As tile rows."""
@@ -30,8 +155,7 @@ class NativeLowering(KernelLowering[StoredTiles]):
 
     def multiply(self, x: ir.Value, stored: StoredTiles) -> ir.Value:
         """Linear."""
-        bits = EXACT_BITS if self.exact_activations else COARSE_BITS
-        return self._run("Linear", x, stored, {"activation_bits": bits})
+        return self._run("Linear", x, stored, {"activation_bits": self.activation_bits})
 
     def mixture(
         self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts, scheme: Scheme

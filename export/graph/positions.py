@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from moedge.export.graph.arithmetic import causal_bias, find_rows, measure_lengths, window_bias
+from moedge.export.graph.arithmetic import causal_bias, find_rows, window_bias
 from moedge.export.graph.builder import Builder
+from moedge.export.graph.inputs import GraphInputs
 from moedge.export.graph.lowering import Bias, Positions, Rotary
 from moedge.export.model.config import Mixer, attention_of
 from moedge.export.model.rope import Rope
@@ -13,20 +14,21 @@ from moedge.runtime.manifest import ROTARY_TABLES
 
 
 def build_positions(
-    b: Builder, attention_mask: ir.Value, tokens: ir.Value, mixers: Sequence[Mixer], context: int
+    b: Builder, inputs: GraphInputs, tokens: ir.Value, mixers: Sequence[Mixer], context: int
 ) -> tuple[Positions, ir.Value]:
     """Positions with the whole rotary tables, and the total length, int64 [1]."""
-    past, new, total, positions = measure_lengths(b, attention_mask, tokens)
+    lengths = inputs.measure(b, tokens)
+    past, new, total = lengths.past, lengths.new, lengths.total
     kinds = attention_of(mixers)
     rotary: dict[Rope, Rotary] = {}
     for rope in dict.fromkeys(kind.rope for kind in kinds):
         cos, sin = _tables(b, rope, context, len(rotary))
-        rows = find_rows(b, positions, total, rope.switches(context))
-        rotary[rope] = Rotary(rows, cos, sin, bool(rope.switches(context)))
+        rows = find_rows(b, lengths.positions, total, rope.switches(context))
+        rotary[rope] = Rotary(rows, cos, sin, rope.switches(context))
     masks: dict[tuple[int, int], Bias] = {}
     for heads, window in dict.fromkeys((kind.heads_a_key, kind.window) for kind in kinds):
         if 0 < window < context:  # a longer window hides nothing
-            masks[heads, window] = window_bias(b, past, new, positions, heads, window)
+            masks[heads, window] = window_bias(b, past, new, lengths.positions, heads, window)
     for heads in dict.fromkeys(kind.heads_a_key for kind in kinds):
         masks[heads, 0] = causal_bias(b, new, heads)
     return Positions(past, new, rotary, masks), total

@@ -11,10 +11,23 @@ import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.matrix import Matrix
+from moedge.export.graph.absorbed import absorbed_latent
 from moedge.export.graph.arithmetic import FLOAT, apply_gate, normalize
 from moedge.export.graph.builder import Builder
-from moedge.export.graph.grouped_query import plain_grouped_query
-from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Rotary, Routing
+from moedge.export.graph.convolution import plain_convolution
+from moedge.export.graph.grouped_query import open_heads, plain_grouped_query
+from moedge.export.graph.inputs import MaskInputs
+from moedge.export.graph.lowering import (
+    CachePort,
+    Convolved,
+    ExpertWeights,
+    Heads,
+    Latents,
+    Norm,
+    Positions,
+    Rotary,
+    Routing,
+)
 from moedge.export.graph.positions import build_positions
 from moedge.export.graph.stored_values import (
     PAIRS,
@@ -33,7 +46,7 @@ from moedge.export.graph.storing import (
     store_quantized,
     store_rows,
 )
-from moedge.export.model.config import Experts, Gate, GroupedQuery, Mixer
+from moedge.export.model.config import Experts, Gate, GroupedQuery, Mixer, MultiHeadLatent
 from moedge.export.model.rope import Rope
 from moedge.quant.blocks import F32
 from moedge.quant.plan import SchemePlan
@@ -49,15 +62,16 @@ class StandardLowering:
         self.builder = builder
         self.cache: list[CachePort] = []
         self.notes = notes
+        self.graph_inputs = MaskInputs()
         self.layer: int | None = None
         self.expert_schemes: Counter[Scheme] = Counter()
         self._schemes = schemes
         self._rounding = rounding
         self._table: ir.Value | StoredCodes | None = None
 
-    def positions(self, attention_mask: ir.Value, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
+    def positions(self, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
         """Lengths, masks, and the rotary rows of the new tokens [s, dim / 2]."""
-        where, _ = build_positions(self.builder, attention_mask, tokens, mixers, context)
+        where, _ = build_positions(self.builder, self.graph_inputs, tokens, mixers, context)
         return replace(where, rotary={rope: self._gather_rows(rotary) for rope, rotary in where.rotary.items()})
 
     def embedding(self, input_ids: ir.Value, table: Matrix, tied: bool) -> ir.Value:
@@ -102,16 +116,17 @@ class StandardLowering:
         second = b.op("Add", b.op("Mul", x2, cos), b.op("Mul", x1, sin))
         return b.op("Concat", first, second, attributes={"axis": -1})
 
-    def grouped_query(
-        self,
-        layer: int,
-        heads: tuple[ir.Value, ir.Value, ir.Value],
-        config: GroupedQuery,
-        sinks: ir.Value | None,
-        where: Positions,
-    ) -> ir.Value:
+    def grouped_query(self, layer: int, heads: Heads, config: GroupedQuery, where: Positions) -> ir.Value:
         """Plain operators."""
-        return plain_grouped_query(self, layer, heads, config, sinks, where)
+        return plain_grouped_query(self, layer, open_heads(self.builder, heads, config), config, where)
+
+    def latent(self, layer: int, latents: Latents, config: MultiHeadLatent, where: Positions) -> ir.Value:
+        """Plain operators, absorbed."""
+        return absorbed_latent(self, layer, latents, config, where)
+
+    def convolve(self, layer: int, given: Convolved) -> ir.Value:
+        """Plain operators."""
+        return plain_convolution(self, layer, given)
 
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """One `If` an expert: its branch gathers the expert's tokens, runs it and scatter-adds the result."""

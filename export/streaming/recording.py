@@ -6,13 +6,14 @@ import onnx_ir as ir
 
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.checkpoint.views import names_of
+from moedge.export.graph.absorbed import absorbed_latent
 from moedge.export.graph.builder import Builder
-from moedge.export.graph.lowering import ExpertWeights, Routing
+from moedge.export.graph.lowering import ExpertWeights, Latents, Positions, Routing
 from moedge.export.graph.standard import StandardLowering
-from moedge.export.model.config import Experts
+from moedge.export.model.config import Experts, MultiHeadLatent
 from moedge.quant.plan import EXACT
 from moedge.quant.rounding import NEAREST
-from moedge.runtime.manifest import ROUTED_EXPERTS, GroupName
+from moedge.runtime.manifest import ATTENTION, ROUTED_EXPERTS, GroupName
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,16 @@ class RecordingLowering(StandardLowering):
         self.inputs |= dict.fromkeys(names_of(matrix), x)
         self.groups |= dict.fromkeys(names_of(matrix), group)
         return super().linear(name, x, matrix, group)
+
+    def latent(self, layer: int, latents: Latents, config: MultiHeadLatent, where: Positions) -> ir.Value:
+        """The exact attention; what the up-projection reads is noted."""
+        names = names_of(latents.joint())
+        self.groups |= dict.fromkeys(names, ATTENTION)
+
+        def note(latent: ir.Value) -> None:
+            self.inputs |= dict.fromkeys(names, latent)
+
+        return absorbed_latent(self, layer, latents, config, where, note)
 
     def choose(self, routing: Routing, config: Experts) -> tuple[ir.Value, ir.Value]:
         """The exact choice, noted."""

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.graph.arithmetic import FLOAT
 from moedge.export.graph.channels import Channels
-from moedge.export.graph.decoder import INT64
+from moedge.export.graph.inputs import INT64
 from moedge.export.graph.lowering import ExpertWeights
 from moedge.export.model.config import ModelConfig
 from moedge.export.streaming.recording import HeadlessLowering, RecordingLowering
@@ -57,8 +57,8 @@ class Taps:
 
     `inputs` is by the checkpoint's names, those that a rounding hears: x [tokens, columns] of y = x · Wᵀ, one array for
     all that read the same. Routed experts have there what all tokens bring to their gate and up-projections, and no
-    down-projections; `routed` tells which of the tokens are whose. Routers and the absorbed up-projections of latent
-    attention, which no scheme rounds, are not there.
+    down-projections; `routed` tells which of the tokens are whose. Routers, which no scheme rounds, are not there; the
+    up-projections of latent attention are, which the plan `native` alone rounds.
     """
 
     inputs: Mapping[str, F32]

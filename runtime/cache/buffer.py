@@ -1,13 +1,11 @@
 """What a cache buffer of any layout can do, and what of onnxruntime it needs for that.
 
-The layouts are rows.py, window.py and shared.py; which tensor gets which is cache.py's.
+The layouts are rows.py, window.py, shared.py and native_buffer.py; which tensor gets which is cache.py's.
 """
 
 from typing import Protocol, Self
 
-from moedge.runtime.manifest import CacheTensor
-
-FLOAT_BYTES = 4  # every cache is fp32
+FLOAT_BYTES = 4
 
 
 class Binding(Protocol):
@@ -31,12 +29,9 @@ class Buffer(Protocol):
     bound to write may be bound again. A rollback is `trim` alone, with a length that is `reachable`.
     """
 
-    def __init__(self, tensor: CacheTensor, capacity: int) -> None:
-        """Reserve memory for up to `capacity` tokens; NoRoom if there is none."""
-
-    @staticmethod
-    def nbytes(tensor: CacheTensor, length: int) -> int:
-        """Bytes of memory that the first `length` tokens take in a buffer of this layout."""
+    @property
+    def moves(self) -> bool:
+        """Whether what `bind` binds differs from run to run."""
 
     def bind(self, binding: Binding, past: int, new: int) -> None:
         """Bind what the graph reads of the `past` tokens, and where it writes for the `new` ones."""

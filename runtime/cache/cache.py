@@ -6,41 +6,65 @@ tokens they hold is the session's.
 
 from collections.abc import Iterable
 
+from moedge.devices.profile import CacheType
 from moedge.runtime.cache.buffer import Binding, Buffer
+from moedge.runtime.cache.native_buffer import NativeBuffer
 from moedge.runtime.cache.rows import RowsBuffer
 from moedge.runtime.cache.shared import SharedBuffer
 from moedge.runtime.cache.window import WindowBuffer
 from moedge.runtime.manifest import CacheTensor
 
 
-def layout_of(tensor: CacheTensor) -> type[Buffer]:
-    """The kind of buffer that a tensor of the manifest gets; a window makes a kind of its own of the rows."""
+def open_buffer(tensor: CacheTensor, capacity: int, wish: CacheType) -> Buffer:
+    """Memory for a tensor of up to `capacity` tokens, in the numbers wished for where its layout leaves a choice.
+
+    NoRoom if there is none.
+    """
+    if tensor.layout == "native":
+        return NativeBuffer(tensor, capacity, wish)
+    return _fp32_layout(tensor)(tensor, capacity)
+
+
+def cache_nbytes(tensors: Iterable[CacheTensor], length: int, wish: CacheType) -> int:
+    """Bytes of memory that the first `length` tokens of one timeline take over all tensors."""
+    return sum(
+        NativeBuffer.nbytes(tensor, length, wish)
+        if tensor.layout == "native"
+        else _fp32_layout(tensor).nbytes(tensor, length)
+        for tensor in tensors
+    )
+
+
+def _fp32_layout(tensor: CacheTensor) -> type[SharedBuffer | WindowBuffer | RowsBuffer]:
+    """A window makes a kind of its own of the rows."""
     if tensor.layout == "shared":
         return SharedBuffer
     return WindowBuffer if tensor.window else RowsBuffer
 
 
-def cache_nbytes(tensors: Iterable[CacheTensor], length: int) -> int:
-    """Bytes of memory that the first `length` tokens of one timeline take over all tensors."""
-    return sum(layout_of(tensor).nbytes(tensor, length) for tensor in tensors)
-
-
 class Cache:
-    """Buffers for up to `capacity` tokens of one timeline."""
+    """Buffers for up to `capacity` tokens of one timeline; `wish` is what numbers they hold where there is a choice."""
 
-    def __init__(self, tensors: tuple[CacheTensor, ...], capacity: int) -> None:
+    def __init__(self, tensors: tuple[CacheTensor, ...], capacity: int, wish: CacheType) -> None:
         self.capacity = capacity
         self._tensors = tensors
-        self._buffers = [layout_of(tensor)(tensor, capacity) for tensor in tensors]
+        self._wish = wish
+        self._buffers = [open_buffer(tensor, capacity, wish) for tensor in tensors]
+        self._moving = [buffer for buffer in self._buffers if buffer.moves]
+        self._bound: Binding | None = None
 
     def nbytes(self, length: int) -> int:
         """Bytes of memory that the first `length` tokens take over all tensors."""
-        return cache_nbytes(self._tensors, length)
+        return cache_nbytes(self._tensors, length, self._wish)
 
     def bind(self, binding: Binding, past: int, new: int) -> None:
-        """Bind what the graph reads of the `past` tokens and where it writes for the `new` ones, all in place."""
-        for buffer in self._buffers:
+        """Bind what the graph reads of the `past` tokens and where it writes for the `new` ones, all in place.
+
+        What is the same at each step is bound once for each binding that a session goes on to use.
+        """
+        for buffer in self._moving if binding is self._bound else self._buffers:
             buffer.bind(binding, past, new)
+        self._bound = binding
 
     def reachable(self, length: int) -> int:
         """The longest length up to `length` that every buffer can be rolled back to."""

@@ -46,4 +46,6 @@ def reserve_bytes(nbytes: int) -> mmap.mmap:
 
 def give_back(memory: mmap.mmap, start: int, end: int) -> None:
     """Give the whole pages from byte `start` up to `end` back to the system; they read as zeros from then on."""
-    memory.madvise(mmap.MADV_DONTNEED, start, end - start)
+    start, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+    if start < end:
+        memory.madvise(mmap.MADV_DONTNEED, start, end - start)

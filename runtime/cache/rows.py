@@ -13,6 +13,8 @@ from moedge.runtime.manifest import CacheTensor
 class RowsBuffer:
     """Rows [capacity, width]; the graph reads [1, past, width] and writes [1, new, width] behind them."""
 
+    moves = True
+
     def __init__(self, tensor: CacheTensor, capacity: int) -> None:
         self._tensor = tensor
         self._rows = reserve((capacity, *tensor.shape))

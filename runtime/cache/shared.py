@@ -13,11 +13,12 @@ from moedge.runtime.manifest import CacheTensor
 class SharedBuffer:
     """One array [1, heads, capacity, head_dim], bound in and out; the graph knows from the mask how full it is."""
 
+    moves = False
+
     def __init__(self, tensor: CacheTensor, capacity: int) -> None:
         self._tensor = tensor
         heads, head_dim = tensor.shape
         self._array = reserve((1, heads, capacity, head_dim))
-        self._bound: Binding | None = None
 
     @staticmethod
     def nbytes(tensor: CacheTensor, length: int) -> int:
@@ -25,12 +26,9 @@ class SharedBuffer:
         return length * prod(tensor.shape) * FLOAT_BYTES
 
     def bind(self, binding: Binding, past: int, new: int) -> None:
-        """The same at each step, so it is done once for each binding that a session goes on to use."""
-        if binding is self._bound:
-            return
+        """The same at each step."""
         for bind, name in ((binding.bind_input, self._tensor.past), (binding.bind_output, self._tensor.present)):
             bind(name, "cpu", 0, np.float32, self._array.shape, self._array.ctypes.data)
-        self._bound = binding
 
     def reachable(self, length: int) -> int:
         """Any length: later positions are written anew."""
