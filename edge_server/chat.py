@@ -24,12 +24,13 @@ def create_chat_completion(service: Service) -> Response:
     """Answer one request, whole or as a stream of events."""
     loaded = service.ready()
     engine = loaded.engine
-    chat = read_chat(read_json(request), engine.defaults, loaded.limits())
+    chat = read_chat(read_json(request), loaded.defaults, loaded.limits())
     loaded.check_model(chat.model)
     variables = loaded.template_variables(chat.wishes)
     with loaded.prompt_in("messages"):
         token_ids = engine.encode_chat(chat.messages, chat.tools or None, True, variables)
-        ticket = loaded.submit(token_ids, replace(chat.params, stop=()))
+        grammar = loaded.answer_grammar(token_ids, chat.schema)
+        ticket = loaded.submit(token_ids, replace(chat.params, stop=(), grammar=grammar))
     parser = engine.chat_parser(token_ids, chat.tools)
     stops = VisibleStop(chat.params.stop)
     note_ticket(ticket)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from moedge.runtime.chat.wishes import read_wishes
-from moedge.runtime.commands import BundleArgument, ReasoningEffortOption, TemplateVariablesOption
+from moedge.runtime.commands import BundleArgument, PromptLookupOption, ReasoningEffortOption, TemplateVariablesOption
 
 
 def serve(
@@ -39,6 +39,7 @@ def serve(
     ] = 600,
     reasoning_effort: ReasoningEffortOption = None,
     chat_template_kwargs: TemplateVariablesOption = None,
+    prompt_lookup_num_tokens: PromptLookupOption = 0,
     check_hashes: Annotated[bool, typer.Option(help="Check the bundle's sha256 sums before loading it.")] = True,
 ) -> None:
     """Serve a bundle over HTTP, in the manner of OpenAI's API."""
@@ -58,5 +59,6 @@ def serve(
         stalled_after_s=stalled_after_s,
         check_hashes=check_hashes,
         wishes=read_wishes(reasoning_effort, chat_template_kwargs),
+        prompt_lookup_num_tokens=prompt_lookup_num_tokens,
     )
     run(bundle, settings)

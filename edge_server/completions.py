@@ -21,7 +21,7 @@ def create_completion(service: Service) -> Response:
     """
     loaded = service.ready()
     engine = loaded.engine
-    completion = read_completion(read_json(request), engine.defaults, loaded.limits())
+    completion = read_completion(read_json(request), loaded.defaults, loaded.limits())
     loaded.check_model(completion.model)
     prompt = completion.prompt
     with loaded.prompt_in("prompt"):

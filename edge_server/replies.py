@@ -55,6 +55,10 @@ def usage(ticket: Ticket) -> Json:
         "completion_tokens": timings.generated_tokens,
         "total_tokens": timings.prompt_tokens + timings.generated_tokens,
         "prompt_tokens_details": {"cached_tokens": timings.cached_tokens},
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": ticket.guessed_right,
+            "rejected_prediction_tokens": ticket.guessed - ticket.guessed_right,
+        },
     }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from moedge.edge_server.fields import Fields
 from moedge.runtime.manifest import SAMPLING, Bounds
-from moedge.runtime.sampling import SamplingParams
+from moedge.runtime.sampling import MOST_GUESSES, SamplingParams
 
 MAX_STOP = 4
 MAX_STOP_BYTES = 256
@@ -33,6 +33,7 @@ def read_sampling(fields: Fields, defaults: SamplingParams, vocab_size: int) -> 
         "logit_bias": _logit_bias(fields, vocab_size),
         "stop": _stop(fields),
         "max_tokens": read_longest(fields, "max_tokens"),
+        "prompt_lookup_num_tokens": fields.integer("prompt_lookup_num_tokens", 0, MOST_GUESSES),
     }
     return replace(defaults, **{name: value for name, value in stated.items() if value is not None})
 

@@ -3,13 +3,15 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from moedge.devices.errors import MoedgeError
 from moedge.edge_server.errors import ApiError, unavailable
 from moedge.edge_server.wire import ModelLimits
 from moedge.runtime.chat.formats import calls_tools
 from moedge.runtime.chat.wishes import Wishes
+from moedge.runtime.constraint import AnswerGrammar
 from moedge.runtime.engine import Engine
 from moedge.runtime.prompt_too_long import PromptTooLong
 from moedge.runtime.sampling import SamplingParams
@@ -21,12 +23,13 @@ NO_WISHES = Wishes()
 
 @dataclass(frozen=True)
 class Loaded:
-    """An engine that answers, and since when (seconds since 1970)."""
+    """An engine that answers, since when (seconds since 1970), and what holds where a request says nothing."""
 
     engine: Engine
     scheduler: Scheduler
     since: int
     wishes: Wishes
+    defaults: SamplingParams
 
     def limits(self) -> ModelLimits:
         """What of the model bounds a request."""
@@ -57,6 +60,15 @@ class Loaded:
             message = f"This model's maximum context length is {limit} tokens, and the prompt has {error.has}."
             raise ApiError(400, message, param=field, code="context_length_exceeded") from None
 
+    def answer_grammar(self, token_ids: Sequence[int], schema: str | None) -> AnswerGrammar | None:
+        """The grammar of answers whose content is of that schema, if there is one; ApiError 400 if it is unfit."""
+        if schema is None:
+            return None
+        try:
+            return self.engine.answer_grammar(token_ids, schema)
+        except MoedgeError as error:
+            raise ApiError(400, str(error), param="response_format", code="unsupported_parameter") from None
+
     def submit(self, token_ids: Sequence[int], params: SamplingParams) -> Ticket:
         """Queue a prompt.
 
@@ -82,14 +94,17 @@ class Service:
         max_queued: int = 16,
         stalled_after_s: float = 600.0,
         wishes: Wishes = NO_WISHES,
+        prompt_lookup_num_tokens: int = 0,
     ) -> None:
-        """Serve this engine from now on; see Scheduler for the bounds.
+        """Serve this engine from now on; see Scheduler for the bounds, SamplingParams for the guesses.
 
-        MoedgeError if the model's template knows nothing of a variable in `wishes`, which hold for every chat.
+        MoedgeError if there are too many of those, or if the model's template knows nothing of a variable in `wishes`.
+        Both hold for every chat that says nothing else.
         """
         engine.template_variables(wishes)
+        defaults = replace(engine.defaults, prompt_lookup_num_tokens=prompt_lookup_num_tokens)
         scheduler = Scheduler(engine, max_running, max_queued, stalled_after_s)
-        self._loaded = Loaded(engine, scheduler, int(time.time()), wishes)
+        self._loaded = Loaded(engine, scheduler, int(time.time()), wishes, defaults)
 
     @property
     def loaded(self) -> Loaded:

@@ -52,6 +52,7 @@ class Settings:
     stalled_after_s: float
     check_hashes: bool
     wishes: Wishes
+    prompt_lookup_num_tokens: int
 
 
 def run(bundle: Path, settings: Settings) -> None:
@@ -78,7 +79,14 @@ def run(bundle: Path, settings: Settings) -> None:
                 check_hashes=settings.check_hashes,
                 on_hashed=on_hashed,
             )
-            service.open(engine, settings.max_running, settings.max_queued, settings.stalled_after_s, settings.wishes)
+            service.open(
+                engine,
+                settings.max_running,
+                settings.max_queued,
+                settings.stalled_after_s,
+                settings.wishes,
+                settings.prompt_lookup_num_tokens,
+            )
             url = _url(settings.host, server.effective_port)
             chat_format = engine.manifest.model.chat_format if engine.has_chat_template else None
             typer.echo(greeting(engine.manifest.name, url, settings.api_key, chat_format, engine.shows_tools))

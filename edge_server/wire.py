@@ -6,6 +6,7 @@ from typing import Any
 from moedge.edge_server.fields import Fields, bad_field
 from moedge.edge_server.foreign_fields import pass_foreign
 from moedge.edge_server.messages import MAX_TOOLS, Message, Tool, read_messages, read_tools
+from moedge.edge_server.response_format import read_response_format
 from moedge.edge_server.sampling_fields import read_longest, read_sampling, read_stream_options
 from moedge.edge_server.template_fields import read_template_wishes
 from moedge.edge_server.tool_choice import choose_tools
@@ -31,6 +32,7 @@ class ChatRequest:
     tools: tuple[Tool, ...]
     most_calls: int | None  # that the answer may hold, None for any number
     params: SamplingParams
+    schema: str | None  # that the content must be of
     wishes: Wishes
     stream: bool
     include_usage: bool
@@ -65,10 +67,14 @@ def read_chat(data: dict[str, Any], defaults: SamplingParams, limits: ModelLimit
         if fields.take("max_tokens") not in (None, longest):
             raise bad_field("max_completion_tokens", "max_tokens says something else; send one of them")
         params = replace(params, max_tokens=longest)
+    schema = read_response_format(fields)
+    if schema is not None and tools:
+        reason = "a schema beside tools is not supported; send tool_choice none, or no response_format"
+        raise bad_field("response_format", reason, code="unsupported_parameter")
     wishes = read_template_wishes(fields)
     pass_foreign(fields)
     fields.done()
-    return ChatRequest(model, messages, tools, most_calls, params, wishes, stream, include_usage)
+    return ChatRequest(model, messages, tools, most_calls, params, schema, wishes, stream, include_usage)
 
 
 def read_completion(data: dict[str, Any], defaults: SamplingParams, limits: ModelLimits) -> CompletionRequest:
@@ -81,6 +87,7 @@ def read_completion(data: dict[str, Any], defaults: SamplingParams, limits: Mode
     params = read_sampling(fields, defaults, limits.vocab_size)
     for name in ("reasoning_effort", "chat_template_kwargs"):  # no template stands around a bare text
         fields.only(name)
+    fields.only("response_format", {"type": "text"})
     pass_foreign(fields)
     fields.done()
     return CompletionRequest(model, prompt, params, stream, include_usage)

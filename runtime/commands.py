@@ -18,6 +18,10 @@ TemplateVariablesOption = Annotated[
     str | None,
     typer.Option("--chat-template-kwargs", help='JSON for the template\'s variables: {"enable_thinking": false}.'),
 ]
+PromptLookupOption = Annotated[
+    int,
+    typer.Option(min=0, max=14, help="Guess up to so many tokens from the text so far, where that pays; 0 is never."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 
 
@@ -69,6 +73,7 @@ def run(
     tools: Annotated[Path | None, typer.Option(help="A JSON file with tools that the model may call.")] = None,
     reasoning_effort: ReasoningEffortOption = None,
     chat_template_kwargs: TemplateVariablesOption = None,
+    prompt_lookup_num_tokens: PromptLookupOption = 0,
     profile: Annotated[
         str | None, typer.Option(help="A device profile, by name or path; default: this machine.")
     ] = None,
@@ -80,19 +85,15 @@ def run(
 ) -> None:
     """Answer one prompt, or chat in the terminal."""
     import sys
-    from dataclasses import replace
+    from contextlib import nullcontext
 
     from moedge.devices.errors import MoedgeError
-    from moedge.runtime.chat.formats import calls_tools
-    from moedge.runtime.conversation import Answer, Conversation
-    from moedge.runtime.engine import Engine
+    from moedge.runtime.integrity import HashCheck, open_bundle
     from moedge.runtime.progress import bytes_progress
-    from moedge.runtime.terminal import Screen, chat, print_answer, print_text, read_tools
 
-    screen = Screen()
     if prompt == "-" or (prompt is None and not sys.stdin.isatty()):
         prompt = sys.stdin.read()
-    if prompt is None and (raw or not screen.is_terminal):
+    if prompt is None and (raw or not sys.stdout.isatty()):
         raise MoedgeError("There is no prompt, and a chat needs a terminal and a template: give a PROMPT.")
     wishes = read_wishes(reasoning_effort, chat_template_kwargs)
     if raw and (system is not None or tools is not None or wishes != Wishes()):
@@ -100,33 +101,47 @@ def run(
             "--system, --tools, --reasoning-effort and --chat-template-kwargs are for a chat template, which --raw "
             "leaves out: drop one of them."
         )
-    offered = None if tools is None else read_tools(tools)
-    with bytes_progress("check") as on_hashed:
+    manifest = open_bundle(bundle, check_hashes=False)
+    # hashes are checked beside all that follows, from importing it to a prompt's first token
+    with (
+        bytes_progress("check") as on_hashed,
+        HashCheck(bundle, manifest, on_hashed) if check_hashes else nullcontext() as hashes,
+    ):
+        from dataclasses import replace
+
+        from moedge.runtime.chat.formats import calls_tools
+        from moedge.runtime.conversation import Answer, Conversation
+        from moedge.runtime.engine import Engine
+        from moedge.runtime.terminal import Screen, chat, print_answer, print_text, read_tools
+
+        screen = Screen()
+        offered = None if tools is None else read_tools(tools)
         engine = Engine.load(
             bundle,
             profile,
             allow_slow=allow_slow,
             allow_low_memory=allow_low_memory,
             check_hashes=check_hashes,
-            on_hashed=on_hashed,
+            hashes=hashes,
         )
-    if offered and not calls_tools(engine.manifest.model.chat_format):
-        raise MoedgeError(f"{engine.manifest.name} has no format for tool calls: leave out --tools.")
-    variables = engine.template_variables(wishes)
-    given: dict[str, Any] = {
-        "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
-        "seed": seed, "stop": tuple(stop) if stop else None,
-    }  # fmt: skip
-    params = replace(engine.defaults, **{name: value for name, value in given.items() if value is not None})
-    if prompt is None:
-        chat(Conversation(engine, params, system, offered, variables), screen)
-        return
-    if raw:
-        ids = engine.encode(prompt, allow_special=True)
-        finished = print_text(Answer(engine, engine.session(), ids, params), screen)
-    else:
-        conversation = Conversation(engine, params, system, offered, variables)
-        conversation.say(prompt)
-        finished = print_answer(conversation, screen)
-    if not finished:
-        raise typer.Exit(130)
+        if offered and not calls_tools(engine.manifest.model.chat_format):
+            raise MoedgeError(f"{engine.manifest.name} has no format for tool calls: leave out --tools.")
+        variables = engine.template_variables(wishes)
+        given: dict[str, Any] = {
+            "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
+            "seed": seed, "stop": tuple(stop) if stop else None, "prompt_lookup_num_tokens": prompt_lookup_num_tokens,
+        }  # fmt: skip
+        params = replace(engine.defaults, **{name: value for name, value in given.items() if value is not None})
+        if prompt is None:
+            engine.prove()
+            chat(Conversation(engine, params, system, offered, variables), screen)
+            return
+        if raw:
+            ids = engine.encode(prompt, allow_special=True)
+            finished = print_text(Answer(engine, engine.session(), ids, params), screen)
+        else:
+            conversation = Conversation(engine, params, system, offered, variables)
+            conversation.say(prompt)
+            finished = print_answer(conversation, screen)
+        if not finished:
+            raise typer.Exit(130)

@@ -15,18 +15,21 @@ from numpy.typing import NDArray
 from moedge.devices.errors import MoedgeError
 from moedge.devices.memory import detect_memory
 from moedge.devices.profile import Profile, load_profile
-from moedge.runtime.chat.formats import ChatParser, chat_parser
+from moedge.runtime.chat.formats import ChatParser, chat_parser, thoughts_of
 from moedge.runtime.chat.template import ChatTemplate
 from moedge.runtime.chat.wishes import Wishes
+from moedge.runtime.constraint import AnswerGrammar, Grammars, behind_thinking
 from moedge.runtime.generation import Generation, Token
-from moedge.runtime.integrity import OnHashed, open_bundle, say_nothing
+from moedge.runtime.integrity import HashCheck, OnHashed, open_bundle, say_nothing
 from moedge.runtime.kernel_probe import prove_fast_kernel
 from moedge.runtime.manifest import GENERATION_NAME, TEMPLATE_NAME, TOKENIZER_NAME, Manifest, pick_sampling
 from moedge.runtime.memory_need import check_memory
 from moedge.runtime.program import Program
+from moedge.runtime.prompt_lookup import PromptLookup, StepCost
 from moedge.runtime.prompt_too_long import PromptTooLong
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session
+from moedge.runtime.steps import go_back, run_step, take_step
 from moedge.runtime.text import Tokenizer
 
 PROMPT_END = 16  # tokens: enough to spell any tag that opens thinking, and blanks after it
@@ -35,15 +38,20 @@ PROMPT_END = 16  # tokens: enough to spell any tag that opens thinking, and blan
 class Engine:
     """One bundle, loaded. Safe to share between threads; every session has a cache of its own."""
 
-    def __init__(self, folder: Path, manifest: Manifest, profile: Profile, program: Program) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, profile: Profile, program: Program, hashes: HashCheck | None = None
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.profile = profile
         self.program = program
+        self._hashes = hashes
         self.tokenizer = Tokenizer.from_file(folder / TOKENIZER_NAME)
         config = _read_generation_config(folder / GENERATION_NAME)
         self.defaults = _default_params(config)
         self.eos_token_ids = frozenset(manifest.model.eos_token_ids) | _eos_of(config)
+        self.grammars = Grammars(self.tokenizer, manifest.model.vocab_size, self.eos_token_ids)
+        self.step_cost = StepCost()  # learned by the answers of all sessions
         self._template = self._load_template()
 
     @classmethod
@@ -57,24 +65,52 @@ class Engine:
         allow_low_memory: bool = False,
         check_hashes: bool = True,
         on_hashed: OnHashed = say_nothing,
+        hashes: HashCheck | None = None,
     ) -> "Engine":
         """Open a bundle; `profile` is a device profile, its name, or None for the machine at hand.
 
-        `on_hashed` is called with how far the check of the hashes is.
+        `on_hashed` is called with how far the check of the hashes is. A check that was begun elsewhere may be given as
+        `hashes`: then loading does not wait for its end, but sessions keep their first logits until they are proved.
+        A load that fails closes it.
 
         Raises MoedgeError if the bundle is damaged, if memory does not hold it with `sessions` full contexts, if this
         machine has no fast kernel for its experts (`allow_low_memory` and `allow_slow` turn these two into warnings on
         stderr), or if onnxruntime cannot load the graph.
         """
-        folder = Path(path)
-        manifest = open_bundle(folder, check_hashes=False)
-        if not isinstance(profile, Profile):
-            profile = load_profile(profile or "auto")
-        check_memory(manifest, profile, detect_memory(), sessions, allow_low_memory)
-        if check_hashes:  # the dear check last: of hundreds of gigabytes it takes many minutes
-            open_bundle(folder, on_hashed=on_hashed)
-        prove_fast_kernel(folder, manifest, allow_slow=allow_slow)
-        return cls(folder, manifest, profile, Program.load(folder, manifest, profile))
+        folder, begun = Path(path), hashes is not None
+        try:
+            manifest = open_bundle(folder, check_hashes=False)
+            if not isinstance(profile, Profile):
+                profile = load_profile(profile or "auto")
+            check_memory(manifest, profile, detect_memory(), sessions, allow_low_memory)
+            if check_hashes and not begun:  # last, as of hundreds of gigabytes it takes many minutes
+                hashes = HashCheck(folder, manifest, on_hashed)
+            engine = cls._open(folder, manifest, profile, allow_slow, hashes)
+            if not begun:
+                engine.prove()
+        except BaseException:
+            if hashes is not None:
+                hashes.close()
+            raise
+        return engine
+
+    @classmethod
+    def _open(
+        cls, folder: Path, manifest: Manifest, profile: Profile, allow_slow: bool, hashes: HashCheck | None
+    ) -> "Engine":
+        try:
+            prove_fast_kernel(folder, manifest, allow_slow=allow_slow)
+            return cls(folder, manifest, profile, Program.load(folder, manifest, profile), hashes)
+        except MoedgeError:
+            if hashes is not None:
+                hashes.wait()  # damaged weights explain it
+            raise
+
+    def prove(self) -> None:
+        """Wait until the bundle is checked; MoedgeError if it is not intact."""
+        if self._hashes is not None:
+            self._hashes.wait()
+            self._hashes = None
 
     @property
     def has_chat_template(self) -> bool:
@@ -88,7 +124,7 @@ class Engine:
 
     def session(self) -> Session:
         """A new, empty timeline."""
-        return Session(self.program, self.profile.prefill_chunk)
+        return Session(self.program, self.profile.prefill_chunk, self._hashes)
 
     def generation(self, session: Session, token_ids: Sequence[int], params: SamplingParams) -> Generation:
         """An answer to what the session holds and `token_ids`, in the making: run what it feeds, give it the logits.
@@ -101,14 +137,22 @@ class Engine:
         unfed = [*([] if session.pending is None else [session.pending]), *token_ids]
         session.check(unfed)
         session.clear_interrupt()
+        room = session.capacity - session.length - len(unfed)
+        guesses, lookup = params.prompt_lookup_num_tokens, None
+        if guesses:
+            known = [*session.tokens, *unfed]
+            grows = room if params.max_tokens is None else min(room, params.max_tokens)
+            lookup = PromptLookup(known, guesses, grows, self.step_cost)
         return Generation(
             unfed,
             params,
             self.tokenizer.stream(),
             vocab_size=self.manifest.model.vocab_size,
             eos_token_ids=self.eos_token_ids,
-            room=session.capacity - session.length - len(unfed),
+            room=room,
             before=session.tokens,
+            lookup=lookup,
+            constraint=None if params.grammar is None else self.grammars.constraint(params.grammar),
         )
 
     def generate(
@@ -169,6 +213,21 @@ class Engine:
         prompt_end = self.tokenizer.decode(prompt_ids[-PROMPT_END:])
         return chat_parser(self.manifest.model.chat_format, prompt_end, tools, calls=bool(tools))
 
+    def answer_grammar(self, prompt_ids: Sequence[int], schema: str) -> AnswerGrammar:
+        """That of answers to an encoded chat whose content is JSON of a schema; thinking before it is free.
+
+        MoedgeError if the schema, or this model's chat format, is not supported.
+        """
+        thoughts = thoughts_of(self.manifest.model.chat_format, self.tokenizer.decode(prompt_ids[-PROMPT_END:]))
+        if thoughts is None:
+            grammar = AnswerGrammar("json_schema", schema)
+        else:
+            opening, closing = map(self.tokenizer.id_or_text, (thoughts.opening, thoughts.closing))
+            grammar = behind_thinking(schema, opening, closing, thoughts.opened, thoughts.newlines)
+        self.grammars.try_schema(schema)  # so that what is wrong with it is told now
+        self.grammars.constraint(grammar)
+        return grammar
+
     def _chat_template(self) -> ChatTemplate:
         if self._template is None:
             raise MoedgeError(f"{self.manifest.name} has no chat template: complete text instead (`moedge run --raw`).")
@@ -187,11 +246,13 @@ class Engine:
 
 def _tokens(session: Session, generation: Generation) -> Iterator[Token]:
     while generation.finish_reason is None:
-        logits = session.run(generation.feed(session.chunk))
-        if generation.ready:
-            token = generation.take(logits)
-            session.pending = token.token_id
-            yield token
+        tokens = take_step(session, generation, run_step(session, generation))
+        for shown, token in enumerate(tokens, 1):
+            try:
+                yield token
+            except GeneratorExit:  # whoever goes on goes on after what was shown
+                go_back(session, len(tokens) - shown, token.token_id)
+                raise
 
 
 def _read_generation_config(path: Path) -> dict[str, Any]:

@@ -7,20 +7,87 @@ anything. What the manifest means is in manifest.py; sizes in memory are in size
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.manifest import MANIFEST_NAME, MODEL_NAME, FileEntry, Manifest, read_manifest
+from moedge.runtime.manifest import MANIFEST_NAME, MODEL_NAME, WEIGHTS_NAME, FileEntry, Manifest, read_manifest
 
 OnHashed = Callable[[int, int], None]  # bytes hashed so far, bytes in all
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 8 << 20  # Python takes a turn between them, for which a busy thread makes it wait
+POLL_SECONDS = 0.02  # between looks at whether whoever waits has given up
 MOST_MANIFEST_BYTES = 64 << 20
 
 
 def say_nothing(done: int, total: int) -> None:
     """An OnHashed that nobody hears."""
+
+
+class HashCheck:
+    """The check of a bundle's sha256 sums, once its quick checks are done: weights beside other work.
+
+    What onnxruntime and tokenizers parse is checked at once, by the constructor: MoedgeError names the first problem.
+    Weights, which are numbers whatever they are, are read on a thread meanwhile, or not `beside` other work by the
+    first `wait`, which says what was found. Used as a context, it ends with it.
+    """
+
+    def __init__(
+        self, folder: Path, manifest: Manifest, on_hashed: OnHashed = say_nothing, beside: bool = True
+    ) -> None:
+        self._folder = folder
+        self._done = threading.Event()
+        self._closed = False
+        self._problem: str | None = None
+        weights = {name: entry for name, entry in manifest.files.items() if name == WEIGHTS_NAME}
+        others = {name: entry for name, entry in manifest.files.items() if name != WEIGHTS_NAME}
+        total, first = _bytes_of(manifest.files), _bytes_of(others)
+        self._problem = next(_hash_problems(folder, others, lambda done, _: on_hashed(done, total)), None)
+        self.raise_problem()
+
+        def go_on(done: int, _: int) -> None:
+            if self._closed:
+                raise RuntimeError("it was ended")
+            on_hashed(first + done, total)
+
+        def check() -> None:
+            try:
+                self._problem = next(_hash_problems(folder, weights, go_on), None)
+            except BaseException as error:  # whoever waits must learn of it
+                self._problem = f"its check failed ({error})"
+            finally:
+                self._done.set()
+
+        self._check = None if beside else check
+        if beside:
+            threading.Thread(target=check, name="moedge-hashes", daemon=True).start()
+
+    def __enter__(self) -> "HashCheck":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End a check that nobody will wait for, at its next piece of a file."""
+        self._closed = True
+
+    def wait(self, gives_up: Callable[[], bool] = lambda: False) -> bool:
+        """Until all is checked; False if `gives_up` said so before. MoedgeError if the bundle is not intact."""
+        if self._check is not None:
+            check, self._check = self._check, None
+            check()
+        while not self._done.wait(POLL_SECONDS):
+            if gives_up():
+                return False
+        self.raise_problem()
+        return True
+
+    def raise_problem(self) -> None:
+        """MoedgeError if a problem was found by now."""
+        if self._problem is not None:
+            raise _not_intact(self._folder, self._problem)
 
 
 def open_bundle(path: Path, check_hashes: bool = True, on_hashed: OnHashed = say_nothing) -> Manifest:
@@ -30,7 +97,7 @@ def open_bundle(path: Path, check_hashes: bool = True, on_hashed: OnHashed = say
     """
     manifest = _read_manifest(path)
     for problem in _problems(path, manifest, check_hashes, on_hashed):
-        raise MoedgeError(f"Bundle {path} is not intact, {problem}: copy or export it again.")
+        raise _not_intact(path, problem)
     return manifest
 
 
@@ -49,13 +116,21 @@ def check_bundle(path: Path, on_hashed: OnHashed) -> list[str]:
     return list(_problems(path, manifest, True, on_hashed))
 
 
+def _not_intact(folder: Path, problem: str) -> MoedgeError:
+    return MoedgeError(f"Bundle {folder} is not intact, {problem}: copy or export it again.")
+
+
+def _bytes_of(files: Mapping[str, FileEntry]) -> int:
+    return sum(entry.size for entry in files.values())
+
+
 def _read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise MoedgeError(f"There is no bundle folder {folder}: make one with `moedge export`.")
     if os.path.lexists(folder / MANIFEST_NAME):
         fault = _plain_file_fault((folder / MANIFEST_NAME).lstat())
         if fault:
-            raise MoedgeError(f"Bundle {folder} is not intact, {MANIFEST_NAME} {fault}: copy or export it again.")
+            raise _not_intact(folder, f"{MANIFEST_NAME} {fault}")
         if (folder / MANIFEST_NAME).stat().st_size > MOST_MANIFEST_BYTES:
             raise MoedgeError(f"{folder / MANIFEST_NAME} is larger than {MOST_MANIFEST_BYTES} bytes: export it again.")
     return read_manifest(folder)
@@ -116,8 +191,8 @@ def _plain_file_fault(found: os.stat_result) -> str:
     return ""
 
 
-def _hash_problems(folder: Path, files: dict[str, FileEntry], on_hashed: OnHashed) -> Iterator[str]:
-    total = sum(entry.size for entry in files.values())
+def _hash_problems(folder: Path, files: Mapping[str, FileEntry], on_hashed: OnHashed) -> Iterator[str]:
+    total = _bytes_of(files)
     done = 0
     for name, entry in files.items():
         digest = hashlib.sha256()
@@ -136,11 +211,13 @@ def _hash_problems(folder: Path, files: dict[str, FileEntry], on_hashed: OnHashe
             yield f"{name!r} is not as it was written (its sha256 does not match)"
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
+def _chunks(path: Path) -> Iterator[memoryview]:
+    """The file in pieces, each in the memory of the one before."""
     # A link or pipe that was put there since the quick check is not followed and not waited for.
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with os.fdopen(os.open(path, flags), "rb", buffering=0) as file:
         if fault := _plain_file_fault(os.fstat(file.fileno())):
             raise OSError(fault)
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk
+        room = memoryview(bytearray(min(CHUNK_BYTES, os.fstat(file.fileno()).st_size + 1)))
+        while count := file.readinto(room):
+            yield room[:count]

@@ -1,6 +1,7 @@
 """Logits to one token: temperature, truncation, penalties, bias. Pure numpy, no model and no text.
 
-The order is penalties and bias, temperature, top_k, top_p, min_p, draw. The same seed gives the same tokens.
+The order is penalties and bias, temperature, top_k, top_p, min_p, draw. The same seed gives the same tokens. How the
+vocabulary is gone through is in distribution.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
+from moedge.runtime.constraint import AnswerGrammar
+from moedge.runtime.distribution import Logits, draw, draw_from_all, log_softmax_at, rank_largest, truncate
 from moedge.runtime.manifest import SAMPLING
 
-Logits = NDArray[np.float32]
+MOST_GUESSES = 14  # with the token before them fewer than attention tiles: the bits of one by one; more pay no better
 
 
 class BrokenLogits(MoedgeError):  # noqa: N818 - it names what was computed
@@ -27,7 +30,9 @@ class SamplingParams:
     temperature 0 is greedy. top_k 0, top_p 1 and min_p 0 are off. The repetition penalty (> 1 discourages) counts
     prompt and output as Hugging Face does; presence and frequency penalties count the output alone as OpenAI does.
     max_tokens None means up to the context's end. logprobs asks for the log probability of every token, which costs a
-    pass over the vocabulary; top_logprobs for that of so many alternatives too.
+    pass over the vocabulary; top_logprobs for that of so many alternatives too. prompt_lookup_num_tokens lets up to so
+    many tokens be guessed in a step (prompt_lookup.py): it is about time and changes no distribution. Under a `grammar`
+    the whole answer is one of it.
     """
 
     temperature: float = 1.0
@@ -44,6 +49,8 @@ class SamplingParams:
     ignore_eos: bool = False
     logprobs: bool = False
     top_logprobs: int = 0
+    prompt_lookup_num_tokens: int = 0
+    grammar: AnswerGrammar | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
@@ -54,6 +61,11 @@ class SamplingParams:
             ("frequency_penalty", isfinite(self.frequency_penalty), "finite"),
             ("max_tokens", self.max_tokens is None or self.max_tokens >= 1, "1 or more"),
             ("top_logprobs", self.top_logprobs >= 0, "0 or more"),
+            (
+                "prompt_lookup_num_tokens",
+                0 <= self.prompt_lookup_num_tokens <= MOST_GUESSES,
+                f"0 to {MOST_GUESSES}",
+            ),
             ("stop", all(self.stop), "strings that are not empty"),
             ("logit_bias", all(i >= 0 and isfinite(b) for i, b in self.logit_bias.items()), "finite, for token ids"),
         ):
@@ -65,111 +77,118 @@ class SamplingParams:
         """Whether logits depend on the tokens so far."""
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
+    @property
+    def truncates(self) -> bool:
+        """Whether some tokens are left out."""
+        return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
+
 
 class History:
-    """Which tokens were seen: `present` [vocab] in prompt or output, `counts` [vocab] in the output."""
+    """Which tokens were seen: `seen` in prompt or output, `said` in the output with `counts` of times, in any order."""
 
     def __init__(self, vocab_size: int, prompt: Sequence[int] = ()) -> None:
-        self.present = np.zeros(vocab_size, np.bool_)
-        self.counts = np.zeros(vocab_size, np.int32)
-        self.present[np.asarray(prompt, np.int64)] = True
+        self._place = np.full(vocab_size, -1, np.int32)  # of a token in what follows
+        ids = np.unique(np.asarray(prompt, np.int64))
+        self._ids: NDArray[np.int64] = np.concatenate([ids, np.empty(64, np.int64)])
+        self._counts = np.zeros(len(self._ids), np.int32)
+        self._place[ids] = np.arange(len(ids))
+        self._length = len(ids)
+
+    @property
+    def seen(self) -> NDArray[np.int64]:
+        """Tokens of prompt and output, each once."""
+        return self._ids[: self._length]
+
+    @property
+    def counts(self) -> NDArray[np.int32]:
+        """How often the output has each of `seen`."""
+        return self._counts[: self._length]
 
     def add(self, token_id: int) -> None:
         """Count one token of the output."""
-        self.present[token_id] = True
-        self.counts[token_id] += 1
+        place = int(self._place[token_id])
+        if place < 0:
+            place = self._length
+            if place == len(self._ids):
+                self._ids = np.concatenate([self._ids, np.empty_like(self._ids)])
+                self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
+            self._ids[place] = token_id
+            self._place[token_id] = place
+            self._length += 1
+        self._counts[place] += 1
 
 
-def log_softmax_at(logits: Logits, token_ids: Sequence[int]) -> list[float]:
-    """Natural logarithms of the probabilities that the raw logits [vocab] give these tokens."""
-    top = float(logits.max())
-    log_sum = top + float(np.log(np.exp(logits - top).sum(dtype=np.float64)))
-    return [float(logits[i]) - log_sum for i in token_ids]
+class Sampler:
+    """Chooses the tokens of one answer, which begins after `prompt`. Its buffers serve every step."""
+
+    def __init__(self, params: SamplingParams, vocab_size: int, prompt: Sequence[int] = ()) -> None:
+        self._params = params
+        self._history = History(vocab_size, prompt)
+        self._rng = np.random.default_rng(params.seed)
+        self._penalized = np.empty(vocab_size, np.float32)
+        self._room = np.empty(vocab_size, np.float32)
+
+    def choose(self, logits: Logits) -> int:
+        """A token for raw logits [vocab], which are only read; at temperature 0 the highest, ties to the lowest id.
+
+        Tokens with a logit of -inf are never chosen.
+
+        Raises BrokenLogits if they are not numbers, another MoedgeError if a penalty makes them so.
+        """
+        params, raw = self._params, logits
+        logits = penalize(raw, params, self._history, self._penalized)
+        if not isfinite(logits.max()):  # NaN spreads to the maximum
+            if not isfinite(raw.max()):
+                raise BrokenLogits("the model computed logits that are not numbers: run `moedge verify` on the bundle.")
+            raise MoedgeError("the penalties make logits infinite: send values nearer to their defaults.")
+        token_id = self._draw(logits) if params.temperature else int(logits.argmax())
+        self._history.add(token_id)
+        return token_id
+
+    def count(self, token_id: int) -> None:
+        """Take note of a token of the answer that was not chosen here."""
+        self._history.add(token_id)
+
+    def judge(self, logits: Logits, token_id: int) -> tuple[float, tuple[tuple[int, float], ...]]:
+        """The log probability of a token by raw logits, and the likeliest tokens with theirs, as many as asked for."""
+        others = rank_largest(logits, self._params.top_logprobs)
+        logprob, *rest = log_softmax_at(logits, [token_id, *others], self._room)
+        return logprob, tuple(zip(others, rest, strict=True))
+
+    def _draw(self, logits: Logits) -> int:
+        params, chance = self._params, self._rng.random()
+        if not params.truncates:
+            return draw_from_all(logits, params.temperature, chance, self._room)
+        return draw(*distribution(logits, params, self._room), chance)
 
 
-def top_ids(logits: Logits, count: int) -> list[int]:
-    """The `count` most likely tokens, the likeliest first, ties by id."""
-    if count <= 0:
-        return []
-    count = min(count, len(logits))
-    threshold = np.partition(logits, -count)[-count]
-    candidates = np.flatnonzero(logits >= threshold)
-    order = np.argsort(-logits[candidates], kind="stable")
-    return [int(i) for i in candidates[order[:count]]]
-
-
-@np.errstate(over="ignore")  # what overflows is found by `sample`
-def penalize(logits: Logits, params: SamplingParams, history: History) -> Logits:
-    """The logits [vocab] after repetition, presence and frequency penalties and the bias; a copy if anything applies.
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is found by `choose`
+def penalize(logits: Logits, params: SamplingParams, history: History, out: Logits) -> Logits:
+    """The logits [vocab] after repetition, presence and frequency penalties and the bias; `out` if anything applies.
 
     repetition r: l / r where l > 0, l * r where l < 0, for every token of prompt and output;
     presence a and frequency b: l - a * (c > 0) - b * c with c the token's count in the output.
-    What leaves the range of fp32 becomes infinite or NaN, without a warning: `sample` looks.
+    What leaves the range of fp32 becomes infinite or NaN, without a warning: `choose` looks.
     """
+    if not params.penalizes and not params.logit_bias:
+        return logits
+    np.copyto(out, logits)
     if params.penalizes:
-        logits = logits.copy()
-        if params.repetition_penalty != 1:
-            seen = logits[history.present]
-            with np.errstate(over="ignore", invalid="ignore"):
-                r = np.float32(params.repetition_penalty)
-                logits[history.present] = np.where(seen > 0, seen / r, seen * r)
-        said = np.flatnonzero(history.counts)
-        logits[said] -= params.presence_penalty + params.frequency_penalty * history.counts[said].astype(np.float32)
+        seen, counts = history.seen, history.counts
+        values = out[seen]
+        r = np.float32(params.repetition_penalty)
+        if r != 1:
+            values = np.where(values > 0, values / r, values * r)
+        said = params.presence_penalty + params.frequency_penalty * counts.astype(np.float32)
+        out[seen] = values - np.where(counts > 0, said, np.float32(0))
     if params.logit_bias:
         ids = np.fromiter(params.logit_bias, np.int64)
-        if ids.max() >= len(logits):
-            raise MoedgeError(f"logit_bias names token {ids.max()}, the model has {len(logits)}.")
-        logits = logits.copy()
-        logits[ids] += np.fromiter(params.logit_bias.values(), np.float32)
-    return logits
+        if ids.max() >= len(out):
+            raise MoedgeError(f"logit_bias names token {ids.max()}, the model has {len(out)}.")
+        out[ids] += np.fromiter(params.logit_bias.values(), np.float32)
+    return out
 
 
-def distribution(logits: Logits, params: SamplingParams) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The tokens that temperature > 0 and truncation leave, in ascending order, and their probabilities."""
-    shifted = logits - logits.max()
-    ids = np.flatnonzero(shifted >= -50 * params.temperature)  # what is below e^-50 of the top is never drawn
-    shifted = shifted[ids]
-    if 0 < params.top_k < len(ids):
-        kept = shifted >= np.partition(shifted, -params.top_k)[-params.top_k]  # ties stay, as in Hugging Face
-        ids, shifted = ids[kept], shifted[kept]
-    p = np.exp(shifted.astype(np.float64) / params.temperature)
-    p /= p.sum()
-    if params.top_p < 1:
-        kept = _nucleus(shifted, p, params.top_p)
-        ids, p = ids[kept], p[kept]
-    if params.min_p > 0:
-        kept = p >= params.min_p * p.max()
-        ids, p = ids[kept], p[kept]
-    return ids, p / p.sum()
-
-
-def _nucleus(logits: Logits, p: NDArray[np.float64], mass: float) -> NDArray[np.int64]:
-    """Ascending indices of the smallest set of likeliest entries that holds at least `mass`.
-
-    The logits say which is likelier: where they are close, probabilities tie.
-    """
-    # a sort of a whole vocabulary takes ten times as long as the rest: try the likeliest thousand first
-    head = logits >= np.partition(logits, -1024)[-1024] if len(p) > 1024 else np.ones(len(p), np.bool_)
-    candidates = np.flatnonzero(head)
-    if p[candidates].sum() < mass:
-        candidates = np.arange(len(p))
-    order = candidates[np.argsort(-logits[candidates], kind="stable")]
-    count = int(np.searchsorted(np.cumsum(p[order]), mass)) + 1
-    return np.sort(order[:count])
-
-
-def sample(logits: Logits, params: SamplingParams, history: History, rng: np.random.Generator) -> int:
-    """Choose a token from raw logits [vocab]; at temperature 0 the highest, ties to the lowest id.
-
-    Raises BrokenLogits if they are not numbers, another MoedgeError if a penalty makes them so.
-    """
-    raw, logits = logits, penalize(logits, params, history)
-    if not isfinite(logits.max()):  # NaN spreads to the maximum
-        if not isfinite(raw.max()):
-            raise BrokenLogits("the model computed logits that are not numbers: run `moedge verify` on the bundle.")
-        raise MoedgeError("the penalties make logits infinite: send values nearer to their defaults.")
-    if params.temperature == 0:
-        return int(logits.argmax())
-    ids, p = distribution(logits, params)
-    index = int(np.searchsorted(np.cumsum(p), rng.random(), side="right"))
-    return int(ids[min(index, len(ids) - 1)])  # rounding may leave the last sum below the draw
+def distribution(logits: Logits, params: SamplingParams, room: Logits) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The tokens that temperature > 0 and truncation leave, ascending, and their probabilities; `room` is used."""
+    return truncate(logits, params.temperature, params.top_k, params.top_p, params.min_p, room)

@@ -12,12 +12,16 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.engine import Engine
 from moedge.runtime.generation import Generation, Token
 from moedge.runtime.program import Interrupted
-from moedge.runtime.sampling import BrokenLogits, Logits, SamplingParams
+from moedge.runtime.sampling import BrokenLogits, SamplingParams
 from moedge.runtime.session import Session
+from moedge.runtime.steps import run_step, take_step
 from moedge.runtime.ticket import Failed, Ticket
 
 log = logging.getLogger(__name__)
@@ -157,26 +161,23 @@ class Scheduler:
                 self._stepping, self._step_began = running, time.monotonic()
                 return running
 
-    def _step(self, running: _Running) -> Token | Failed | None:
-        """Run one chunk or token, and take what follows; None if nothing is to be told yet."""
+    def _step(self, running: _Running) -> Sequence[Token | Failed]:
+        """Run one chunk or token with its guesses, and take what follows; empty if nothing is to be told yet."""
         try:
             session, generation = running.work or self._begin(running)
-            logits = self._run(running, session, generation)
-            if not generation.ready:
-                return None
-            token = generation.take(logits)
-            session.pending = token.token_id
-            return token
+            tokens = take_step(session, generation, self._run(running, session, generation))
+            running.ticket.guessed, running.ticket.guessed_right = generation.guessed, generation.guessed_right
+            return tokens
         except Interrupted:  # by `_cancel` or `close`; the session holds what was complete
-            return None
+            return ()
         except Exception as error:
             if isinstance(error, BrokenLogits) or not isinstance(error, MoedgeError):
                 running.work = None  # its cache may hold what is no number; a refusal leaves it as it is
-            return Failed(error)
+            return (Failed(error),)
 
-    def _run(self, running: _Running, session: Session, generation: Generation) -> Logits:
+    def _run(self, running: _Running, session: Session, generation: Generation) -> NDArray[np.float32]:
         try:
-            return session.run(generation.feed(session.chunk))
+            return run_step(session, generation)
         except Interrupted:
             raise
         except Exception:
@@ -199,12 +200,13 @@ class Scheduler:
                 raise Interrupted
         return work
 
-    def _deliver(self, running: _Running, event: Token | Failed | None) -> None:
+    def _deliver(self, running: _Running, events: Sequence[Token | Failed]) -> None:
         ticket = running.ticket
         with self._changed:
             self._stepping = None
-            if event is not None and not ticket.cancelled and not self._closing:
-                ticket.put(event)
+            if not ticket.cancelled and not self._closing:
+                for event in events:
+                    ticket.put(event)
                 if ticket.finished:
                     self._mean_seconds += 0.2 * (ticket.seconds - self._mean_seconds)
             if ticket.cancelled or ticket.finished:
@@ -228,6 +230,7 @@ class Scheduler:
         self._running.remove(running)
         if running.work is not None:
             session, _ = running.work
+            running.work = None  # the answer's memory goes with it
             self._idle.append(session)
         self._changed.notify_all()
 

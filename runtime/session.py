@@ -11,24 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.cache import Cache
-from moedge.runtime.program import Program
+from moedge.runtime.distribution import Logits
+from moedge.runtime.integrity import HashCheck
+from moedge.runtime.program import Interrupted, Program
 from moedge.runtime.prompt_too_long import PromptTooLong
-from moedge.runtime.sampling import Logits
 
 
 class Session:
     """One timeline. `pending` is a token that was sampled but has not been fed: the next generation feeds it first.
 
-    `chunk` is how many tokens of a prompt one run takes.
+    `chunk` is how many tokens of a prompt one run takes. Where `hashes` are still being checked, runs begin before
+    that is over, but no logits leave: what a damaged bundle computes is seen by nobody.
     """
 
-    def __init__(self, program: Program, chunk: int) -> None:
+    def __init__(self, program: Program, chunk: int, hashes: HashCheck | None = None) -> None:
         self.tokens: list[int] = []
         self.pending: int | None = None
         self.chunk = chunk
-        self.cache = Cache(program.cache_tensors, program.context_length)
+        self.cache = program.open_cache()
         self._program = program
+        self._hashes = hashes
         self._lane = program.open_lane(self.cache)
         self._logits: Logits = self._lane.logits[0]  # [vocab], after the last token
 
@@ -43,6 +45,15 @@ class Session:
         return self.cache.capacity
 
     @property
+    def border(self) -> int | None:
+        """After how many more tokens one run would give all of its tokens other angles; None: never (again).
+
+        Tokens that may be taken back must not be run across it together with one that stays.
+        """
+        left = self._program.rotary_switch - self.length
+        return left if left >= 0 and self._program.rotary_switch else None
+
+    @property
     def cache_bytes(self) -> int:
         """Bytes of memory that the tokens in the cache take."""
         return self.cache.nbytes(self.length)
@@ -53,9 +64,10 @@ class Session:
         MoedgeError before any work if the tokens do not fit the context or the vocabulary.
         """
         self.check(token_ids)
-        for start in range(0, len(token_ids), self.chunk):
-            self.run(token_ids[start : start + self.chunk])
-        return self._logits.copy()
+        last = (len(token_ids) - 1) // self.chunk * self.chunk
+        for start in range(0, last, self.chunk):
+            self.append(token_ids[start : start + self.chunk])
+        return self.run(token_ids[last:]).copy()
 
     def decode(self, token_id: int) -> Logits:
         """Append one token; the logits [vocab] after it."""
@@ -64,7 +76,8 @@ class Session:
     def rollback(self, length: int) -> None:
         """Forget all tokens from position `length` on, and the pending one.
 
-        A model with convolutions keeps all of its state for the last few hundred tokens only: see `Cache.reachable`.
+        A model with convolutions or windows keeps all of its state for the last few hundred tokens only: see
+        `Cache.reachable`.
         """
         if not 0 <= length <= self.length:
             raise MoedgeError(f"cannot roll back to {length} tokens, the session holds {self.length}.")
@@ -87,7 +100,7 @@ class Session:
 
     def fork(self) -> "Session":
         """A session of its own with the same tokens; copies what the cache holds."""
-        other = Session(self._program, self.chunk)
+        other = Session(self._program, self.chunk, self._hashes)
         other.cache.copy_from(self.cache, self.length)
         other.tokens = list(self.tokens)
         other.pending = self.pending
@@ -104,17 +117,43 @@ class Session:
         if total > self.capacity:
             raise PromptTooLong(f"{total} tokens", self.capacity)
 
+    def append(self, token_ids: Sequence[int]) -> None:
+        """Append tokens in one run, as `run` does, whose logits nobody wants: it does not wait for hashes."""
+        self._run(token_ids, None)
+        self._hold(token_ids)
+
     def run(self, token_ids: Sequence[int], logits: NDArray[np.float32] | None = None) -> Logits:
         """Append tokens in one run; the logits [vocab] after the last, memory that the next run writes again.
 
         The tokens are not checked, see `check`. `logits` [n, vocab], if given, takes those of the last n tokens
-        instead. Raises Interrupted if `interrupt` was called; then nothing was appended.
+        instead. Raises Interrupted if `interrupt` was called; then nothing was appended. MoedgeError if the bundle
+        turns out not to be intact.
         """
-        self._program.run(self._lane, token_ids, len(self.tokens), logits)
+        self._run(token_ids, logits)
+        self._prove()
+        self._hold(token_ids)
+        return self._logits
+
+    def _run(self, token_ids: Sequence[int], logits: NDArray[np.float32] | None) -> None:
+        try:
+            self._program.run(self._lane, token_ids, len(self.tokens), logits)
+        except Interrupted:
+            raise
+        except Exception:
+            self._prove()  # damaged weights explain it
+            raise
+
+    def _hold(self, token_ids: Sequence[int]) -> None:
         self.tokens.extend(token_ids)
         self.pending = None
         self.cache.trim(len(self.tokens))
-        return self._logits
+
+    def _prove(self) -> None:
+        if self._hashes is not None:
+            if not self._hashes.wait(self._lane.interrupted):
+                self._lane.clear_interrupt()
+                raise Interrupted
+            self._hashes = None
 
     def interrupt(self) -> None:
         """From another thread: stop the run in progress at its next operator, or else the next one.

@@ -50,9 +50,19 @@ class Tokenizer:
             raise MoedgeError(f"{path} is not a tokenizer ({error}): export the bundle again.") from error
 
     @property
+    def definition(self) -> str:
+        """What tokenizer.json says, all added tokens being special but blanks."""
+        return self._tokenizer.to_str()
+
+    @property
     def special_tokens(self) -> tuple[str, ...]:
         """Spellings that steer the model: the added tokens, whether flagged special or not, blanks apart."""
         return tuple(content.decode() for content in self._added.values() if content.strip())
+
+    def id_or_text(self, spelling: str) -> int | str:
+        """The special token that is spelled so, or the text where there is none."""
+        content = spelling.encode()
+        return next((token_id for token_id, added in self._added.items() if added == content), spelling)
 
     def encode(
         self, text: str, allow_special: bool = False, add_special_tokens: bool = False, most: int | None = None

@@ -38,6 +38,8 @@ class Ticket:
         self.finished = False
         self.cached_tokens = 0
         self.generated_tokens = 0
+        self.guessed = 0  # tokens that were run ahead of the answer
+        self.guessed_right = 0  # of them, those that it has
         self._cancel = cancel
         self._events: queue.SimpleQueue[Token | Failed] = queue.SimpleQueue()
         self._submitted = time.monotonic()

@@ -18,6 +18,7 @@ from moedge.runtime.engine import Engine
 from moedge.runtime.generation import Generation
 from moedge.runtime.manifest import SCHEMA_VERSION, ExpertKernel, Manifest, ModelFacts
 from moedge.runtime.program import Interrupted
+from moedge.runtime.prompt_lookup import StepCost
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session
 
@@ -77,17 +78,20 @@ class FakeLane:
 class FakeProgram:
     """After a prompt comes the first word of its script, after n words the next, after the last the end."""
 
-    cache_tensors = ()
     vocab_size = VOCAB_SIZE
+    rotary_switch = 0
 
     def __init__(self, engine: "FakeEngine", context_length: int) -> None:
         self.context_length = context_length
         self._engine = engine
 
+    def open_cache(self) -> Cache:
+        return Cache((), self.context_length, "float32")
+
     def open_lane(self, cache: Cache) -> FakeLane:
         return FakeLane()
 
-    def run(self, lane: FakeLane, token_ids: Sequence[int], past: int, logits: None = None) -> None:
+    def run(self, lane: FakeLane, token_ids: Sequence[int], past: int, logits: np.ndarray | None = None) -> None:
         engine = self._engine
         engine.log.append((id(lane), time.monotonic()))
         engine.gate.wait(30)
@@ -95,15 +99,20 @@ class FakeProgram:
             lane.interrupted.clear()
             raise Interrupted
         lane.tokens[past:] = token_ids
-        said = 0
-        while said < len(lane.tokens) and lane.tokens[-1 - said] >= FIRST_WORD:
+        rows = lane.logits if logits is None else logits
+        rows[:] = 0
+        for row, end in zip(rows, range(len(lane.tokens) - len(rows) + 1, len(lane.tokens) + 1), strict=True):
+            row[self._next(lane.tokens[:end])] = 1000
+
+    def _next(self, tokens: list[int]) -> int:
+        engine, said = self._engine, 0
+        while said < len(tokens) and tokens[-1 - said] >= FIRST_WORD:
             said += 1
-        script = engine.answer(engine.tokenizer.decode(lane.tokens[: len(lane.tokens) - said]))
+        script = engine.answer(engine.tokenizer.decode(tokens[: len(tokens) - said]))
         text = script[said] if said < len(script) else None
         if isinstance(text, Exception):
             raise text
-        lane.logits[:] = 0
-        lane.logits[0, END if text is None else engine.tokenizer.word(text)] = 1000
+        return END if text is None else engine.tokenizer.word(text)
 
 
 class FakeEngine:
@@ -135,6 +144,7 @@ class FakeEngine:
         self.manifest = _manifest(chat_format, context_length)
         self.program = FakeProgram(self, context_length)
         self.eos_token_ids = frozenset({END})
+        self.step_cost = StepCost()
         self.has_chat_template = True
         self._template = ChatTemplate(template, SPECIAL)
 

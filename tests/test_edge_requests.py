@@ -43,7 +43,6 @@ def test_sampling_fields_lie_over_the_models_defaults(serve):
 
 
 UNSUPPORTED = {
-    "response_format": {"type": "json_object"},
     "logprobs": True,
     "top_logprobs": 3,
     "n": 2,

@@ -31,6 +31,7 @@ def test_chat_answers_with_usage_and_timings(serve):
         "completion_tokens": 4,  # the end is one
         "total_tokens": prompt + 4,
         "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0},
     }
     assert body["timings"]["generated_tokens"] == 4
 

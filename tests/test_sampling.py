@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -5,20 +7,25 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.sampling import (
-    BrokenLogits,
-    History,
-    SamplingParams,
-    distribution,
-    log_softmax_at,
-    penalize,
-    sample,
-    top_ids,
-)
+from moedge.runtime import sampling
+from moedge.runtime.distribution import log_softmax_at, rank_largest
+from moedge.runtime.sampling import BrokenLogits, History, Sampler, SamplingParams
 
 VOCAB = 50
 ALMOST_A_TIE = np.array([0.0, np.finfo(np.float32).tiny, *[-30.0] * (VOCAB - 2)], np.float32)
 logits_of_any_model = arrays(np.float32, VOCAB, elements=st.floats(-30, 30, width=32))
+
+
+def distribution(logits: np.ndarray, params: SamplingParams) -> tuple[np.ndarray, np.ndarray]:
+    return sampling.distribution(logits, params, np.empty_like(logits))
+
+
+def penalize(logits: np.ndarray, params: SamplingParams, history: History) -> np.ndarray:
+    return sampling.penalize(logits, params, history, np.empty_like(logits))
+
+
+def choose(logits: np.ndarray, prompt: tuple[int, ...] = (), **wishes: object) -> int:
+    return Sampler(SamplingParams(**{"seed": 0} | wishes), len(logits), prompt).choose(logits)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -27,9 +34,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def draws(logits: np.ndarray, params: SamplingParams, n: int, seed: int = 5) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    history = History(len(logits))
-    return np.bincount([sample(logits, params, history, rng) for _ in range(n)], minlength=len(logits))
+    sampler = Sampler(replace(params, seed=seed), len(logits))
+    return np.bincount([sampler.choose(logits) for _ in range(n)], minlength=len(logits))
 
 
 def chi_square(counts: np.ndarray, p: np.ndarray) -> float:
@@ -95,11 +101,10 @@ def test_nucleus_keeps_the_likeliest_where_probabilities_tie():
 
 @given(logits_of_any_model, st.integers(0, 2**32))
 def test_tiny_top_p_or_temperature_or_top_k_1_is_argmax(logits, seed):
-    rng, history = np.random.default_rng(seed), History(VOCAB)
     best = logits.max()
-    for params in (SamplingParams(top_p=1e-9), SamplingParams(temperature=1e-30), SamplingParams(top_k=1)):
-        assert logits[sample(logits, params, history, rng)] == pytest.approx(best, abs=1e-4)
-    assert sample(logits, SamplingParams(temperature=0), history, rng) == int(logits.argmax())
+    for wish in ({"top_p": 1e-9}, {"temperature": 1e-30}, {"top_k": 1}):
+        assert logits[choose(logits, seed=seed, **wish)] == pytest.approx(best, abs=1e-4)
+    assert choose(logits, temperature=0) == int(logits.argmax())
 
 
 @settings(max_examples=50)
@@ -128,8 +133,8 @@ def test_same_seed_same_tokens(logits, seed):
     params = SamplingParams(temperature=1.3, top_p=0.95, seed=seed)
     runs = []
     for _ in range(2):
-        rng, history = np.random.default_rng(params.seed), History(VOCAB)
-        runs.append([sample(logits, params, history, rng) for _ in range(10)])
+        sampler = Sampler(params, VOCAB)
+        runs.append([sampler.choose(logits) for _ in range(10)])
     assert runs[0] == runs[1]
 
 
@@ -158,16 +163,15 @@ def test_penalties_computed_by_hand():
 
 def test_bias_is_added_and_decides():
     logits = np.array([5.0, 0.0, 0.0], np.float32)
-    params = SamplingParams(temperature=0, logit_bias={0: -100, 2: 1})
-    assert sample(logits, params, History(3), np.random.default_rng(0)) == 2
+    assert choose(logits, temperature=0, logit_bias={0: -100, 2: 1}) == 2
     with pytest.raises(MoedgeError, match="token 3, the model has 3"):
-        sample(logits, SamplingParams(logit_bias={3: 1}), History(3), np.random.default_rng(0))
+        choose(logits, logit_bias={3: 1})
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_logits_that_are_not_numbers_are_the_models_fault(bad):
     with pytest.raises(BrokenLogits, match="moedge verify"):
-        sample(np.full(4, bad, np.float32), SamplingParams(), History(4), np.random.default_rng(0))
+        choose(np.full(4, bad, np.float32))
 
 
 @pytest.mark.parametrize("temperature", [0, 1])
@@ -175,25 +179,24 @@ def test_logits_that_are_not_numbers_are_the_models_fault(bad):
     ("largest", "penalty"), [(3e38, {"repetition_penalty": 0.01}), (1.0, {"presence_penalty": -1e39})]
 )
 def test_a_penalty_that_leaves_no_numbers_is_the_callers_fault(largest, penalty, temperature):
-    params = SamplingParams(temperature=temperature, **penalty)
-    logits, history = np.array([largest, -1.0, 0.0], np.float32), History(3, prompt=[0, 1, 2])
-    history.add(0)
+    sampler = Sampler(SamplingParams(temperature=temperature, logit_bias={0: 1.0}, **penalty), 3, prompt=[0, 1, 2])
+    assert sampler.choose(np.array([largest / 1e9, -1e9, -1e9], np.float32)) == 0 or "presence_penalty" in penalty
     with pytest.raises(MoedgeError, match="penalties make logits infinite") as error:
-        sample(logits, params, history, np.random.default_rng(0))
+        sampler.choose(np.array([largest, -1.0, 0.0], np.float32))
     assert not isinstance(error.value, BrokenLogits)
 
 
 def test_log_probabilities_are_of_the_raw_logits():
     logits = np.array([1000.0, 1001.0, 999.0], np.float32)
     expected = np.log(softmax(logits))
-    assert log_softmax_at(logits, [2, 0]) == pytest.approx([expected[2], expected[0]], abs=1e-5)
+    assert log_softmax_at(logits, [2, 0], np.empty_like(logits)) == pytest.approx([expected[2], expected[0]], abs=1e-5)
 
 
 def test_top_ids_are_sorted_with_ties_by_id():
-    assert top_ids(np.array([1, 3, 3, 2], np.float32), 3) == [1, 2, 3]
-    assert top_ids(np.array([1, 1, 1], np.float32), 2) == [0, 1]
-    assert top_ids(np.array([1, 2], np.float32), 5) == [1, 0]
-    assert top_ids(np.array([1, 2], np.float32), 0) == []
+    assert rank_largest(np.array([1, 3, 3, 2], np.float32), 3) == [1, 2, 3]
+    assert rank_largest(np.array([1, 1, 1], np.float32), 2) == [0, 1]
+    assert rank_largest(np.array([1, 2], np.float32), 5) == [1, 0]
+    assert rank_largest(np.array([1, 2], np.float32), 0) == []
 
 
 @pytest.mark.parametrize(

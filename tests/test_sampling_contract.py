@@ -20,7 +20,7 @@ from moedge.export.tokenizer.talking import mend_sampling
 from moedge.runtime import Engine, SamplingParams
 from moedge.runtime.engine import _default_params
 from moedge.runtime.manifest import SAMPLING
-from moedge.runtime.sampling import History, sample
+from moedge.runtime.sampling import Sampler
 
 NAMES = st.sampled_from(sorted(SAMPLING))
 VALUES = st.one_of(
@@ -79,7 +79,7 @@ def test_bounds_count_themselves():
     for least in (True, False):
         ends = {name: bounds.low if least else bounds.high for name, bounds in SAMPLING.items()}
         params, logits = SamplingParams(**ends), np.array([3e5, -3e5, 0.0], np.float32)
-        assert 0 <= sample(logits, params, History(3, prompt=[0, 1]), np.random.default_rng(0)) < 3
+        assert 0 <= Sampler(params, 3, prompt=[0, 1]).choose(logits) < 3
     for name, value in (
         ("repetition_penalty", 0.009),
         ("repetition_penalty", 1001),

@@ -6,6 +6,7 @@ call, as its arguments. docs/chat_formats.md shows them all.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from moedge.devices.errors import MoedgeError
@@ -67,6 +68,31 @@ def chat_parser(
     answer that must hold none, all that looks like one is text.
     """
     return GrammarParser(_grammar(chat_format), prompt_end, tools or (), calls)
+
+
+@dataclass(frozen=True)
+class Thoughts:
+    """The tags around an answer's thinking; `opened` by the prompt; `newlines` behind it are layout."""
+
+    opening: str
+    closing: str
+    opened: bool
+    newlines: bool
+
+
+def thoughts_of(chat_format: str, prompt_end: str) -> Thoughts | None:
+    """What may stand before the content of an answer to such a prompt; None in formats that do not think.
+
+    MoedgeError for those whose content stands under a header of its own.
+    """
+    grammar = _grammar(chat_format)
+    if grammar.think:
+        opened = grammar.begin(prompt_end) is not At.START
+        closing = min(grammar.thought_ends, key=len)
+        return Thoughts(grammar.think, closing, opened, grammar.steps[At.THINKING][closing] is At.AFTER)
+    if grammar.steps.get(At.START):
+        raise MoedgeError(f"answers in the chat format {chat_format} cannot be held to a schema yet: ask for text.")
+    return None
 
 
 def calls_tools(chat_format: str) -> bool:
