@@ -1,4 +1,4 @@
-# make serve | test | test-clients | test-arm | check | wheels. A machine needs Python 3.11 or newer and make; everything else
+# make serve | test | test-clients | test-arm | check | bench | wheels. A machine needs Python 3.11 or newer and make; everything else
 # goes into .venv/.
 # Stamp files under .venv/ and build/ remember what is done, so that a second run starts at once.
 
@@ -17,8 +17,12 @@ MUTATOR ?= cosmic-ray==8.7.0
 
 VENV := .venv
 CLIENTS := .venv-clients
+BENCH := .venv-bench
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+IN_BENCH := $(BENCH)/bin/python -m pip --disable-pip-version-check --quiet install
+PRINT_PEERS := import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+	print(*extras["bench"][1:], sep="\n")
 STAGES := devices quant export runtime edge_server
 
 # Not `?=`: shells and hosts export variables of these names that mean something else.
@@ -31,6 +35,9 @@ SECONDS = 240
 JOBS = 1
 METHODS =
 MIXTURES = even routed
+# `make bench`: where its files of many gigabytes lie, and what else to tell it, like PEERS="--shape granite --quick".
+KEEP = build/peers
+PEERS =
 CHECKPOINT := examples/edge_assistant/checkpoint
 BUNDLE := build/edge-assistant
 KERNELS := runtime/kernels
@@ -41,7 +48,7 @@ COMPILERS = x86_64-linux-gnu-g++ aarch64-linux-gnu-g++
 EXPORT_INPUTS := $(shell find $(CHECKPOINT) export quant runtime/manifest.py devices/errors.py devices/structure.py \
 	-type f -not -name '*.pyc' 2>/dev/null)
 
-.PHONY: serve bundle test test-clients test-arm check lint types typecheck coverage mutants bench-fidelity help-pages \
+.PHONY: serve bundle test test-clients test-arm check lint types typecheck coverage mutants bench bench-fidelity help-pages \
 	wheels clean
 
 # The server itself prints the curl line, once requests are answered.
@@ -146,13 +153,23 @@ $(VENV)/mutants.stamp: $(VENV)/dev.stamp
 	$(PIP) $(MUTATOR)
 	@touch $@
 
-# Schemes beside llama.cpp's and ONNX Runtime's on real weights, fetched into build/fidelity; all of it takes hours.
-bench-fidelity: $(VENV)/bench.stamp $(LIBRARY)
-	$(BIN)/python benchmarks/fidelity.py $(METHODS) --mixtures $(MIXTURES)
+# The same weights through every engine: under 30 minutes once its files are there, which take an hour or two to make.
+bench: $(BENCH)/stamp $(LIBRARY)
+	$(BENCH)/bin/python benchmarks/peers.py --keep $(KEEP) $(PEERS)
 
-$(VENV)/bench.stamp: $(VENV)/dev.stamp
-	CMAKE_ARGS=-DLLAVA_BUILD=OFF $(PIP) --editable '.[bench]'
+# Schemes beside llama.cpp's and ONNX Runtime's on real weights, fetched into build/fidelity; all of it takes hours.
+bench-fidelity: $(BENCH)/stamp $(LIBRARY)
+	$(BENCH)/bin/python benchmarks/fidelity.py $(METHODS) --mixtures $(MIXTURES)
+
+# llama.cpp is compiled for this machine, for ten minutes or so; an engine that cannot be had is named, and left out.
+$(BENCH)/stamp: pyproject.toml setup.py Makefile | $(VENV)/bin/python
+	$(VENV)/bin/python -m venv $(BENCH)
+	$(IN_BENCH) $(TORCH) --editable '.[export]'
+	@$(BENCH)/bin/python -c '$(PRINT_PEERS)' | while read peer; do \
+		CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" $(IN_BENCH) "$$peer" || \
+			echo "** $$peer cannot be installed here: make bench goes on without it" >&2; \
+	done
 	@touch $@
 
 clean:
-	rm -rf build dist .venv .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info $(LIBRARY)
+	rm -rf build dist .venv .venv-clients .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info $(LIBRARY)

@@ -30,6 +30,7 @@ VERBS = {
     "inspect": Verb("moedge.runtime.commands", "Show what a bundle holds: model, bits a tensor group, sizes."),
     "verify": Verb("moedge.runtime.commands", "Check every file of a bundle against its manifest."),
     "run": Verb("moedge.runtime.commands", "Answer one prompt, or chat in the terminal."),
+    "bench": Verb("moedge.runtime.bench.commands", "Measure how fast a bundle runs on this machine."),
     "serve": Verb("moedge.edge_server.commands", "Serve a bundle over HTTP."),
     "devices": Verb("moedge.devices.commands", "List device profiles and what was detected here."),
 }
