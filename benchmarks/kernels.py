@@ -144,7 +144,7 @@ def build_linear(folder: Path, sizes: Sequence[int], scheme: Scheme) -> tuple[Ca
         tiles = tile(codes, kept)
         total += tiles.nbytes
         inits[0].append(held[0].value(f"w{layer}", tiles))
-        told = tell(scheme) | {"rows": rows, "columns": columns, "activation_bits": 8}
+        told = tell(scheme) | {"rows": rows, "columns": columns, "activation_bits": 8, "activation": "none"}
         nodes[0].append(_node(MOEDGE, "Linear", [*given[0], inits[0][-1]], told, f"out{layer}"))
         blocks = codes.codes.reshape(rows, columns // scheme.block, -1)
         theirs = [

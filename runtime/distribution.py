@@ -1,11 +1,12 @@
 """What logits say of a vocabulary: the likeliest tokens, their probabilities, one token drawn. Pure numpy.
 
 It is fast where a few of many tokens matter: maxima of groups bound the likeliest ones, so that a whole vocabulary is
-never sorted, and buffers are the caller's. What wishes become here is `sampling.py`'s.
+never sorted, and buffers are the caller's. What wishes become here is `sampling.py`'s. kernels/sampling.cpp does the
+same by the same operations, bit for bit: so exponentials are made of sums and products, and sums have an order.
 """
 
 from collections.abc import Sequence
-from math import log
+from math import factorial, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ LOWEST = -50.0  # what is below e^-50 of the likeliest is never drawn
 _GROUP = 128  # logits whose largest one stands for them
 _HEADS = (256, 8192)  # tokens among which a nucleus is looked for before all are sorted
 _BLOCK = 256  # probabilities that are summed up together
+_LANES = 16  # sums that a block has
+_PIECE = 1 << 14  # probabilities that are computed at once: what near caches hold
 
 
 def find_largest(logits: Logits, count: int) -> NDArray[np.int64]:
@@ -56,23 +59,27 @@ def truncate(
     top = logits.max()
     if 0 < top_k < len(logits):
         ids = find_largest(logits, top_k)
-        ids = ids[logits[ids] - top >= LOWEST * temperature]
+        ids = ids[logits[ids] - top >= least_logit(temperature, 0)]
         weights = _weigh(logits, ids, top, temperature)
         if top_p < 1:
-            kept = _nucleus(logits[ids], weights / weights.sum(), top_p)
+            kept = _nucleus(logits[ids], weights / _add_up(weights), top_p)
             ids, weights = ids[kept], weights[kept]
     elif top_p < 1:
         ids, weights = _whole_nucleus(logits, top, temperature, top_p, room)
     else:
-        # a little more than min_p leaves, which is looked at below
-        lowest = LOWEST if min_p == 0 else max(LOWEST, log(min_p) - 0.01)
         np.subtract(logits, top, out=room)
-        ids = np.flatnonzero(room >= lowest * temperature)
+        ids = np.flatnonzero(room >= least_logit(temperature, min_p))
         weights = _weigh(logits, ids, top, temperature)
     if min_p > 0:
         kept = weights >= min_p * weights.max()
         ids, weights = ids[kept], weights[kept]
-    return ids, weights / weights.sum()
+    return ids, weights / _add_up(weights)
+
+
+def least_logit(temperature: float, min_p: float) -> np.float32:
+    """How far below the largest logit lies what min_p leaves, and a little more."""
+    lowest = LOWEST if min_p == 0 else max(LOWEST, log(min_p) - 0.01)
+    return np.float32(lowest * temperature)
 
 
 def draw(ids: NDArray[np.int64], p: NDArray[np.float64], chance: float) -> int:
@@ -84,10 +91,7 @@ def draw(ids: NDArray[np.int64], p: NDArray[np.float64], chance: float) -> int:
 def draw_from_all(logits: Logits, temperature: float, chance: float, room: Logits) -> int:
     """`draw` of the whole vocabulary at a temperature > 0, in fp32, whose error logits have too; `room` is used."""
     weights = _weigh_all(logits, logits.max(), temperature, room)
-    whole = len(weights) // _BLOCK * _BLOCK
-    sums = np.empty(whole // _BLOCK + 1, np.float64)
-    sums[:-1] = weights[:whole].reshape(-1, _BLOCK).sum(axis=1)
-    sums[-1] = weights[whole:].sum()
+    sums = _sum_blocks(weights)
     ends = np.cumsum(sums)
     place = chance * ends[-1]
     block = min(int(np.searchsorted(ends, place, side="right")), int(np.flatnonzero(sums)[-1]))
@@ -113,20 +117,74 @@ def _nth_largest(values: Logits, n: int) -> np.float32:
     return found
 
 
+@np.errstate(over="ignore")
 def _weigh(logits: Logits, ids: NDArray[np.int64], top: np.float32, temperature: float) -> NDArray[np.float64]:
     """Probabilities of some tokens times the sum of all weights: the likeliest has 1."""
-    weights: NDArray[np.float64] = np.exp((logits[ids] - top).astype(np.float64) / temperature)
+    x = (logits[ids] - top).astype(np.float64) / temperature
+    held = np.maximum(x, -700.0)
+    whole = (held * 1.4426950408889634 + 6755399441055744.0) - 6755399441055744.0  # to the nearest
+    f = (held - whole * 6.93147180369123816490e-01) - whole * 1.90821492927058770002e-10  # ln 2 in two parts
+    p = np.full(len(x), 1 / factorial(13))
+    for n in range(12, -1, -1):
+        p = p * f + 1 / factorial(n)
+    power = ((whole.astype(np.int64) + 1023) << 52).view(np.float64)
+    weights: NDArray[np.float64] = np.where(x >= -700.0, p * power, 0.0)
     return weights
+
+
+def reciprocal(temperature: float) -> np.float32:
+    """Of a temperature > 0, as far as fp32 holds it."""
+    return np.float32(1 / max(temperature, 1e-30))
 
 
 @np.errstate(over="ignore")
 def _weigh_all(logits: Logits, top: np.float32, temperature: float, room: Logits) -> Logits:
     """The same of the whole vocabulary, in fp32: `room`."""
-    np.subtract(logits, top, out=room)
-    if temperature != 1:
-        np.divide(room, max(temperature, 1e-30), out=room)  # what fp32 holds
-    np.exp(room, out=room)
+    factor, spare = reciprocal(temperature), np.empty((3, min(_PIECE, len(logits))), np.float32)
+    for start in range(0, len(logits), _PIECE):
+        x = room[start : start + _PIECE]
+        f, p, more = spare[:, : len(x)]
+        np.subtract(logits[start : start + _PIECE], top, out=x)
+        np.multiply(x, factor, out=x)
+        np.maximum(x, np.float32(-87), out=f)
+        whole = f * np.float32(1.44269504)
+        whole += np.float32(12582912)
+        whole -= np.float32(12582912)  # to the nearest
+        f -= np.multiply(whole, np.float32(0.693359375), out=more)  # ln 2 in two parts
+        f += np.multiply(whole, np.float32(2.12194440e-4), out=more)
+        p.fill(np.float32(1.9875691500e-4))
+        for next_ in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+            p *= f
+            p += np.float32(next_)
+        p *= np.multiply(f, f, out=more)
+        p += f
+        p += np.float32(1)
+        p *= ((whole.astype(np.int32) + np.int32(127)) << 23).view(np.float32)
+        np.multiply(p, x >= np.float32(-87), out=x)
     return room
+
+
+def _sum_blocks(weights: Logits) -> NDArray[np.float64]:
+    """Of each block, and of what is left at the end: 16 sums of every 16th, which are added up half by half."""
+    blocks = len(weights) // _BLOCK
+    rest = np.zeros((1, _BLOCK), np.float32)
+    rest[0, : len(weights) - blocks * _BLOCK] = weights[blocks * _BLOCK :]
+    sums = np.empty(blocks + 1, np.float64)
+    for part, out in ((weights[: blocks * _BLOCK].reshape(-1, _BLOCK), sums[:-1]), (rest, sums[-1:])):
+        lanes = part[:, :_LANES].copy()
+        for start in range(_LANES, _BLOCK, _LANES):
+            lanes += part[:, start : start + _LANES]
+        while lanes.shape[1] > 1:
+            half = lanes.shape[1] // 2
+            lanes = lanes[:, :half] + lanes[:, half:]
+        out[:] = lanes[:, 0]
+    return sums
+
+
+def _add_up(numbers: NDArray[np.float64]) -> np.float64:
+    """One after the other, where `sum` adds pairs."""
+    total: np.float64 = np.cumsum(numbers)[-1]
+    return total
 
 
 def _whole_nucleus(
@@ -139,13 +197,13 @@ def _whole_nucleus(
         weights = _weigh(logits, ids, top, temperature)
         assert rest is not None
         rest[ids] = 0
-        p = weights / (weights.sum() + float(rest.sum()))
-        if p.sum() >= mass:
+        p = weights / (_add_up(weights) + _add_up(_sum_blocks(rest)))
+        if _add_up(p) >= mass:
             kept = _nucleus(logits[ids], p, mass)
             return ids[kept], weights[kept]
-    ids = np.flatnonzero(logits - top >= LOWEST * temperature)
+    ids = np.flatnonzero(logits - top >= least_logit(temperature, 0))
     weights = _weigh(logits, ids, top, temperature)
-    kept = _nucleus(logits[ids], weights / weights.sum(), mass)
+    kept = _nucleus(logits[ids], weights / _add_up(weights), mass)
     return ids[kept], weights[kept]
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from moedge.devices.errors import MoedgeError
 from moedge.devices.structure import structure, unstructure
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST_NAME = "manifest.json"
 MODEL_NAME = "model.onnx"
 WEIGHTS_NAME = "weights.bin"

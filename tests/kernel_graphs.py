@@ -49,6 +49,12 @@ def expert_attributes(hidden, inter, k, scheme=INT4, **others):
     return format_of(scheme) | usual | {"k": k, "hidden": hidden, "inter": inter} | others
 
 
+def linear_attributes(rows, columns, scheme=INT4, **others):
+    """Those of a Linear node that is a product alone."""
+    usual = {"rows": rows, "columns": columns, "activation_bits": 8, "activation": "none"}
+    return format_of(scheme) | usual | others
+
+
 def open_graph(kind, given, constants, attributes, threads=1, library=None):
     """A session of one node of that kind; its inputs are `given` (name to element type, or None) and then constants."""
     names = [name if kind_of else "" for name, kind_of in given.items()]
@@ -71,7 +77,7 @@ def open_graph(kind, given, constants, attributes, threads=1, library=None):
 
 def open_linear(weights, rows, columns, scheme=INT4, threads=1, activation_bits=8, **others):
     """A session of Linear over tile rows."""
-    attributes = format_of(scheme) | {"rows": rows, "columns": columns, "activation_bits": activation_bits} | others
+    attributes = linear_attributes(rows, columns, scheme, activation_bits=activation_bits) | others
     return open_graph("Linear", {"x": onnx.TensorProto.FLOAT}, {"w": weights}, attributes, threads)
 
 

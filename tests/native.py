@@ -48,8 +48,10 @@ def weights_of(bundle):
     found, tensors = {}, tensors_of(bundle)
     for kind in ("Linear", "Embedding"):
         for inputs, told in nodes_of(bundle, kind):
-            codes = read_tiles(tensors[inputs[1]], scheme_in(told), told["rows"], told["columns"])
-            found[inputs[1].removesuffix(".tiles")] = dequantize(codes)
+            tiles, shape = tensors[inputs[1]], (told["rows"], told["columns"])
+            parts = [tiles[0::2], tiles[1::2]] if told.get("activation") == b"swiglu" else [tiles]  # gate, then up
+            weights = [dequantize(read_tiles(part, scheme_in(told), *shape)) for part in parts]
+            found[inputs[1].removesuffix(".tiles")] = np.concatenate(weights)
     for inputs, told in nodes_of(bundle, "Experts"):
         scheme, hidden, inter = scheme_in(told), told["hidden"], told["inter"]
         gate_up, down = tensors[inputs[3]], tensors[inputs[4]]

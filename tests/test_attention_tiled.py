@@ -82,3 +82,15 @@ def test_pieces_of_a_prompt_are_the_whole():
     case = Case(heads=32, kv_heads=2, dim=256, rotary=64, scale=0.0625, capacity=700, slots=1, kind="float16")
     found, right = both(case, [(0, 100, 600)], threads=2)
     assert error(found, right) < 0.015
+
+
+def test_pieces_are_each_timelines_own():
+    """Between others, each of which is itself more than a piece or a part of one, a long one is cut as alone."""
+    case = Case(heads=32, kv_heads=2, dim=256, rotary=64, scale=0.0625, capacity=700, slots=4, kind="float16")
+    segments = [(3, 40, 1), (0, 100, 600), (1, 7, 200), (2, 0, 90)]
+    qkv, session = case.projections(891, 3), case.open(2)
+    whole, at = run(session, case, qkv, case.caches(), segments), 0
+    for segment in segments:
+        rows = slice(at, at := at + segment[2])
+        alone = run(session, case, np.ascontiguousarray(qkv[rows]), case.caches(), [segment])
+        assert np.array_equal(alone, whole[rows])

@@ -239,7 +239,7 @@ def without(size: str) -> bytes:
         (b"[" * 100_000, "cannot be read"),
         (b"[]", "schema version None"),
         (b'{"schema_version": 99}', "schema version 99"),
-        (edited(schema_version=2), "schema version 2, this moedge reads 3: export it again"),
+        (edited(schema_version=3), "schema version 3, this moedge reads 4: export it again"),
         (edited(surprise=1), "surprise"),
         (edited(files={"model.onnx": {"size": "160", "sha256": ""}}), "'160' is not of type int"),
         (edited(name="another"), "not as it was written"),

@@ -102,6 +102,19 @@ def test_native_timelines_go_back_and_part_to_the_bit(bundles):
     np.testing.assert_array_equal(np.stack([session.decode(token) for token in IDS[20:40]]), steps[20:])
 
 
+@needs_kernels
+def test_native_rows_at_once_are_those_one_at_a_time_to_the_bit(bundles):
+    """Up to 15 tokens in one run, at the beginning and deeper, across the first router's decision and behind it."""
+    engine = Engine.load(bundles / "native")
+    session, at = engine.session(), 0
+    for count in (15, 2, 3, 7, 15, 8):
+        tokens = IDS[at : at + count]
+        rows = np.empty((count, engine.manifest.model.vocab_size), np.float32)
+        session.fork().run(tokens, rows)
+        np.testing.assert_array_equal(rows, np.stack([session.decode(token) for token in tokens]))
+        at += count
+
+
 def test_every_model_type_is_tested():
     tested = {config.model_type for config in tiny_families.SHAPES.values()} | {"deepseek_v3", "qwen3_moe"}
     # Kimi K2 and Kimi-VL have no class in transformers: they are deepseek_v3 under their own names

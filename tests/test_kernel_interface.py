@@ -20,6 +20,7 @@ from kernel_graphs import (
     expert_attributes,
     experts,
     format_of,
+    linear_attributes,
     matrix,
     open_experts,
     open_graph,
@@ -91,10 +92,10 @@ def test_an_id_that_the_table_has_not():
             session.run(None, {"ids": np.array([0, wrong])})
 
 
-@pytest.mark.parametrize("name", ["bits", "block", "zero_point", "scales", "numbers", "layout", "rows", "columns"])
+@pytest.mark.parametrize("name", linear_attributes(16, 64))
 def test_an_attribute_that_is_not_there(name):
     tiles, _ = matrix(16, 64)
-    attributes = format_of(INT4) | {"rows": 16, "columns": 64, "activation_bits": 8}
+    attributes = linear_attributes(16, 64)
     for wrong in ({}, {name: "float7"} if isinstance(attributes[name], str) else {name: -1}):
         rest = {key: value for key, value in attributes.items() if key != name} | wrong
         with pytest.raises(Exception, match=rf"moedge\.Linear: attribute {name} is missing"):
@@ -107,7 +108,7 @@ def test_an_attribute_that_is_not_there(name):
 def test_sizes_that_no_weights_have(wrong):
     """Blocks that are no part of the columns, and numbers whose products would overflow."""
     tiles, _ = matrix(16, 64)
-    sizes = format_of(INT4) | {"rows": 16, "columns": 64, "activation_bits": 8} | wrong
+    sizes = linear_attributes(16, 64) | wrong
     for kind, name, of in (("Linear", "x", FLOAT), ("Embedding", "ids", TensorProto.INT64)):
         with pytest.raises(Exception, match=rf"moedge\.{kind}: attribute (block|bits|rows|columns) is missing or"):
             open_graph(kind, {name: of}, {"w": tiles}, sizes)

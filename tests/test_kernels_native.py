@@ -12,10 +12,11 @@ from house import ROOT
 
 from moedge.runtime.kernels.build import FLAGS, ISA_FLAGS, JOBS, MAY_BE_UNKNOWN, SOURCES, BuildError, find_compiler
 
-CHECKS = tuple(ROOT / "tests" / "kernels" / f"{name}.cpp" for name in ("check", "check_attention", "check_mixers"))
+PARTS = ("check", "check_attention", "check_mixers", "check_products")
+CHECKS = tuple(ROOT / "tests" / "kernels" / f"{name}.cpp" for name in PARTS)
 PLAIN = (
     *("attend", "attend_tiled", "attention", "choose", "convolution", "experts", "latent", "latent_absorbed"),
-    *("latent_unabsorbed", "linear", "self_check"),
+    *("latent_unabsorbed", "linear", "norm", "router", "self_check"),
 )
 CROSS, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64-static"
 # Later settings win. All instruction sets without optimization would take minutes.

@@ -100,10 +100,14 @@ def test_the_two_forms_agree():
     assert not np.array_equal(np.concatenate(chunks), np.concatenate(single))
 
 
+PIECES = {"heads": 32, "rank": 512, "scheme": None}  # 44 tokens a piece, and all of them absorbed
+
+
+@pytest.mark.parametrize("shape", [{}, PIECES], ids=["whole", "in pieces"])
 @pytest.mark.parametrize("bits", [8, 24])
-def test_threads_and_company_change_nothing(bits):
+def test_threads_and_company_change_nothing(bits, shape):
     """Alone, beside others, and by any threads."""
-    case = Latent(capacity=900, slots=4, activation_bits=bits)
+    case = Latent(capacity=900, slots=4, activation_bits=bits, **shape)
     segments = [(3, 700, 1), (1, 0, 70), (0, 300, 1), (2, 100, 20)]
     given = case.given(92)
     caches = [case.cache() for _ in range(4)]

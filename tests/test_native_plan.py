@@ -133,9 +133,9 @@ def test_a_layer_is_seven_nodes(tmp_path):
     bundle = export(tmp_path, "int4", "native")
     graph = onnx.load(bundle / "model.onnx", load_external_data=False).graph
     kinds = [node.op_type for node in graph.node]
-    layer = ["Linear", "Attention", "Linear", *["SkipSimplifiedLayerNormalization", "Gemm", "Experts"]]
+    layer = ["Linear", "Attention", "Linear", "AddNorm", "Router", "Experts"]
     first = kinds.index("Linear")
-    assert kinds[first : first + 20] == [*layer, "SkipSimplifiedLayerNormalization"] * 2 + layer
+    assert kinds[first : first + 20] == [*layer, "AddNorm"] * 2 + layer
     caches = [f"past_key_values.{n}.{part}" for n in range(3) for part in ("key", "value")]
     assert [value.name for value in graph.input] == ["input_ids", "segments", "logits_rows", *caches]
     told = nodes_of(bundle, "Attention")

@@ -183,6 +183,15 @@ def pick_rows(matrix: Matrix, start: int, stop: int, step: int = 1) -> Matrix:
     return Reordered(matrix, np.arange(start, stop, step))
 
 
+def in_turn(gate_up: Sequence[Matrix]) -> Matrix:
+    """Rows gate0, up0, gate1, up1, … of a gate and an up-projection, or of one matrix: gate rows before up rows."""
+    if len(gate_up) == 2:
+        return Interleaved(*gate_up)
+    [joint] = gate_up
+    rows = joint.shape[0]
+    return Interleaved(pick_rows(joint, 0, rows // 2), pick_rows(joint, rows // 2, rows))
+
+
 def halves_order(heads: int, plain: int, rotary: int) -> NDArray[np.int64]:
     """Row order that turns interleaved rotary pairs into halves, for each head's `plain` rows and `rotary` rows after.
 

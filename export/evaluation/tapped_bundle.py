@@ -20,7 +20,8 @@ from moedge.quant.fidelity import choose_top
 from moedge.runtime.manifest import MODEL_NAME, Manifest
 from moedge.runtime.program import Program, library_of, session_options
 
-_SKIPPING_NORMS = ("SkipSimplifiedLayerNormalization", "SkipLayerNormalization")
+# Norms that add, and which of their outputs is the sum.
+_SUMS = {"SkipSimplifiedLayerNormalization": 3, "SkipLayerNormalization": 3, "AddNorm": 1}
 # What a router selects by is the last of these that its layer has: see export/graph/routing.py.
 _SCORES = ("router_logits", "selection_scores", "selection_scores_in_groups")
 
@@ -90,8 +91,8 @@ def _find_read(weight: str, readers: Mapping[str, Any], makers: Mapping[str, Any
     norm = readers.get(weight)
     if norm is None:
         return None
-    if norm.op_type in _SKIPPING_NORMS:
-        return str(norm.output[3]) if len(norm.output) > 3 else None
+    if (place := _SUMS.get(norm.op_type)) is not None:
+        return str(norm.output[place]) if len(norm.output) > place else None
     read = norm.input[0]
     if norm.op_type == "Mul":  # of x / root(mean(x²) + eps)
         division = makers.get(read)

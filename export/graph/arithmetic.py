@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 
 from moedge.export.graph.builder import Builder
-from moedge.export.graph.lowering import Bias, CachePort, Norm, Positions
+from moedge.export.graph.lowering import Bias, CachePort, Norm, Positions, Vector
 from moedge.export.model.config import Gate
 from moedge.runtime.manifest import CacheTensor
 
@@ -39,6 +39,11 @@ def apply_gate(b: Builder, gate: ir.Value, up: ir.Value, how: Gate) -> ir.Value:
 def scale(b: Builder, x: ir.Value, factor: float) -> ir.Value:
     """x · factor, without a node where it is 1."""
     return x if factor == 1.0 else b.op("Mul", x, b.constant(np.array(factor, np.float32)))
+
+
+def add_bias(b: Builder, x: ir.Value, bias: Vector | None) -> ir.Value:
+    """x + bias, without a node where there is none."""
+    return x if bias is None else b.op("Add", x, bias.store(b))
 
 
 def find_rows(b: Builder, positions: ir.Value, total: ir.Value, switch: int) -> ir.Value:

@@ -26,9 +26,8 @@ def grouped_query_attention(block: Block, config: GroupedQuery, x: ir.Value, whe
         if config.rope.interleaved:
             orders[:2] = (_pair_halves(n, config) for n in heads[:2])
         weights = [m if order is None else Reordered(m, order) for m, order in zip(matrices, orders, strict=True)]
-        joined = block.low.linear("qkv_proj", x, stack(weights), ATTENTION)
-        if config.bias:
-            joined = block.add_bias(joined, "qkv_proj", parts, ATTENTION, orders)
+        bias = block.bias("qkv_proj", parts, ATTENTION, orders) if config.bias else None
+        joined = block.low.linear("qkv_proj", x, stack(weights), ATTENTION, bias)
         out = block.low.grouped_query(block.layer, _read_heads(block, config, name, joined), config, where)
         o_proj = open_output(block, name, config.num_heads * dim)
         if config.clip is None:  # a clipped value has the size that it has
@@ -44,8 +43,8 @@ def open_output(block: Block, name: str, width: int) -> Matrix:
 def project_out(block: Block, name: str, x: ir.Value, matrix: Matrix, bias: bool) -> ir.Value:
     """The heads' results x [s, width] back to [s, hidden_size]."""
     part = block.model.names.output
-    out = block.low.linear(part, x, matrix, ATTENTION)
-    return block.add_bias(out, part, {f"{name}.{part}": block.model.hidden_size}, ATTENTION) if bias else out
+    added = block.bias(part, {f"{name}.{part}": block.model.hidden_size}, ATTENTION) if bias else None
+    return block.low.linear(part, x, matrix, ATTENTION, added)
 
 
 def _pair_halves(heads: int, config: GroupedQuery) -> NDArray[np.int64]:

@@ -74,14 +74,11 @@ class Block:
         name = f"{module}.weight"
         return Vector(name, self.channels.divide(module, self.parameter(name, width)), NORMS)
 
-    def add_bias(
-        self, x: ir.Value, name: str, parts: dict[str, int], group: GroupName, orders: Sequence[Order] = (None,)
-    ) -> ir.Value:
-        """x + the biases of `parts`, whose rows stand there one after the other, each in its order if it has one."""
+    def bias(self, name: str, parts: dict[str, int], group: GroupName, orders: Sequence[Order] = (None,)) -> Vector:
+        """The biases of product `name`: those of `parts` one after the other, each in its order if it has one."""
         biases = [self.channels.divide(part, self.parameter(f"{part}.bias", rows)) for part, rows in parts.items()]
         biases = [bias if order is None else bias[order] for bias, order in zip(biases, orders, strict=True)]
-        b = self.builder
-        return b.op("Add", x, b.vector(b.full_name(f"{name}.bias"), np.concatenate(biases), group))
+        return Vector(self.builder.full_name(f"{name}.bias"), np.concatenate(biases), group)
 
 
 def read_norm(

@@ -19,13 +19,12 @@ def short_convolution(block: Block, config: ShortConvolution, x: ir.Value, _: Po
     with b.scope(name):
         full = f"{name}.in_proj"
         in_proj = block.read_norm_of(block.model.names.input_norm, block.matrix(full, 3 * hidden, hidden))
-        joined = block.low.linear("in_proj", x, in_proj, CONVOLUTION)
-        if config.bias:
-            joined = block.add_bias(joined, "in_proj", {full: 3 * hidden}, CONVOLUTION)
+        bias = block.bias("in_proj", {full: 3 * hidden}, CONVOLUTION) if config.bias else None
+        joined = block.low.linear("in_proj", x, in_proj, CONVOLUTION, bias)
         out = block.low.convolve(block.layer, Convolved(joined, *_read_filter(block, config, f"{name}.conv")))
         full = f"{name}.out_proj"
-        out = block.low.linear("out_proj", out, block.matrix(full, hidden, hidden), CONVOLUTION)
-        return block.add_bias(out, "out_proj", {full: hidden}, CONVOLUTION) if config.bias else out
+        bias = block.bias("out_proj", {full: hidden}, CONVOLUTION) if config.bias else None
+        return block.low.linear("out_proj", out, block.matrix(full, hidden, hidden), CONVOLUTION, bias)
 
 
 def _read_filter(block: Block, config: ShortConvolution, name: str) -> tuple[Vector, Vector | None]:

@@ -13,7 +13,19 @@ from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.inputs import MaskInputs
-from moedge.export.graph.lowering import CachePort, Convolved, ExpertWeights, Heads, Latents, Norm, Positions, Routing
+from moedge.export.graph.lowering import (
+    CachePort,
+    Convolved,
+    ExpertWeights,
+    GatedMlp,
+    Heads,
+    Latents,
+    Norm,
+    Positions,
+    RouterWeights,
+    Routing,
+    Vector,
+)
 from moedge.export.graph.positions import build_positions
 from moedge.export.graph.storing import scheme_for
 from moedge.export.model.config import Experts, GroupedQuery, Mixer, MultiHeadLatent
@@ -63,9 +75,27 @@ class DryLowering:
     def head(self, hidden: ir.Value, matrix: Matrix | None) -> ir.Value:
         return hidden if matrix is None else self.linear("lm_head", hidden, matrix, LM_HEAD)
 
-    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
+    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName, bias: Vector | None = None) -> ir.Value:
         self._take(self.builder.full_name(name), (matrix,), group)
+        self._store(bias)
         return x
+
+    def mlp(self, x: ir.Value, weights: GatedMlp) -> ir.Value:
+        for name, matrices in (("gate_up_proj", weights.gate_up), ("down_proj", (weights.down,))):
+            self._take(self.builder.full_name(name), matrices, weights.group)
+        self._store(*weights.name_biases(self.builder))
+        return x
+
+    def add_shared(self, x: ir.Value, routed: ir.Value, weights: GatedMlp, gate: RouterWeights | None) -> ir.Value:
+        with self.builder.scope("shared_experts"):
+            if gate:
+                gate.store(self.builder)
+            return self.mlp(x, weights)
+
+    def route(self, x: ir.Value, weights: RouterWeights, config: Experts) -> Routing:
+        weights.store(self.builder)
+        self._store(weights.bias, weights.correction)
+        return Routing(x, None, config.router.scale)
 
     def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
         return x, x
@@ -74,8 +104,7 @@ class DryLowering:
         return x
 
     def grouped_query(self, layer: int, heads: Heads, config: GroupedQuery, where: Positions) -> ir.Value:
-        for vector in heads.vectors:
-            vector.store(self.builder)
+        self._store(*heads.vectors)
         return heads.joined
 
     def latent(self, layer: int, latents: Latents, config: MultiHeadLatent, where: Positions) -> ir.Value:
@@ -89,8 +118,7 @@ class DryLowering:
 
     def convolve(self, layer: int, given: Convolved) -> ir.Value:
         given.store_taps(self.builder)
-        if given.bias:
-            given.bias.store(self.builder)
+        self._store(given.bias)
         return given.joined
 
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
@@ -99,6 +127,11 @@ class DryLowering:
             if bias is not None:
                 self.account.add(ROUTED_EXPERTS, FP32, bias.size, bias.nbytes)
         return x
+
+    def _store(self, *vectors: Vector | None) -> None:
+        for vector in vectors:
+            if vector:
+                vector.store(self.builder)
 
     def _take(self, what: str, matrices: Sequence[Matrix], group: GroupName) -> None:
         self.taken.add(group)

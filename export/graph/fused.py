@@ -10,26 +10,32 @@ import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.matrix import Matrix
-from moedge.export.graph.absorbed import absorbed_latent
-from moedge.export.graph.arithmetic import FLOAT, scale
+from moedge.export.graph.arithmetic import FLOAT, add_bias, scale
 from moedge.export.graph.builder import MICROSOFT, Attributes, Builder, drop_absent_last
-from moedge.export.graph.convolution import plain_convolution
 from moedge.export.graph.grouped_query import OpenHeads, open_heads, plain_grouped_query, rotate
 from moedge.export.graph.inputs import MaskInputs
 from moedge.export.graph.kernel_lowering import KernelLowering
-from moedge.export.graph.lowering import CachePort, Convolved, ExpertWeights, Heads, Latents, Positions, Routing
+from moedge.export.graph.lowering import (
+    CachePort,
+    ExpertWeights,
+    Heads,
+    Positions,
+    Routing,
+    Vector,
+)
+from moedge.export.graph.plain_parts import PlainParts
 from moedge.export.graph.positions import build_positions
 from moedge.export.graph.qmoe import FP32_ACTIVATIONS, INT8_ACTIVATIONS, qmoe_attributes, qmoe_inputs
 from moedge.export.graph.stored_values import kernel_inputs, row_inputs
 from moedge.export.graph.storing import StoredCodes, reserve_codes, store_quantized, write_rows
-from moedge.export.model.config import Experts, GroupedQuery, Mixer, MultiHeadLatent
+from moedge.export.model.config import Experts, GroupedQuery, Mixer
 from moedge.quant.plan import SchemePlan
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
 from moedge.runtime.manifest import ROUTED_EXPERTS, CacheTensor, GroupName
 
 
-class FusedLowering(KernelLowering[StoredCodes]):
+class FusedLowering(PlainParts, KernelLowering[StoredCodes]):
     """Lowers a decoder to ONNX Runtime's contributed operators."""
 
     def __init__(self, builder: Builder, schemes: SchemePlan, rounding: Rounding, notes: list[str]) -> None:
@@ -53,14 +59,6 @@ class FusedLowering(KernelLowering[StoredCodes]):
             return self._attend(layer, opened, config, where)
         self.notes.append(f"attention: heads of {dim} do not fit ONNX Runtime's kernel, so plain operators run it")
         return plain_grouped_query(self, layer, opened, config, where)
-
-    def latent(self, layer: int, latents: Latents, config: MultiHeadLatent, where: Positions) -> ir.Value:
-        """Plain operators, absorbed."""
-        return absorbed_latent(self, layer, latents, config, where)
-
-    def convolve(self, layer: int, given: Convolved) -> ir.Value:
-        """Plain operators."""
-        return plain_convolution(self, layer, given)
 
     def _attend(self, layer: int, heads: OpenHeads, config: GroupedQuery, where: Positions) -> ir.Value:
         b, kv, dim = self.builder, config.num_kv_heads, config.head_dim
@@ -113,10 +111,10 @@ class FusedLowering(KernelLowering[StoredCodes]):
             domain=MICROSOFT,
         )
 
-    def multiply(self, x: ir.Value, stored: StoredCodes) -> ir.Value:
+    def multiply(self, x: ir.Value, stored: StoredCodes, bias: Vector | None) -> ir.Value:
         """MatMulNBits."""
         rows, columns = stored.shape
-        return self.builder.op(
+        out = self.builder.op(
             "MatMulNBits",
             *drop_absent_last([x, *kernel_inputs(self.builder, stored)]),
             attributes={
@@ -128,6 +126,7 @@ class FusedLowering(KernelLowering[StoredCodes]):
             },
             domain=MICROSOFT,
         )
+        return add_bias(self.builder, out, bias)
 
     def mixture(
         self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts, scheme: Scheme

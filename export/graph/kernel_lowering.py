@@ -11,8 +11,9 @@ from typing import Generic, TypeVar
 import onnx_ir as ir
 
 from moedge.export.checkpoint.matrix import Matrix
+from moedge.export.graph.arithmetic import add_bias
 from moedge.export.graph.builder import MICROSOFT, Builder
-from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing
+from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing, Vector
 from moedge.export.graph.storing import scheme_for, store_floats
 from moedge.export.model.config import Experts
 from moedge.export.model.rope import Rope
@@ -61,13 +62,13 @@ class KernelLowering(ABC, Generic[Stored]):
             raise AssertionError("a tied head needs the embedding first")
         return self._product(hidden, self._table)
 
-    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
+    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName, bias: Vector | None = None) -> ir.Value:
         """A kernel's product; Gemm where weights are fp32."""
         full = self.builder.full_name(name)
         scheme = scheme_for((matrix,), self._schemes.of(group, self.layer), full, self.notes)
         if not scheme.quantized:
-            return self._product(x, store_floats(self.builder, full, matrix, self.rounding, group))
-        return self._product(x, self.store(full, matrix, scheme, group))
+            return self._product(x, store_floats(self.builder, full, matrix, self.rounding, group), bias)
+        return self._product(x, self.store(full, matrix, scheme, group), bias)
 
     def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
         """(norm(x + delta), x + delta) in one kernel."""
@@ -109,8 +110,8 @@ class KernelLowering(ABC, Generic[Stored]):
         """Rows [s, columns] of a matrix, for ids [s]."""
 
     @abstractmethod
-    def multiply(self, x: ir.Value, stored: Stored) -> ir.Value:
-        """x · Wᵀ."""
+    def multiply(self, x: ir.Value, stored: Stored, bias: Vector | None) -> ir.Value:
+        """x · Wᵀ + bias."""
 
     @abstractmethod
     def mixture(
@@ -127,7 +128,7 @@ class KernelLowering(ABC, Generic[Stored]):
 
         return store("gate_up_proj", weights.gate_up_bias), store("down_proj", weights.down_bias)
 
-    def _product(self, x: ir.Value, stored: ir.Value | Stored) -> ir.Value:
+    def _product(self, x: ir.Value, stored: ir.Value | Stored, bias: Vector | None = None) -> ir.Value:
         if isinstance(stored, ir.Value):
-            return self.builder.op("Gemm", x, stored, attributes={"transB": 1})
-        return self.multiply(x, stored)
+            return add_bias(self.builder, self.builder.op("Gemm", x, stored, attributes={"transB": 1}), bias)
+        return self.multiply(x, stored, bias)

@@ -14,7 +14,7 @@ from moedge.export.checkpoint.modules import open_planes
 from moedge.export.checkpoint.views import Reordered, halves_order, stack
 from moedge.export.graph.attention import open_output, project_out
 from moedge.export.graph.block import Block
-from moedge.export.graph.lowering import Latents, Positions
+from moedge.export.graph.lowering import Latents, Positions, Vector
 from moedge.export.graph.storing import read_finite
 from moedge.export.model.config import MultiHeadLatent
 from moedge.export.model.layouts import find_absorbed
@@ -34,9 +34,8 @@ def latent_attention(block: Block, config: MultiHeadLatent, x: ir.Value, where: 
         else:
             first, width = block.matrix(f"{name}.q_a_proj", config.q_lora_rank, hidden), config.q_lora_rank
         first, down = (block.read_norm_of(block.model.names.input_norm, matrix) for matrix in (first, down))
-        joined = low.linear("q_kv_a_proj", x, stack([first, down]), ATTENTION)
-        if config.bias:
-            joined = _add_bias(block, config, joined, name)
+        bias = _read_bias(block, config, name) if config.bias else None
+        joined = low.linear("q_kv_a_proj", x, stack([first, down]), ATTENTION, bias)
 
         def query(part: ir.Value) -> ir.Value:
             if config.q_lora_rank is None:
@@ -143,7 +142,7 @@ def _open_halved(block: Block, config: MultiHeadLatent, name: str, columns: int,
     return Reordered(matrix, order) if config.rope.interleaved else matrix
 
 
-def _add_bias(block: Block, config: MultiHeadLatent, joined: ir.Value, name: str) -> ir.Value:
+def _read_bias(block: Block, config: MultiHeadLatent, name: str) -> Vector:
     """Biases of the down-projections, in the order of the rows; without q_lora_rank the query has none."""
     heads, nope, rotary = config.num_heads, config.qk_nope_head_dim, config.qk_rope_head_dim
     down = block.parameter(f"{name}.kv_a_proj_with_mqa.bias", config.latent_width)
@@ -153,5 +152,4 @@ def _add_bias(block: Block, config: MultiHeadLatent, joined: ir.Value, name: str
         first = np.zeros(heads * (nope + rotary), np.float32)
     else:
         first = block.parameter(f"{name}.q_a_proj.bias", config.q_lora_rank)
-    b = block.builder
-    return b.op("Add", joined, b.vector(f"{name}.q_kv_a_proj.bias", np.concatenate([first, down]), ATTENTION))
+    return Vector(f"{name}.q_kv_a_proj.bias", np.concatenate([first, down]), ATTENTION)

@@ -15,11 +15,12 @@ import onnx_ir as ir
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.inputs import GraphInputs
+from moedge.export.graph.storing import store_whole
 from moedge.export.model.config import Attention, Experts, GroupedQuery, Mixer, MultiHeadLatent
 from moedge.export.model.rope import Rope
 from moedge.quant.blocks import F32
 from moedge.quant.scheme import Scheme
-from moedge.runtime.manifest import CacheTensor, GroupName
+from moedge.runtime.manifest import ROUTER, CacheTensor, GroupName
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,48 @@ class Convolved:
 
 
 @dataclass(frozen=True)
+class GatedMlp:
+    """The weights of an MLP that every token runs, down(silu(gate x) * up x), none of them multiplied yet.
+
+    `gate_up` is gate and up, or both as one matrix, gate rows before up rows. Biases: of gate and up in that order
+    [2 * width], and of down [hidden_size].
+    """
+
+    gate_up: Sequence[Matrix]
+    down: Matrix
+    width: int
+    group: GroupName
+    biases: tuple[F32, F32] | None
+
+    def name_biases(self, b: Builder) -> tuple[Vector | None, Vector | None]:
+        """The biases as parameters of a graph."""
+        if self.biases is None:
+            return None, None
+        first, second = self.biases
+        return (
+            Vector(b.full_name("gate_up_proj.bias"), first, self.group),
+            Vector(b.full_name("down_proj.bias"), second, self.group),
+        )
+
+
+@dataclass(frozen=True)
+class RouterWeights:
+    """What a router is made of, in fp32 whatever the scheme: a matrix [experts, hidden_size], and biases [experts].
+
+    `bias` belongs to the logits, `correction` to what selects alone.
+    """
+
+    name: str
+    matrix: Matrix
+    bias: Vector | None = None
+    correction: Vector | None = None
+
+    def store(self, b: Builder) -> ir.Value:
+        """The matrix as a value of the graph."""
+        return store_whole(b, self.name, self.matrix, ROUTER)
+
+
+@dataclass(frozen=True)
 class Routing:
     """A router's result, [s, num_experts] each; `weigh` None: softmax over the selected `select`.
 
@@ -192,8 +235,20 @@ class Lowering(Protocol):
         """Logits of hidden states; None: the tied embedding table."""
         ...
 
-    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
-        """x · Wᵀ."""
+    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName, bias: Vector | None = None) -> ir.Value:
+        """x · Wᵀ + bias."""
+        ...
+
+    def mlp(self, x: ir.Value, weights: GatedMlp) -> ir.Value:
+        """down(silu(gate x) * up x)."""
+        ...
+
+    def add_shared(self, x: ir.Value, routed: ir.Value, weights: GatedMlp, gate: RouterWeights | None) -> ir.Value:
+        """What routed experts give, and the shared ones: their MLP, times sigmoid of a router of one if `gate` is."""
+        ...
+
+    def route(self, x: ir.Value, weights: RouterWeights, config: Experts) -> Routing:
+        """What the router says of hidden states."""
         ...
 
     def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:

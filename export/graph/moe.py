@@ -6,37 +6,32 @@ import onnx_ir as ir
 from moedge.export.checkpoint.errors import TensorError
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.checkpoint.modules import open_expert, stand_in
-from moedge.export.checkpoint.views import Interleaved, pick_rows
+from moedge.export.checkpoint.views import in_turn
 from moedge.export.graph.block import Block
-from moedge.export.graph.lowering import ExpertWeights
-from moedge.export.graph.mlp import mlp
+from moedge.export.graph.lowering import ExpertWeights, RouterWeights
+from moedge.export.graph.mlp import read_mlp
 from moedge.export.graph.routing import route
-from moedge.export.graph.storing import store_whole
 from moedge.export.model.layouts import ExpertLayout, expect_stacked, find_experts
 from moedge.quant.blocks import F32
-from moedge.runtime.manifest import ROUTER, SHARED_EXPERTS
+from moedge.runtime.manifest import SHARED_EXPERTS
 
 _UP = slice(1, None, 2)  # of rows gate0, up0, gate1, up1, …
 
 
 def moe_layer(block: Block, x: ir.Value) -> ir.Value:
     """The routed experts' weighted sum and, where there are any, the shared experts, of hidden states x."""
-    config, b = block.model.experts, block.builder
+    config, names = block.model.experts, block.model.names
     routing = route(block, x)
     out = block.low.experts(x, routing, open_experts(block), config)
     if not config.shared_intermediate_size:
         return out
-    with b.scope("shared_experts"):
-        name, width = block.place(block.model.names.shared_expert), config.shared_intermediate_size
-        always = mlp(block, name, width, x, SHARED_EXPERTS)
-        if config.shared_gate:
-            name = block.place(block.model.names.shared_gate)
-            published = block.matrix(name, 1, block.model.hidden_size)
-            published = block.read_norm_of(block.model.names.post_attention_norm, published)
-            weight = store_whole(b, f"{name}.weight", published, ROUTER)
-            open_by = b.op("Sigmoid", b.op("Gemm", x, weight, attributes={"transB": 1}))  # [s, 1]
-            always = b.op("Mul", always, open_by)
-    return b.op("Add", out, always)
+    gate, width = None, config.shared_intermediate_size
+    weights = read_mlp(block, block.place(names.shared_expert), width, SHARED_EXPERTS)
+    if config.shared_gate:
+        name = block.place(names.shared_gate)
+        published = block.matrix(name, 1, block.model.hidden_size)
+        gate = RouterWeights(f"{name}.weight", block.read_norm_of(names.post_attention_norm, published))
+    return block.low.add_shared(x, out, weights, gate)
 
 
 def open_experts(block: Block) -> ExpertWeights:
@@ -48,11 +43,11 @@ def open_experts(block: Block) -> ExpertWeights:
     rows = 2 * width if joint else width
     opened = [_open_each(block, layout, name, rows, hidden) for name in names.gate_up]
     if not joint:
-        gate_up: list[Matrix] = [Interleaved(gate, up) for gate, up in zip(*opened, strict=True)]
+        gate_up = [in_turn(parts) for parts in zip(*opened, strict=True)]
     elif layout.in_turn:
         gate_up = opened[0]
     else:
-        gate_up = [Interleaved(pick_rows(m, 0, width), pick_rows(m, width, rows)) for m in opened[0]]
+        gate_up = [in_turn([matrix]) for matrix in opened[0]]
     gate_up = [block.read_norm_of(block.model.names.post_attention_norm, matrix) for matrix in gate_up]
     down = _open_each(block, layout, names.down, hidden, width)
     writers = [matrix.name for matrix in down]

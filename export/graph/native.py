@@ -3,19 +3,34 @@ attention. docs/kernels.md has the operators, docs/graph.md the caches.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import onnx_ir as ir
 
 from moedge.export.checkpoint.matrix import Matrix
+from moedge.export.checkpoint.views import in_turn
 from moedge.export.graph.builder import MOEDGE, Attributes, Builder, drop_absent_last
 from moedge.export.graph.convolution import plain_convolution
 from moedge.export.graph.inputs import SegmentInputs
 from moedge.export.graph.kernel_lowering import KernelLowering
-from moedge.export.graph.lowering import CachePort, Convolved, ExpertWeights, Heads, Latents, Positions, Routing
+from moedge.export.graph.lowering import (
+    CachePort,
+    Convolved,
+    ExpertWeights,
+    GatedMlp,
+    Heads,
+    Latents,
+    Norm,
+    Positions,
+    RouterWeights,
+    Routing,
+    Vector,
+)
+from moedge.export.graph.mlp import plain_mlp, plain_shared
 from moedge.export.graph.positions import build_positions
 from moedge.export.graph.storing import scheme_for, store_floats
 from moedge.export.graph.tiled import StoredTiles, store_tiles
-from moedge.export.model.config import Experts, GroupedQuery, Mixer, MultiHeadLatent
+from moedge.export.model.config import Experts, GroupedQuery, Mixer, MultiHeadLatent, Router
 from moedge.quant.plan import SchemePlan
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
@@ -37,6 +52,16 @@ class NativeLowering(KernelLowering[StoredTiles]):
         """The whole rotary tables; kernels have all else from the segments."""
         where, _ = build_positions(self.builder, self.graph_inputs, tokens, mixers, context)
         return where
+
+    def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
+        """One AddNorm node; ONNX Runtime's kernel where it is a LayerNorm."""
+        if norm.bias is not None:
+            return super().add_norm(x, delta, norm)
+        attributes: Attributes = {"eps": norm.eps}
+        normed, total = self.builder.ops(
+            "AddNorm", x, delta, norm.weight, attributes=attributes, outputs=2, domain=MOEDGE
+        )
+        return normed, total
 
     def grouped_query(self, layer: int, heads: Heads, config: GroupedQuery, where: Positions) -> ir.Value:
         """One Attention node, which takes the joint product as it comes and extends a cache buffer in place."""
@@ -151,11 +176,36 @@ class NativeLowering(KernelLowering[StoredTiles]):
 
     def look_up(self, ids: ir.Value, table: StoredTiles) -> ir.Value:
         """Embedding over the same tile rows that a tied head multiplies."""
-        return self._run("Embedding", ids, table, {})
+        return self._run("Embedding", [ids, self._tiles(table)], table, {})
 
-    def multiply(self, x: ir.Value, stored: StoredTiles) -> ir.Value:
+    def multiply(self, x: ir.Value, stored: StoredTiles, bias: Vector | None) -> ir.Value:
         """Linear."""
-        return self._run("Linear", x, stored, {"activation_bits": self.activation_bits})
+        return self._multiply(x, stored, bias)
+
+    def mlp(self, x: ir.Value, weights: GatedMlp) -> ir.Value:
+        """Two Linear nodes, of which the first one gives inner values; plain operators where weights are fp32."""
+        if not self._schemes.of(weights.group, self.layer).quantized:
+            return plain_mlp(self, x, weights)
+        return self._mlp(x, weights)
+
+    def add_shared(self, x: ir.Value, routed: ir.Value, weights: GatedMlp, gate: RouterWeights | None) -> ir.Value:
+        """The same, added by the second one; its gate is a Router of one."""
+        if not self._schemes.of(weights.group, self.layer).quantized:
+            return plain_shared(self, x, routed, weights, gate)
+        with self.builder.scope("shared_experts"):
+            share = None
+            if gate:
+                _, share = self._route(x, gate, 1, Router("sigmoid", normalize=False), [None, None])
+            return self._mlp(x, weights, share, routed)
+
+    def route(self, x: ir.Value, weights: RouterWeights, config: Experts) -> Routing:
+        """One Router node."""
+        router = config.router
+        names = [self.builder.full_name("selection_scores")]
+        if not router.weighs_by_logits:
+            names.append(self.builder.full_name("selection_weights"))
+        select, *weigh = self._route(x, weights, config.num_experts_per_tok, router, names)
+        return Routing(select, weigh[0] if weigh else None, router.scale)
 
     def mixture(
         self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts, scheme: Scheme
@@ -184,8 +234,71 @@ class NativeLowering(KernelLowering[StoredTiles]):
         }
         return b.op("Experts", *drop_absent_last(inputs), attributes=attributes, domain=MOEDGE)
 
-    def _run(self, kind: str, given: ir.Value, stored: StoredTiles, more: Attributes) -> ir.Value:
+    def _mlp(
+        self, x: ir.Value, weights: GatedMlp, share: ir.Value | None = None, onto: ir.Value | None = None
+    ) -> ir.Value:
+        """onto + share * the MLP."""
+        b, group = self.builder, weights.group
+        wanted, (first, second) = self._schemes.of(group, self.layer), weights.name_biases(b)
+        name = b.full_name("gate_up_proj")
+        scheme = scheme_for(weights.gate_up, wanted, name, self.notes)
+        pairs = (in_turn(weights.gate_up),)
+        stored = store_tiles(b, name, pairs, scheme, self.rounding, group, paired=True)
+        if first:
+            first = replace(first, values=first.values.reshape(2, -1).T.reshape(-1))
+        inner = self._multiply(x, stored, first)
+        name = b.full_name("down_proj")
+        scheme = scheme_for((weights.down,), wanted, name, self.notes)
+        return self._multiply(inner, self.store(name, weights.down, scheme, group), second, share, onto)
+
+    def _multiply(
+        self,
+        x: ir.Value,
+        stored: StoredTiles,
+        bias: Vector | None,
+        share: ir.Value | None = None,
+        onto: ir.Value | None = None,
+    ) -> ir.Value:
+        """onto + share * (x · Wᵀ + bias), or of paired rows silu(gate) * up in place of the product."""
+        inputs = [x, self._tiles(stored), bias.store(self.builder) if bias else None, share, onto]
+        more: Attributes = {
+            "activation": "swiglu" if stored.paired else "none",
+            "activation_bits": self.activation_bits,
+        }
+        return self._run("Linear", drop_absent_last(inputs), stored, more)
+
+    def _tiles(self, stored: StoredTiles) -> ir.Value:
+        return self.builder.initializer(stored.region.tensor)
+
+    def _run(self, kind: str, inputs: Sequence[ir.Value | None], stored: StoredTiles, more: Attributes) -> ir.Value:
         """One of the operators over a single matrix."""
-        b, (rows, columns) = self.builder, stored.shape
-        attributes = stored.format | {"rows": rows, "columns": columns} | more
-        return b.op(kind, given, b.initializer(stored.region.tensor), attributes=attributes, domain=MOEDGE)
+        rows, columns = stored.shape
+        attributes = stored.format | {"rows": rows // 2 if stored.paired else rows, "columns": columns} | more
+        return self.builder.op(kind, *inputs, attributes=attributes, domain=MOEDGE)
+
+    def _route(
+        self,
+        x: ir.Value,
+        weights: RouterWeights,
+        top_k: int,
+        router: Router,
+        outputs: Sequence[str | None],
+    ) -> tuple[ir.Value, ...]:
+        """Scores that select [s, experts] and, where two outputs are named, what each expert would count."""
+        b, (experts, hidden) = self.builder, weights.matrix.shape
+        biases = (vector.store(b) if vector else None for vector in (weights.bias, weights.correction))
+        attributes: Attributes = {
+            "experts": experts,
+            "hidden": hidden,
+            "k": top_k,
+            "scoring": "none" if router.weighs_by_logits else router.scoring,
+            "normalize": int(router.normalize),
+            "eps": router.norm_eps,
+            "least_sum": router.norm_min,
+            "jitter": router.jitter_eps,
+            "groups": router.n_group,
+            "open_groups": router.topk_group,
+            "group_best": 2 if router.group_score == "top2" else 1,
+        }
+        inputs = drop_absent_last([x, weights.store(b), *biases])
+        return b.ops("Router", *inputs, attributes=attributes, outputs=outputs, domain=MOEDGE)

@@ -1,6 +1,6 @@
 """A router in the graph, in fp32 whatever the scheme: it decides, and its rounding would be felt by the whole layer.
 
-docs/qmoe.md shows what each kind becomes.
+docs/qmoe.md shows what each kind becomes in plain operators.
 """
 
 import numpy as np
@@ -9,41 +9,47 @@ import onnx_ir as ir
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.graph.block import Block
 from moedge.export.graph.builder import Builder
-from moedge.export.graph.lowering import Routing
-from moedge.export.graph.storing import store_whole
-from moedge.export.model.config import Router
+from moedge.export.graph.lowering import RouterWeights, Routing, Vector
+from moedge.export.model.config import Experts, Router
 from moedge.quant.blocks import F32
 from moedge.runtime.manifest import ROUTER
 
 
 def route(block: Block, x: ir.Value) -> Routing:
     """What the router of a layer says of hidden states [s, hidden_size]."""
-    b, names, config = block.builder, block.model.names, block.model.experts
-    router, experts = config.router, config.num_experts
-    name = block.place(names.router)
+    names, config = block.model.names, block.model.experts
+    experts, name = config.num_experts, block.place(names.router)
     matrix = block.read_norm_of(names.post_attention_norm, block.matrix(name, experts, block.model.hidden_size))
-    weight = store_whole(b, f"{name}.weight", matrix, ROUTER)
-    inputs = [x, weight]
-    if router.bias:
-        inputs.append(block.vector(f"{name}.bias", ROUTER, experts))
+    bias = correction = None
+    if config.router.bias:
+        full = f"{name}.bias"
+        bias = Vector(full, block.parameter(full, experts), ROUTER)
+    if config.router.correction_bias:
+        full = block.place(names.correction_bias)
+        correction = Vector(full, _correction_bias(block.checkpoint, full, experts), ROUTER)
+    return block.low.route(x, RouterWeights(f"{name}.weight", matrix, bias, correction), config)
+
+
+def plain_routing(b: Builder, x: ir.Value, weights: RouterWeights, config: Experts) -> Routing:
+    """See `Lowering.route`, in plain operators."""
+    router, top_k = config.router, config.num_experts_per_tok
+    inputs = [x, weights.store(b)]
+    if weights.bias:
+        inputs.append(weights.bias.store(b))
     logits = b.op("Gemm", *inputs, attributes={"transB": 1}, output=b.full_name("router_logits"))
     if router.scoring == "sparsemixer":
-        weights = _sparsemixer(b, logits, config.num_experts_per_tok, router.jitter_eps)
-        return Routing(logits, weights, router.scale)
-    if router.scoring == "softmax" and router.normalize and not router.correction_bias and router.n_group == 1:
-        # softmax over the chosen equals renormalising
+        return Routing(logits, _sparsemixer(b, logits, top_k, router.jitter_eps), router.scale)
+    if router.weighs_by_logits:
         return Routing(logits, None, router.scale)
     scores = _sigmoid(b, logits) if router.scoring == "sigmoid" else b.op("Softmax", logits, attributes={"axis": -1})
     # alone, logits rank as scores do, also where those are all 0 or 1 in fp32
-    select = scores if router.correction_bias or router.n_group > 1 else logits
-    if router.correction_bias:
-        bias_name = block.place(names.correction_bias)
-        bias = b.vector(bias_name, _correction_bias(block.checkpoint, bias_name, experts), ROUTER)
-        select = b.op("Add", scores, bias, output=b.full_name("selection_scores"))
+    select = scores if weights.correction or router.n_group > 1 else logits
+    if weights.correction:
+        select = b.op("Add", scores, weights.correction.store(b), output=b.full_name("selection_scores"))
     if router.n_group > 1:
-        select = _best_groups(b, select, router, experts)
+        select = _best_groups(b, select, router, config.num_experts)
     if router.normalize:
-        scores = _normalize(b, select, scores, router, config.num_experts_per_tok)
+        scores = _normalize(b, select, scores, router, top_k)
     return Routing(select, scores, router.scale)
 
 

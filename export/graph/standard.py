@@ -11,23 +11,21 @@ import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.matrix import Matrix
-from moedge.export.graph.absorbed import absorbed_latent
-from moedge.export.graph.arithmetic import FLOAT, apply_gate, normalize
+from moedge.export.graph.arithmetic import FLOAT, add_bias, apply_gate, normalize
 from moedge.export.graph.builder import Builder
-from moedge.export.graph.convolution import plain_convolution
 from moedge.export.graph.grouped_query import open_heads, plain_grouped_query
 from moedge.export.graph.inputs import MaskInputs
 from moedge.export.graph.lowering import (
     CachePort,
-    Convolved,
     ExpertWeights,
     Heads,
-    Latents,
     Norm,
     Positions,
     Rotary,
     Routing,
+    Vector,
 )
+from moedge.export.graph.plain_parts import PlainParts
 from moedge.export.graph.positions import build_positions
 from moedge.export.graph.stored_values import (
     PAIRS,
@@ -46,7 +44,7 @@ from moedge.export.graph.storing import (
     store_quantized,
     store_rows,
 )
-from moedge.export.model.config import Experts, Gate, GroupedQuery, Mixer, MultiHeadLatent
+from moedge.export.model.config import Experts, Gate, GroupedQuery, Mixer
 from moedge.export.model.rope import Rope
 from moedge.quant.blocks import F32
 from moedge.quant.plan import SchemePlan
@@ -55,7 +53,7 @@ from moedge.quant.scheme import Scheme
 from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROUTED_EXPERTS, GroupName
 
 
-class StandardLowering:
+class StandardLowering(PlainParts):
     """Lowers a decoder to standard ONNX."""
 
     def __init__(self, builder: Builder, schemes: SchemePlan, rounding: Rounding, notes: list[str]) -> None:
@@ -96,10 +94,11 @@ class StandardLowering:
         weight = dequantize_stored(self.builder, self._table) if isinstance(self._table, StoredCodes) else self._table
         return self._product(hidden, weight)
 
-    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
+    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName, bias: Vector | None = None) -> ir.Value:
         """Gemm over fp32 or dequantized weights."""
         scheme = scheme_for((matrix,), self._schemes.of(group, self.layer), name, self.notes)
-        return self._product(x, self._store(self.builder, self.builder.full_name(name), matrix, scheme, group))
+        out = self._product(x, self._store(self.builder, self.builder.full_name(name), matrix, scheme, group))
+        return add_bias(self.builder, out, bias)
 
     def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
         """(norm(x + delta), x + delta)."""
@@ -119,14 +118,6 @@ class StandardLowering:
     def grouped_query(self, layer: int, heads: Heads, config: GroupedQuery, where: Positions) -> ir.Value:
         """Plain operators."""
         return plain_grouped_query(self, layer, open_heads(self.builder, heads, config), config, where)
-
-    def latent(self, layer: int, latents: Latents, config: MultiHeadLatent, where: Positions) -> ir.Value:
-        """Plain operators, absorbed."""
-        return absorbed_latent(self, layer, latents, config, where)
-
-    def convolve(self, layer: int, given: Convolved) -> ir.Value:
-        """Plain operators."""
-        return plain_convolution(self, layer, given)
 
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
         """One `If` an expert: its branch gathers the expert's tokens, runs it and scatter-adds the result."""

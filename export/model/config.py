@@ -106,6 +106,12 @@ class Router:
     scale: float = 1.0
     jitter_eps: float = 0.0
 
+    @property
+    def weighs_by_logits(self) -> bool:
+        """Whether softmax over the logits of the chosen, which equals renormalizing, is what these count."""
+        plain = not self.correction_bias and self.n_group == 1
+        return self.scoring == "softmax" and self.normalize and plain
+
 
 @dataclass(frozen=True)
 class Gate:

@@ -8,7 +8,7 @@ from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.checkpoint.views import names_of
 from moedge.export.graph.absorbed import absorbed_latent
 from moedge.export.graph.builder import Builder
-from moedge.export.graph.lowering import ExpertWeights, Latents, Positions, Routing
+from moedge.export.graph.lowering import ExpertWeights, Latents, Positions, Routing, Vector
 from moedge.export.graph.standard import StandardLowering
 from moedge.export.model.config import Experts, MultiHeadLatent
 from moedge.quant.plan import EXACT
@@ -49,11 +49,11 @@ class RecordingLowering(StandardLowering):
         self.routed: RoutedValues | None = None
         self._chosen: tuple[ir.Value, ir.Value] | None = None
 
-    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName) -> ir.Value:
+    def linear(self, name: str, x: ir.Value, matrix: Matrix, group: GroupName, bias: Vector | None = None) -> ir.Value:
         """The exact product, noted."""
         self.inputs |= dict.fromkeys(names_of(matrix), x)
         self.groups |= dict.fromkeys(names_of(matrix), group)
-        return super().linear(name, x, matrix, group)
+        return super().linear(name, x, matrix, group, bias)
 
     def latent(self, layer: int, latents: Latents, config: MultiHeadLatent, where: Positions) -> ir.Value:
         """The exact attention; what the up-projection reads is noted."""

@@ -147,7 +147,8 @@ bool run_attention(const Kernels& kernels, const Threads& threads, const Attenti
     const Segment& s = segments[i];
     CacheSource source(cache, s.slot, a.kv_heads, a.dim);
     for (int64_t t = before; t < before + s.count;) {
-      if (t == made) {
+      // where a timeline is cut is its own: the first piece of a long one begins with it
+      if (t == made || (t == before && t > begin && before + s.count > made)) {
         begin = t, made = t + piece < tokens ? t + piece : tokens;
         make(begin, made, false);
       }

@@ -9,7 +9,7 @@ namespace {
 
 struct AttentionKernel {
   static constexpr const char* NAME = "Attention";
-  static constexpr size_t INPUTS = 9, FIRST_OPTIONAL = 4, OUTPUTS = 3;
+  static constexpr size_t INPUTS = 9, FIRST_OPTIONAL = 4, OUTPUTS = 3, FIRST_OPTIONAL_OUTPUT = 3;
   static int input_type(size_t i) { return i == 1 || i == 2 ? ort::UINT8 : i == 3 ? ort::INT64 : ort::FLOAT; }
   static int output_type(size_t i) { return i ? ort::UINT8 : ort::FLOAT; }
 

@@ -4,27 +4,22 @@
 
 #include "experts.h"
 
+#include "router.h"
+
 namespace moedge {
 namespace {
 
 #include "numbers.inc"
 
 constexpr int64_t JOBS = 64;              // of a product, at most
-constexpr int64_t JOB_BYTES = 256 << 10;  // of weights, at least: each job begins with memory that nothing has fetched
+constexpr int64_t JOB_BYTES = 256 << 10;  // of weights, at least: each job begins with memory that nothing has fetched,
+constexpr int64_t FOR_FEW = 2;            // so that jobs for few tokens, which wait for memory, are so much longer
 constexpr int64_t SERIAL_TOKENS = 16;     // fewer are rounded and joined before other threads have woken
 constexpr int64_t SECOND_ROWS = 4;        // tile rows of a job of the second product, at least
 
-// The experts of one token, those with the largest scores first, of equal ones the first; what is no number is chosen
-// last.
+// The experts of one token, and how much each counts.
 void choose(const Experts& e, const float* select, const float* weigh, int32_t* chosen, float* weights) {
-  int64_t count = 0;
-  for (int64_t i = 0; i < e.count; i++) {
-    const float score = select[i] == select[i] ? select[i] : -__builtin_inff();
-    if (count == e.chosen && !(score > weights[count - 1])) continue;
-    int64_t at = count < e.chosen ? count++ : count - 1;
-    for (; at > 0 && score > weights[at - 1]; at--) chosen[at] = chosen[at - 1], weights[at] = weights[at - 1];
-    chosen[at] = (int32_t)i, weights[at] = score;
-  }
+  rank(select, e.count, e.chosen, chosen, weights);
   const float largest = weights[0];
   float sum = 0;
   for (int64_t j = 0; j < e.chosen; j++) {
@@ -90,9 +85,11 @@ class Call {
   void multiply_first() {
     const int64_t units = e_.second.subblocks, unit_bytes = 2 * e_.matrices() * e_.first.bytes;
     int64_t chunk = (units * active_count_ + JOBS - 1) / JOBS;
-    if (chunk * unit_bytes < JOB_BYTES) chunk = (JOB_BYTES + unit_bytes - 1) / unit_bytes;
+    const int64_t least = JOB_BYTES * longer();
+    if (chunk * unit_bytes < least) chunk = (least + unit_bytes - 1) / unit_bytes;
     if (chunk > units) chunk = units;
     const int64_t parts = (units + chunk - 1) / chunk;
+    chunk = (units + parts - 1) / parts;
     threads_.each(active_count_ * parts, [&](size_t job) {
       const int64_t expert = active_[(int64_t)job / parts], first = (int64_t)job % parts * chunk;
       const int64_t end = first + chunk < units ? first + chunk : units;
@@ -118,7 +115,7 @@ class Call {
   // Each job sums up some columns of all tokens.
   void multiply_second(float* out) {
     int64_t chunk = (e_.second.count + JOBS - 1) / JOBS;
-    if (chunk < SECOND_ROWS) chunk = SECOND_ROWS;
+    if (chunk < SECOND_ROWS * longer()) chunk = SECOND_ROWS * longer();
     threads_.each((e_.second.count + chunk - 1) / chunk, [&](size_t job) {
       const int64_t begin = (int64_t)job * chunk;
       const int64_t end = begin + chunk < e_.second.count ? begin + chunk : e_.second.count;
@@ -148,6 +145,7 @@ class Call {
   bool enough() const { return enough_; }
 
  private:
+  int64_t longer() const { return tokens_ < SERIAL_TOKENS ? FOR_FEW : 1; }
   int64_t count_rows(int64_t expert) const { return starts_[expert + 1] - starts_[expert]; }
 
   template <class F>

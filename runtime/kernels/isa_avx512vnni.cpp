@@ -184,10 +184,12 @@ struct Isa {
 #include "rows.inc"
 #include "tile_attend.inc"
 #include "mixers.inc"
+#include "sampling.inc"
 
 }  // namespace
 
-extern const Kernels AVX512VNNI = {"avx512vnni", Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_with<Isa>,
-                                   multiply,     activate,      accumulate,  ATTENTION, MIXERS};
+extern const Kernels AVX512VNNI = {"avx512vnni",      Isa::TOGETHER, Isa::SHIFTS, quantize,
+                                   prepare_with<Isa>, multiply,      activate,    accumulate,
+                                   ATTENTION,         MIXERS,        CHOICE};
 
 }  // namespace moedge

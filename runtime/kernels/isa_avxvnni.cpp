@@ -25,10 +25,11 @@ struct Isa : Vectors {
 #include "rows.inc"
 #include "tile_attend.inc"
 #include "mixers.inc"
+#include "sampling.inc"
 
 }  // namespace
 
-extern const Kernels AVXVNNI = {"avxvnni", Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_with<Isa>,
-                                multiply,  activate,      accumulate,  ATTENTION, MIXERS};
+extern const Kernels AVXVNNI = {"avxvnni",  Isa::TOGETHER, Isa::SHIFTS, quantize, prepare_with<Isa>, multiply, activate,
+                                accumulate, ATTENTION,     MIXERS,      CHOICE};
 
 }  // namespace moedge

@@ -21,10 +21,11 @@ struct Isa : DotVectors {
 #include "rows.inc"
 #include "tile_attend.inc"
 #include "mixers.inc"
+#include "sampling.inc"
 
 }  // namespace
 
-extern const Kernels DOTPROD = {"dotprod", Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_with<Isa>,
-                                multiply,  activate,      accumulate,  ATTENTION, MIXERS};
+extern const Kernels DOTPROD = {"dotprod",  Isa::TOGETHER, Isa::SHIFTS, quantize, prepare_with<Isa>, multiply, activate,
+                                accumulate, ATTENTION,     MIXERS,      CHOICE};
 
 }  // namespace moedge

@@ -44,10 +44,11 @@ struct Isa : DotVectors {
 #include "rows.inc"
 #include "tile_attend.inc"
 #include "mixers.inc"
+#include "sampling.inc"
 
 }  // namespace
 
-extern const Kernels I8MM = {"i8mm",   Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_with<Isa>,
-                             multiply, activate,      accumulate,  ATTENTION, MIXERS};
+extern const Kernels I8MM = {"i8mm",     Isa::TOGETHER, Isa::SHIFTS, quantize, prepare_with<Isa>, multiply, activate,
+                             accumulate, ATTENTION,     MIXERS,      CHOICE};
 
 }  // namespace moedge

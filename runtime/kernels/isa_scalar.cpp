@@ -73,10 +73,11 @@ void multiply_records(const Tiles& tiles, const uint8_t* record, int64_t stride,
 #include "rows.inc"
 #include "tile_attend.inc"
 #include "mixers.inc"
+#include "sampling.inc"
 
 }  // namespace
 
-extern const Kernels SCALAR = {"scalar", MOST_TOGETHER, false,      quantize,  prepare_blocks,
-                               multiply, activate,      accumulate, ATTENTION, MIXERS};
+extern const Kernels SCALAR = {"scalar", MOST_TOGETHER, false,     quantize, prepare_blocks, multiply,
+                               activate, accumulate,    ATTENTION, MIXERS,   CHOICE};
 
 }  // namespace moedge

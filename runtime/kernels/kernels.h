@@ -113,6 +113,21 @@ struct MixerKernels {
   void (*convolve)(const Convolved& given, int64_t seen, int64_t n, float* row, float* out);
 };
 
+constexpr int64_t GROUP_LOGITS = 128;   // of which the largest one stands for all
+constexpr int64_t BLOCK_WEIGHTS = 256;  // that are summed up together
+
+// What choosing a token is made of, in the very operations of runtime/distribution.py.
+struct ChoiceKernels {
+  // maxima [groups] of x [128][groups]; false if some x is NaN.
+  bool (*find_maxima)(const float* x, int64_t groups, float* maxima);
+  // The i of x [n] with x[i] - minus >= least, ascending: how many, or -1 if there are more than `room`.
+  int64_t (*collect)(const float* x, int64_t n, float minus, float least, int32_t* ids, int64_t room);
+  // weights [n] = e^((x - top) * factor), of what is not above 0.
+  void (*weigh_all)(const float* x, int64_t n, float top, float factor, float* weights);
+  // sums [blocks] of weights [blocks][256].
+  void (*sum_blocks)(const float* weights, int64_t blocks, double* sums);
+};
+
 // Of keys [16, width] and of values [16 channels, SPAN tokens].
 constexpr Format ATTENDED{Kind::eight, COLUMNS, false, Scales::float32};
 
@@ -134,6 +149,7 @@ struct Kernels {
   void (*accumulate)(float* const* sums, const float* weights, const float* x, int count);
   AttentionKernels attention;
   MixerKernels mixers;
+  ChoiceKernels choice;
 };
 
 extern const Kernels SCALAR;

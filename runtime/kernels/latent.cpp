@@ -12,10 +12,10 @@ constexpr int64_t PIECE_BYTES = 6 << 20;  // of queries and results in the absor
 
 // Products of the two forms; those of fp32 take about four times as long as those of int8.
 bool absorbs(const Latent& l, const Segment& s, bool plain) {
-  if (plain) return true;  // kv_b of fp32 is not multiplied with whole prompts
-  const bool direct = l.exact || s.count < TILED_TOKENS;
+  if (plain) return true;                   // kv_b of fp32 is not multiplied with whole prompts
+  if (s.count < TILED_TOKENS) return true;  // so few tokens are the same bits however many of them come at once
   const double pairs = (double)s.count * ((double)s.past + (double)(s.count + 1) / 2) * (double)l.heads;
-  const double planes = l.exact ? 3 : 1, slow = direct ? 4 : 1;
+  const double planes = l.exact ? 3 : 1, slow = l.exact ? 4 : 1;
   const double absorbed = pairs * slow * (double)(l.width() + l.rank) +
                           (double)s.count * (double)(l.heads * l.rank) * (4 * (double)l.nope + planes * (double)l.v);
   const double expanded =
@@ -41,6 +41,7 @@ class Pieces {
     piece_ = PIECE_BYTES / a_token > TILED_TOKENS ? PIECE_BYTES / a_token : TILED_TOKENS;
   }
   bool absorb(LatentPart part) {
+    if (part.tokens > piece_ - waiting_ && !flush()) return false;  // where a timeline is cut is its own
     for (const int64_t end = part.past + part.tokens; part.past < end; part.past += part.tokens) {
       part.tokens = end - part.past < piece_ - waiting_ ? end - part.past : piece_ - waiting_;
       parts_[count_++] = part;

@@ -1,5 +1,6 @@
 // What the library gives to others: to ONNX Runtime its operators, to runtime/kernels/library.py what it is and counts.
 
+#include "sampling.h"
 #include "kernels.h"
 #include "operators.h"
 #include "pool.h"
@@ -33,6 +34,13 @@ MOEDGE_EXPORT void moedge_lend(int threads, int awake_us) {
 
 MOEDGE_EXPORT int64_t moedge_usage(uint64_t owner, int64_t layer, uint64_t* counts, int64_t room) {
   return moedge::Usage::read(owner, layer, counts, room);
+}
+
+MOEDGE_EXPORT int64_t moedge_choice_bytes(int64_t size) { return moedge::work_bytes(size); }
+
+MOEDGE_EXPORT int64_t moedge_choose(const moedge::Choice* choice, float* logits, const int64_t* seen,
+                                    const int32_t* counts) {
+  return moedge::choose(*choice, logits, seen, counts);
 }
 
 MOEDGE_EXPORT moedge::ort::Status RegisterCustomOps(void* session_options, const moedge::ort::ApiBase* base) {

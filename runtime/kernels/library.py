@@ -6,7 +6,7 @@ A `Library` is one that was found, loaded and checked on this machine; everythin
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,8 @@ class Library:
     path: Path
     isa: str
     _functions: ctypes.CDLL = field(repr=False, compare=False)
+    # see choice.py; Python's lock is kept, as others might take milliseconds for a turn
+    choose: Callable[..., int] = field(repr=False, compare=False)
 
     @contextmanager
     def owned(self, owner: int) -> Iterator[None]:
@@ -63,6 +65,11 @@ class Library:
             found = "no experts" if there < 0 else f"{there} experts"
             raise LookupError(f"{found} in layer {layer} of owner {owner}, {experts} expected")
         return tuple(counts)
+
+    def choice_bytes(self, size: int) -> int:
+        """Memory that choosing one of so many tokens works in."""
+        nbytes: int = self._functions.moedge_choice_bytes(size)
+        return nbytes
 
     def read(self, words: NDArray[np.uint64]) -> int:
         """Read all of an array, of whole lines of 128 bytes, and add it up modulo 2^64; other Python threads go on.
@@ -103,7 +110,7 @@ def open_library(path: Path | None = None) -> Library:
             f"instruction set, {INSTEAD}."
         )
     _refuse_other_onnxruntime(path)
-    return Library(path, isa, functions)
+    return Library(path, isa, functions, _keep_lock(path))
 
 
 def _load(path: Path) -> ctypes.CDLL:
@@ -121,12 +128,22 @@ def _load(path: Path) -> ctypes.CDLL:
         counts = ctypes.POINTER(ctypes.c_uint64)
         functions.moedge_read.restype = ctypes.c_uint64
         functions.moedge_read.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
+        functions.moedge_choice_bytes.restype = ctypes.c_int64
+        functions.moedge_choice_bytes.argtypes = [ctypes.c_int64]
         functions.moedge_usage.argtypes = [ctypes.c_uint64, ctypes.c_int64, counts, ctypes.c_int64]
     except (OSError, AttributeError) as error:  # no library of this machine, or one without the functions
         raise MoedgeError(
             f"moedge's kernels cannot be loaded ({error}): install moedge again on this machine, {INSTEAD}."
         ) from error
     return functions
+
+
+def _keep_lock(path: Path) -> Callable[..., int]:
+    """The function that chooses, called without giving Python's lock away."""
+    choose = ctypes.PyDLL(str(path)).moedge_choose
+    choose.restype = ctypes.c_int64
+    choose.argtypes = [ctypes.c_void_p] * 4
+    return choose
 
 
 def _refuse_other_layout(path: Path, functions: ctypes.CDLL) -> None:

@@ -85,8 +85,13 @@ void multiply_tiles(const Kernels& kernels, const Tiles& tiles, const uint8_t* w
   }
 }
 
-bool multiply_matrix(const Kernels& kernels, const Threads& threads, const Tiles& tiles, const uint8_t* weights,
-                     const float* x, int64_t m, int planes, const Places& places) {
+namespace {
+
+// Rounds and joins x [m, columns]; then jobs take `step` tile rows at a time, and work(from, to, joined, prepared, own)
+// is done with each job's, whose `own` memory has room for so many numbers a tile row.
+template <class F>
+bool each_part(const Kernels& kernels, const Threads& threads, const Tiles& tiles, const float* x, int64_t m,
+               int planes, int64_t step, int64_t numbers, F work) {
   if (m == 0) return true;
   thread_local Scratch call;
   const int64_t row_bytes = tiles.subblocks * PER_ROW, rows = m * planes;
@@ -113,28 +118,95 @@ bool multiply_matrix(const Kernels& kernels, const Threads& threads, const Tiles
   int64_t chunk = (tiles.count + JOBS - 1) / JOBS;
   const int64_t least = (JOB_BYTES + tiles.bytes * groups - 1) / (tiles.bytes * groups);
   if (chunk < least) chunk = least;
+  chunk = (chunk + step - 1) / step * step;
   std::atomic<bool> enough{true};
   threads.each((tiles.count + chunk - 1) / chunk, [&](size_t job) {
     thread_local Scratch own;
-    if (!own.begin(prepared_bytes(tiles))) {
+    const int64_t begin = (int64_t)job * chunk, end = begin + chunk < tiles.count ? begin + chunk : tiles.count;
+    if (!own.begin(prepared_bytes(tiles) + (end - begin) * numbers * 4)) {
       enough = false;
       return;
     }
     const Prepared prepared = take_prepared(own, tiles, shifted);
-    const int64_t begin = (int64_t)job * chunk, end = begin + chunk < tiles.count ? begin + chunk : tiles.count;
-    multiply_tiles(kernels, tiles, weights, begin, end, {joined, rows, planes, shifted}, prepared, places);
+    work(begin, end, Joined{joined, rows, planes, shifted}, prepared, own);
   });
   return enough;
+}
+
+Column find_column(const void* self, int64_t row) {
+  const Column& all = *static_cast<const Column*>(self);
+  return {all.begin + row, all.stride};
+}
+
+// Columns from ... to - 1 of y: `value` may lie there itself.
+void finish(const Linear& l, const float* value, int64_t stride, int64_t m, int64_t from, int64_t to, float* y) {
+  if (value == y + from && !l.share && !l.onto) return;
+  for (int64_t i = 0; i < m; i++) {
+    const float* v = value + i * stride;
+    float* out = y + i * l.rows + from;
+    const float* onto = l.onto ? l.onto + i * l.rows + from : nullptr;
+    const float share = l.share ? l.share[i] : 1;
+    for (int64_t c = 0; c < to - from; c++) out[c] = onto ? onto[c] + share * v[c] : share * v[c];
+  }
+}
+
+// The products of tile rows of gate and up in turn, to gate and up [m][columns], and there the inner values.
+void multiply_pairs(const Kernels& kernels, const Linear& l, int64_t from, int64_t to, const Joined& x,
+                    const Prepared& prepared, float* gate, float* up, int64_t m) {
+  const int64_t columns = (to - from) / 2 * ROWS, first = from / 2 * ROWS;
+  struct Pair {
+    float* sides[2];
+    int64_t first, stride;
+  };
+  const Pair pair{{gate, up}, first, columns};
+  auto find = [](const void* self, int64_t row) {
+    const Pair& p = *static_cast<const Pair*>(self);
+    return Column{p.sides[row / ROWS % 2] + row / ROWS / 2 * ROWS + row % ROWS - p.first, p.stride};
+  };
+  multiply_tiles(kernels, l.tiles, l.weights, from, to, x, prepared, {find, &pair});
+  const int64_t end = l.rows - first < columns ? l.rows - first : columns;
+  for (int64_t i = 0; l.bias && i < m; i++)
+    for (int64_t c = 0; c < end; c++) {
+      gate[i * columns + c] += l.bias[2 * (first + c)];
+      up[i * columns + c] += l.bias[2 * (first + c) + 1];
+    }
+  kernels.activate({Gate::swiglu, 1, 0, 0}, gate, up, m * columns);
+}
+
+}  // namespace
+
+bool multiply_matrix(const Kernels& kernels, const Threads& threads, const Tiles& tiles, const uint8_t* weights,
+                     const float* x, int64_t m, int planes, const Places& places) {
+  return each_part(kernels, threads, tiles, x, m, planes, 1, 0,
+                   [&](int64_t from, int64_t to, const Joined& joined, const Prepared& prepared, Scratch&) {
+                     multiply_tiles(kernels, tiles, weights, from, to, joined, prepared, places);
+                   });
 }
 
 bool multiply_matrix(const Kernels& kernels, const Threads& threads, const Tiles& tiles, const uint8_t* weights,
                      const float* x, int64_t m, int planes, float* y) {
   const Column whole{y, tiles.rows};
-  auto find = [](const void* self, int64_t row) {
-    const Column& all = *static_cast<const Column*>(self);
-    return Column{all.begin + row, all.stride};
-  };
-  return multiply_matrix(kernels, threads, tiles, weights, x, m, planes, Places{find, &whole});
+  return multiply_matrix(kernels, threads, tiles, weights, x, m, planes, Places{find_column, &whole});
+}
+
+bool run_linear(const Kernels& kernels, const Threads& threads, const Linear& l, const float* x, int64_t m, float* y) {
+  const int64_t step = l.gated ? 2 : 1, numbers = l.gated ? m * ROWS : 0;
+  return each_part(kernels, threads, l.tiles, x, m, l.planes, step, numbers,
+                   [&](int64_t from, int64_t to, const Joined& joined, const Prepared& prepared, Scratch& own) {
+                     const int64_t first = from / step * ROWS;
+                     const int64_t end = to / step * ROWS < l.rows ? to / step * ROWS : l.rows;
+                     if (l.gated) {
+                       const int64_t columns = (to - from) / 2 * ROWS;
+                       float *gate = own.take<float>(m * columns), *up = own.take<float>(m * columns);
+                       multiply_pairs(kernels, l, from, to, joined, prepared, gate, up, m);
+                       return finish(l, gate, columns, m, first, end, y);
+                     }
+                     const Column whole{y, l.rows};
+                     multiply_tiles(kernels, l.tiles, l.weights, from, to, joined, prepared, {find_column, &whole});
+                     for (int64_t i = 0; l.bias && i < m; i++)
+                       for (int64_t c = first; c < end; c++) y[i * l.rows + c] += l.bias[c];
+                     finish(l, y + first, l.rows, m, first, end, y);
+                   });
 }
 
 const char* gather_rows(const Tiles& tiles, const uint8_t* weights, const int64_t* ids, int64_t n, float* out) {

@@ -46,6 +46,22 @@ bool multiply_matrix(const Kernels& kernels, const Threads& threads, const Tiles
 bool multiply_matrix(const Kernels& kernels, const Threads& threads, const Tiles& tiles, const uint8_t* weights,
                      const float* x, int64_t m, int planes, float* y);
 
+// A product and what becomes of it: y = onto + share * a(x Wᵀ + bias), where all but the product may be absent (null).
+struct Linear {
+  Tiles tiles;   // of all rows; where gated, tile rows of the gate and of up in turn, each [rows, columns]
+  int64_t rows;  // of y
+  bool gated;    // a(gate, up) = SiLU(gate) * up
+  int planes;
+  const uint8_t* weights;
+  const float* bias;   // [rows], or where gated [2 rows], of gate and up in turn
+  const float* share;  // [m]
+  const float* onto;   // [m, rows]
+};
+
+// x [m, columns], y [m, rows]. False if there is not enough memory.
+bool run_linear(const Kernels& kernels, const Threads& threads, const Linear& linear, const float* x, int64_t m,
+                float* y);
+
 // The rows `ids` [n] of the matrix, out [n, columns]: null, or what was wrong.
 const char* gather_rows(const Tiles& tiles, const uint8_t* weights, const int64_t* ids, int64_t n, float* out);
 

@@ -15,7 +15,7 @@ constexpr int64_t PLAIN_BITS = 32;       // of weights that are no tile rows
 
 struct LatentKernel {
   static constexpr const char* NAME = "LatentAttention";
-  static constexpr size_t INPUTS = 9, FIRST_OPTIONAL = 7, OUTPUTS = 2;
+  static constexpr size_t INPUTS = 9, FIRST_OPTIONAL = 7, OUTPUTS = 2, FIRST_OPTIONAL_OUTPUT = 2;
   static int input_type(size_t i) { return i == 2 || i == 7 ? ort::UINT8 : i == 3 ? ort::INT64 : ort::FLOAT; }
   static int output_type(size_t i) { return i ? ort::UINT8 : ort::FLOAT; }
 
@@ -81,7 +81,7 @@ struct LatentKernel {
 
 struct ConvolutionKernel {
   static constexpr const char* NAME = "ShortConvolution";
-  static constexpr size_t INPUTS = 5, FIRST_OPTIONAL = 4, OUTPUTS = 2;
+  static constexpr size_t INPUTS = 5, FIRST_OPTIONAL = 4, OUTPUTS = 2, FIRST_OPTIONAL_OUTPUT = 2;
   static int input_type(size_t i) { return i == 1 ? ort::UINT8 : i == 2 ? ort::INT64 : ort::FLOAT; }
   static int output_type(size_t i) { return i ? ort::UINT8 : ort::FLOAT; }
 

@@ -35,7 +35,9 @@ inline ort::CustomOp describe() {
   op.input_characteristic = [](const Op*, size_t i) -> int {
     return i >= K::FIRST_OPTIONAL ? ort::OPTIONAL : ort::REQUIRED;
   };
-  op.output_characteristic = [](const Op*, size_t) -> int { return ort::REQUIRED; };
+  op.output_characteristic = [](const Op*, size_t i) -> int {
+    return i >= K::FIRST_OPTIONAL_OUTPUT ? ort::OPTIONAL : ort::REQUIRED;
+  };
   op.input_memory_type = [](const Op*, size_t) { return 0; };
   op.variadic_input_least = op.variadic_output_least = [](const Op*) { return 1; };
   op.variadic_input_alike = op.variadic_output_alike = [](const Op*) { return 1; };

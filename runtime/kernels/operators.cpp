@@ -17,31 +17,45 @@ namespace {
 // What a kernel of each operator keeps. `read` takes attributes, `run` computes.
 struct LinearKernel {
   static constexpr const char* NAME = "Linear";
-  static constexpr size_t INPUTS = 2, FIRST_OPTIONAL = 2;
-  static constexpr size_t OUTPUTS = 1;
+  static constexpr size_t INPUTS = 5, FIRST_OPTIONAL = 2;
+  static constexpr size_t OUTPUTS = 1, FIRST_OPTIONAL_OUTPUT = 1;
   static int output_type(size_t) { return ort::FLOAT; }
   static int input_type(size_t i) { return i == 1 ? ort::UINT8 : ort::FLOAT; }
 
   const ort::Api& api;
-  Tiles tiles;
-  int planes;
+  Linear shape{};
 
   LinearKernel(const ort::Api& a, Attributes& attributes) : api(a) {
+    static const char* const ACTIVATIONS[] = {"none", "swiglu"};
     const Format format = read_format(attributes);
-    const int64_t rows = attributes.whole("rows", 1, MOST), columns = attributes.whole("columns", 1, MOST);
+    const int64_t columns = attributes.whole("columns", 1, MOST);
+    shape.rows = attributes.whole("rows", 1, MOST / 2 - ROWS);
+    shape.gated = attributes.word("activation", ACTIVATIONS, 2);
     const int64_t bits = attributes.whole("activation_bits", 8, 24);
     if (bits % 8) attributes.refuse("activation_bits");
-    tiles = read_tiles(attributes, format, rows, columns);
-    planes = (int)bits / 8;
+    shape.tiles =
+        read_tiles(attributes, format, shape.gated ? (shape.rows + ROWS - 1) / ROWS * ROWS * 2 : shape.rows, columns);
+    shape.planes = (int)bits / 8;
   }
   ort::Status compute(Run& run) {
-    int64_t sizes[2] = {-1, tiles.columns}, stored[2] = {tiles.count, tiles.bytes};
-    const void *x = run.input(0), *weights = run.input(1);
-    if (!run.shaped(x, sizes) || !run.shaped(weights, stored)) return refuse(api, NAME, "shapes do not fit");
-    float* y = run.output(sizes[0], tiles.rows);
+    const void* inputs[INPUTS];
+    for (size_t i = 0; i < INPUTS; i++) inputs[i] = run.input(i);
+    int64_t sizes[2] = {-1, shape.tiles.columns}, stored[2] = {shape.tiles.count, shape.tiles.bytes};
+    int64_t bias[1] = {shape.rows * (shape.gated ? 2 : 1)};
+    if (!run.shaped(inputs[0], sizes) || !run.shaped(inputs[1], stored) || (inputs[2] && !run.shaped(inputs[2], bias)))
+      return refuse(api, NAME, "shapes do not fit");
+    int64_t share[2] = {sizes[0], 1}, onto[2] = {sizes[0], shape.rows};
+    if ((inputs[3] && !run.shaped(inputs[3], share)) || (inputs[4] && !run.shaped(inputs[4], onto)))
+      return refuse(api, NAME, "what is added does not fit");
+    Linear linear = shape;
+    linear.weights = run.data<const uint8_t>(inputs[1]);
+    linear.bias = run.data<const float>(inputs[2]);
+    linear.share = run.data<const float>(inputs[3]);
+    linear.onto = run.data<const float>(inputs[4]);
+    const float* x = run.data<const float>(inputs[0]);
+    float* y = run.output(sizes[0], shape.rows);
     if (run.fault()) return run.fault();
-    const bool enough = multiply_matrix(*chosen_kernels(), run.threads(), tiles, run.data<const uint8_t>(weights),
-                                        run.data<const float>(x), sizes[0], planes, y);
+    const bool enough = run_linear(*chosen_kernels(), run.threads(), linear, x, sizes[0], y);
     return enough ? run.fault() : refuse(api, NAME, "there is not enough memory");
   }
 };
@@ -49,7 +63,7 @@ struct LinearKernel {
 struct EmbeddingKernel {
   static constexpr const char* NAME = "Embedding";
   static constexpr size_t INPUTS = 2, FIRST_OPTIONAL = 2;
-  static constexpr size_t OUTPUTS = 1;
+  static constexpr size_t OUTPUTS = 1, FIRST_OPTIONAL_OUTPUT = 1;
   static int output_type(size_t) { return ort::FLOAT; }
   static int input_type(size_t i) { return i == 1 ? ort::UINT8 : ort::INT64; }
 
@@ -76,7 +90,7 @@ struct EmbeddingKernel {
 struct ExpertsKernel {
   static constexpr const char* NAME = "Experts";
   static constexpr size_t INPUTS = 7, FIRST_OPTIONAL = 2;  // `weigh` may be absent, weights behind it may not
-  static constexpr size_t OUTPUTS = 1;
+  static constexpr size_t OUTPUTS = 1, FIRST_OPTIONAL_OUTPUT = 1;
   static int output_type(size_t) { return ort::FLOAT; }
   static int input_type(size_t i) { return i == 3 || i == 4 ? ort::UINT8 : ort::FLOAT; }
 
@@ -163,9 +177,9 @@ struct ExpertsKernel {
 }  // namespace
 
 ort::Status register_operators(const ort::Api& api, void* session_options) {
-  static const ort::CustomOp operators[] = {describe<LinearKernel>(),  describe<EmbeddingKernel>(),
-                                            describe<ExpertsKernel>(), attention_operator(),
-                                            latent_operator(),         convolution_operator()};
+  static const ort::CustomOp operators[] = {
+      describe<LinearKernel>(), describe<EmbeddingKernel>(), describe<ExpertsKernel>(), router_operator(),
+      norm_operator(),          attention_operator(),        latent_operator(),         convolution_operator()};
   static std::mutex lock;
   static void* known = nullptr;  // ONNX Runtime has no copy of it that outlives a session
   const std::lock_guard<std::mutex> held(lock);

@@ -6,6 +6,8 @@
 namespace moedge {
 
 // In files of their own.
+ort::CustomOp router_operator();
+ort::CustomOp norm_operator();
 ort::CustomOp attention_operator();
 ort::CustomOp latent_operator();
 ort::CustomOp convolution_operator();

@@ -9,6 +9,7 @@
 
 #include "check_attention.h"
 #include "check_mixers.h"
+#include "check_products.h"
 #include "crowd.h"
 #include "linear.h"
 #include "self_check.h"
@@ -253,6 +254,9 @@ int main(int count, char** words) {
       check::Random random(i);
       check::check_linear(random);
       check::check_activations(random);
+      check::check_parts(random);
+      check::check_norm(random);
+      check::check_router(random);
       check::check_experts(random);
       check::check_attention(random);
       check::check_latent(random);
