@@ -31,7 +31,7 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="Another name that clients call this machine; repeatable.")
     ] = None,
-    max_running: Annotated[int, typer.Option(min=1, max=64, help="Requests that are answered in turns.")] = 2,
+    max_running: Annotated[int, typer.Option(min=1, max=64, help="Requests that are answered at once.")] = 2,
     max_queued: Annotated[int, typer.Option(min=0, max=1024, help="Requests that may wait; more get 429.")] = 16,
     drain_seconds: Annotated[float, typer.Option(min=0, help="How long answers may go on after SIGTERM.")] = 60,
     stalled_after_s: Annotated[

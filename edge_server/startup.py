@@ -34,6 +34,8 @@ EXAMPLE_TOOL = {
     },
 }
 
+TURNS = "Requests take turns, token by token: only bundles of the `native` plan run several at once."
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -90,6 +92,8 @@ def run(bundle: Path, settings: Settings) -> None:
             url = _url(settings.host, server.effective_port)
             chat_format = engine.manifest.model.chat_format if engine.has_chat_template else None
             typer.echo(greeting(engine.manifest.name, url, settings.api_key, chat_format, engine.shows_tools))
+            if settings.max_running > 1 and not engine.program.batches:
+                typer.echo(TURNS)
         except Exception as error:  # told by the main thread, which looks at its next tick
             failures.append(error)
 

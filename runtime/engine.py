@@ -23,7 +23,7 @@ from moedge.runtime.generation import Generation, Token
 from moedge.runtime.integrity import HashCheck, OnHashed, open_bundle, say_nothing
 from moedge.runtime.kernel_probe import prove_fast_kernel
 from moedge.runtime.manifest import GENERATION_NAME, TEMPLATE_NAME, TOKENIZER_NAME, Manifest, pick_sampling
-from moedge.runtime.memory_need import check_memory
+from moedge.runtime.memory_need import SESSIONS_OPTION, check_memory
 from moedge.runtime.program import Program
 from moedge.runtime.prompt_lookup import PromptLookup, StepCost
 from moedge.runtime.prompt_too_long import PromptTooLong
@@ -61,6 +61,7 @@ class Engine:
         profile: str | Profile | None = None,
         *,
         sessions: int = 1,
+        sessions_option: str = SESSIONS_OPTION,
         allow_slow: bool = False,
         allow_low_memory: bool = False,
         check_hashes: bool = True,
@@ -69,6 +70,8 @@ class Engine:
     ) -> "Engine":
         """Open a bundle; `profile` is a device profile, its name, or None for the machine at hand.
 
+        `sessions` is how many will be open at once, which the user said by `sessions_option`; in the native plan they
+        can be run together (`batch.py`).
         `on_hashed` is called with how far the check of the hashes is. A check that was begun elsewhere may be given as
         `hashes`: then loading does not wait for its end, but sessions keep their first logits until they are proved.
         A load that fails closes it.
@@ -82,10 +85,10 @@ class Engine:
             manifest = open_bundle(folder, check_hashes=False)
             if not isinstance(profile, Profile):
                 profile = load_profile(profile or "auto")
-            check_memory(manifest, profile, detect_memory(), sessions, allow_low_memory)
+            check_memory(manifest, profile, detect_memory(), sessions, allow_low_memory, sessions_option)
             if check_hashes and not begun:  # last, as of hundreds of gigabytes it takes many minutes
                 hashes = HashCheck(folder, manifest, on_hashed)
-            engine = cls._open(folder, manifest, profile, allow_slow, hashes)
+            engine = cls._open(folder, manifest, profile, sessions, allow_slow, hashes)
             if not begun:
                 engine.prove()
         except BaseException:
@@ -96,11 +99,17 @@ class Engine:
 
     @classmethod
     def _open(
-        cls, folder: Path, manifest: Manifest, profile: Profile, allow_slow: bool, hashes: HashCheck | None
+        cls,
+        folder: Path,
+        manifest: Manifest,
+        profile: Profile,
+        sessions: int,
+        allow_slow: bool,
+        hashes: HashCheck | None,
     ) -> "Engine":
         try:
             prove_fast_kernel(folder, manifest, allow_slow=allow_slow)
-            return cls(folder, manifest, profile, Program.load(folder, manifest, profile), hashes)
+            return cls(folder, manifest, profile, Program.load(folder, manifest, profile, sessions), hashes)
         except MoedgeError:
             if hashes is not None:
                 hashes.wait()  # damaged weights explain it
@@ -153,6 +162,7 @@ class Engine:
             before=session.tokens,
             lookup=lookup,
             constraint=None if params.grammar is None else self.grammars.constraint(params.grammar),
+            library=self.program.library,
         )
 
     def generate(

@@ -1,15 +1,25 @@
 """What a graph is told of each run: the new tokens, where they stand, and whose logits are wanted. See docs/graph.md.
 
-A feed belongs to one timeline; its arrays stay while they are bound. Caches bind themselves, logits are program.py's.
+A feed belongs to one binding; its arrays stay while they are bound. Caches bind themselves, logits are program.py's.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from itertools import chain
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import onnxruntime
 
 _FIRST_MASK = 256  # tokens; it doubles as the timeline grows
+
+
+class Segment(NamedTuple):
+    """A timeline's tokens in a run: they follow the `past` ones in its slot, and the last `wanted` have logits."""
+
+    slot: int
+    past: int
+    token_ids: Sequence[int]
+    wanted: int
 
 
 class Feed(Protocol):
@@ -21,8 +31,8 @@ class Feed(Protocol):
     def __init__(self, context_length: int) -> None:
         """For a timeline of up to so many tokens."""
 
-    def bind(self, binding: onnxruntime.IOBinding, token_ids: Sequence[int], past: int, wanted: int) -> None:
-        """Tokens after the `past` ones, of which the last `wanted` have logits."""
+    def bind(self, binding: onnxruntime.IOBinding, segments: Sequence[Segment]) -> None:
+        """The tokens of all segments, one after the other."""
 
 
 class MaskFeed:
@@ -36,8 +46,9 @@ class MaskFeed:
         self._context_length = context_length
         self._keep = np.array(1, np.int64)
 
-    def bind(self, binding: onnxruntime.IOBinding, token_ids: Sequence[int], past: int, wanted: int) -> None:
-        """The mask is a view of ones."""
+    def bind(self, binding: onnxruntime.IOBinding, segments: Sequence[Segment]) -> None:
+        """One segment, there are no slots. The mask is a view of ones."""
+        [(_, past, token_ids, wanted)] = segments
         total = past + len(token_ids)
         if total > self.mask.shape[1]:
             self.mask = np.ones((1, min(2 * total, self._context_length)), np.int64)
@@ -49,26 +60,39 @@ class MaskFeed:
 
 
 class SegmentFeed:
-    """`input_ids`, `segments` of the one timeline, and `logits_rows`. Steps of one token bind nothing anew."""
+    """`input_ids`, `segments` and `logits_rows`. A run of as many of each as the last one binds nothing anew."""
 
     names = frozenset({"input_ids", "segments", "logits_rows"})
     optional = frozenset[str]()
 
     def __init__(self, context_length: int) -> None:
         self._ids = np.empty(0, np.int64)
-        self._segments = np.zeros((1, 3), np.int64)  # slot, past, new
+        self._segments = np.empty((0, 3), np.int64)  # slot, past, new
         self._rows = np.empty(0, np.int64)
-        self._bound: tuple[onnxruntime.IOBinding, int, int] | None = None
+        self._bound: tuple[onnxruntime.IOBinding | None, int, int, int] = (None, 0, 0, 0)  # see `bind`
 
-    def bind(self, binding: onnxruntime.IOBinding, token_ids: Sequence[int], past: int, wanted: int) -> None:
-        """Writes where the last run's inputs were; these are bound again if their number changes."""
-        new = len(token_ids)
-        if self._bound != (binding, new, wanted):
-            self._ids, self._rows = np.empty(new, np.int64), np.arange(new - wanted, new, dtype=np.int64)
-            self._segments[0, 2] = new
-            binding.bind_input("input_ids", "cpu", 0, np.int64, (1, new), self._ids.ctypes.data)
-            binding.bind_input("segments", "cpu", 0, np.int64, (1, 3), self._segments.ctypes.data)
-            binding.bind_input("logits_rows", "cpu", 0, np.int64, (wanted,), self._rows.ctypes.data)
-            self._bound = binding, new, wanted
-        self._ids[:] = token_ids
-        self._segments[0, 1] = past
+    def bind(self, binding: onnxruntime.IOBinding, segments: Sequence[Segment]) -> None:
+        """Writes where the last run's inputs were, if there are as many."""
+        if len(segments) == 1 and self._bound == (binding, 1, 1, 1):
+            [(slot, past, token_ids, wanted)] = segments
+            if wanted == len(token_ids) == 1:  # as most are; numpy takes long to read lists
+                self._ids[0], self._segments[0, 0], self._segments[0, 1] = token_ids[0], slot, past
+                return
+        rows, new = list[int](), 0
+        for segment in segments:
+            new += len(segment.token_ids)
+            rows += range(new - segment.wanted, new)
+        bound = binding, new, len(segments), len(rows)
+        if self._bound != bound:
+            self._ids, self._segments = np.empty(new, np.int64), np.empty((len(segments), 3), np.int64)
+            self._rows = np.empty(len(rows), np.int64)
+            for name, array, shape in (
+                ("input_ids", self._ids, (1, new)),
+                ("segments", self._segments, self._segments.shape),
+                ("logits_rows", self._rows, self._rows.shape),
+            ):
+                binding.bind_input(name, "cpu", 0, np.int64, shape, array.ctypes.data)
+            self._bound = bound
+        self._ids[:] = list(chain.from_iterable(segment.token_ids for segment in segments))
+        self._segments[:] = [(segment.slot, segment.past, len(segment.token_ids)) for segment in segments]
+        self._rows[:] = rows

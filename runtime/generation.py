@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.constraint import Constraint
 from moedge.runtime.distribution import Logits
+from moedge.runtime.kernels.library import Library
 from moedge.runtime.prompt_lookup import PromptLookup
 from moedge.runtime.sampling import MOST_GUESSES, Sampler, SamplingParams
 from moedge.runtime.text_stream import StopStrings, TextStream
@@ -43,7 +44,8 @@ class Generation:
     `token_ids` are to be run first, after the tokens `before` that were run already and count for the penalties. `room`
     is how many more tokens the context can hold after all of these. `text` detokenizes, from its beginning. `lookup`,
     which holds the same tokens, guesses what comes; guesses change no answer. Under a `constraint` the answer is one of
-    its grammar, unless a limit or a stop string ends it before; what the grammar forces is not sampled.
+    its grammar, unless a limit or a stop string ends it before; what the grammar forces is not sampled. The kernels'
+    `library` chooses faster, and the same.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Generation:
         before: Sequence[int] = (),
         lookup: PromptLookup | None = None,
         constraint: Constraint | None = None,
+        library: Library | None = None,
     ) -> None:
         self.finish_reason: FinishReason | None = None
         self.guessed = 0  # tokens that were fed as guesses so far
@@ -73,7 +76,7 @@ class Generation:
         self._ends: frozenset[int] = frozenset() if params.ignore_eos else eos_token_ids
         # the last token of an answer need not be run: the context has room for one more than it can hold
         self._left = room + 1 if params.max_tokens is None else min(params.max_tokens, room + 1)
-        self._sampler = Sampler(params, vocab_size, [*before, *token_ids])
+        self._sampler = Sampler(params, vocab_size, [*before, *token_ids], library)
         self._rows = np.empty((0, vocab_size), np.float32)
         self._asked = params.logprobs or params.top_logprobs > 0
 
@@ -83,15 +86,20 @@ class Generation:
         return not self._unfed
 
     @property
+    def decodes(self) -> bool:
+        """Whether no more than one token, and what is ahead of the answer, is to be fed next."""
+        return len(self._unfed) <= 1
+
+    @property
     def ahead(self) -> int:
         """How many of the tokens fed last are ahead of the answer; the logits before each are to be taken too."""
         return len(self._ahead)
 
-    def feed(self, most: int, border: int | None = None) -> list[int]:
+    def feed(self, most: int, border: int | None = None, beside: int = 0) -> list[int]:
         """The next tokens to run, up to `most`: pieces of the prompt at first, then what was taken last.
 
         Behind that come tokens that are forced, which the answer will have, or guesses, which it may. They do not cross
-        the `border` of `Session`, unless what they stand behind does.
+        the `border` of `Session`, unless what they stand behind does. Others have rows `beside` in the same step.
         """
         fed, self._unfed = self._unfed[:most], self._unfed[most:]
         self._ahead, self._guesses = [], 0
@@ -103,7 +111,7 @@ class Generation:
             if self._constraint is not None and self._constraint.forced:
                 self._ahead = self._constraint.forced[:room]
             elif self._lookup is not None and self._began:
-                self._ahead = self._lookup.guess(room)
+                self._ahead = self._lookup.guess(room, beside)
                 self._guesses = len(self._ahead)
         return fed + self._ahead
 
@@ -114,10 +122,15 @@ class Generation:
             self._rows = np.empty((wanted, self._rows.shape[1]), np.float32)
         return self._rows[:wanted]
 
-    def note_run(self, seconds: float) -> None:
-        """The run of what was fed last took so long."""
+    @property
+    def guesses(self) -> bool:
+        """Whether it matters to this answer what steps cost."""
+        return self._lookup is not None and self._began
+
+    def note_run(self, rows: int, seconds: float) -> None:
+        """The run of what was fed last had so many rows, those of others too, and took so long."""
         if self._lookup is not None and self._began:
-            self._lookup.cost.note(1 + self.ahead, seconds)
+            self._lookup.cost.note(rows, seconds)
 
     def take_rows(self, logits: NDArray[np.float32]) -> list[Token]:
         """The tokens that follow a run: one, and one more for each token ahead that was right, until it is over.

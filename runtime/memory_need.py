@@ -14,7 +14,7 @@ from moedge.runtime.sampling import MOST_GUESSES
 from moedge.runtime.sizes import full_cache_bytes, loading_bytes, memory_bytes
 
 FLOAT_BYTES = 4
-LOGITS_ROWS = 2 + MOST_GUESSES  # a session's own, and an answer's with guesses
+LOGITS_ROWS = 3 + MOST_GUESSES  # a session's own, its row of a batch's, and an answer's with guesses
 # Python, onnxruntime and the rest of moedge: 64 MiB resident before a load, with the endpoint 77 (x86-64, 2026-11-26).
 PROGRAM_BYTES = 80 << 20
 # Of a token's hidden state, how many copies are held at once: residual, normed, queries, keys, values, results.
@@ -23,6 +23,7 @@ HIDDEN_COPIES = 8
 SCORE_COPIES = 4
 # moedge's attention goes through a context in runs of a fixed length.
 ATTENTION_BYTES = 16 << 20
+SESSIONS_OPTION = "--max-running"  # of `moedge serve`
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,10 @@ def memory_need(manifest: Manifest, sessions: int, prefill_chunk: int, cache_typ
 
     `cache_type` are the numbers of caches that the profile chooses for.
 
-    The scheduler keeps as many sessions as it has places, running or idle, and steps one at a time: caches count for
-    all of them, scratch once; logits for all, those of an answer's guesses too. Weights that onnxruntime may unpack
-    (blocks of the `if` plan) count as on disk, which is the least they take. The vocabulary of the tokenizer is not
-    counted.
+    The scheduler keeps as many sessions as it has places, running or idle, and a step has a chunk of one prompt at
+    most: caches count for all of them, scratch once; logits for all, those of an answer's guesses too. Weights that
+    onnxruntime may unpack (blocks of the `if` plan) count as on disk, which is the least they take. The vocabulary of
+    the tokenizer is not counted.
     """
     logits = LOGITS_ROWS * manifest.model.vocab_size * FLOAT_BYTES
     sizes = [(memory_bytes(group, manifest), group.bytes) for group in manifest.tensors]
@@ -92,12 +93,18 @@ def _experts_width(manifest: Manifest) -> int:
 
 
 def check_memory(
-    manifest: Manifest, profile: Profile, machine: Memory, sessions: int, allow_low_memory: bool = False
+    manifest: Manifest,
+    profile: Profile,
+    machine: Memory,
+    sessions: int,
+    allow_low_memory: bool = False,
+    asked_by: str = SESSIONS_OPTION,
 ) -> None:
     """Return if the bundle fits into the device's memory; a warning on stderr if it would not into what is free now.
 
-    The device's memory is the profile's or this machine's, whichever is smaller. MoedgeError with the numbers if that
-    does not hold the bundle; with `allow_low_memory` a warning instead.
+    The device's memory is the profile's or this machine's, whichever is smaller; `asked_by` is the option that said how
+    many sessions. MoedgeError with the numbers if that does not hold the bundle; with `allow_low_memory` a warning
+    instead.
     """
     need = memory_need(manifest, sessions, profile.prefill_chunk, profile.cache_type)
     has = min(profile.memory_bytes, machine.usable_bytes)
@@ -108,7 +115,7 @@ def check_memory(
         f"program {_size(need.program)}{loading})"
     )
     if need.total > has and not allow_low_memory:
-        raise MoedgeError(f"{wants} and this device has {_size(has)}: {_ways_on(need, has)}.")
+        raise MoedgeError(f"{wants} and this device has {_size(has)}: {_ways_on(need, has, asked_by)}.")
     if need.total > has:
         print(f"warning: {wants} and this device has {_size(has)}; the system may end moedge.", file=sys.stderr)
     elif need.total - need.program > machine.available_bytes:  # most of the program is there already
@@ -116,12 +123,12 @@ def check_memory(
         print(f"warning: {wants} and only {free} of {_size(has)} are free now: close other programs.", file=sys.stderr)
 
 
-def _ways_on(need: MemoryNeed, has: int) -> str:
+def _ways_on(need: MemoryNeed, has: int, asked_by: str) -> str:
     ways = []
     if need.weights + need.loading + need.program < has:
         ways.append("export with a shorter context (`moedge export --context N`)")
         if need.sessions > 1:
-            ways.append(f"serve fewer than {need.sessions} at once (`--max-running`)")
+            ways.append(f"ask for fewer than {need.sessions} at once (`{asked_by}`)")
     ways.append("export with a leaner `--scheme`")
     return ", ".join(ways) + ", or pass --allow-low-memory to load it all the same"
 

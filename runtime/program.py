@@ -4,10 +4,12 @@ What the graph is told of a run is `feed.py`'s, whose tokens they are and what t
 of several graphs would take this one's place.
 """
 
+import weakref
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import onnxruntime
@@ -15,9 +17,9 @@ from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
 from moedge.devices.profile import Profile
-from moedge.runtime.cache import Cache
+from moedge.runtime.cache import Arena, Cache
 from moedge.runtime.distribution import Logits
-from moedge.runtime.feed import Feed, MaskFeed, SegmentFeed
+from moedge.runtime.feed import Feed, MaskFeed, Segment, SegmentFeed
 from moedge.runtime.kernels.library import Library, open_library
 from moedge.runtime.manifest import LAST_LOGITS, MODEL_NAME, ExpertPlan, Manifest
 
@@ -27,13 +29,11 @@ class Interrupted(Exception):  # noqa: N818 - it was asked for, it is no error
 
 
 @dataclass(eq=False)
-class Lane:
-    """What the runs of one timeline read and write: its cache, and here its inputs, its logits and its wish to stop."""
+class Way:
+    """What runs of one kind are given anew each time, and the wish to stop them."""
 
-    cache: Cache
     binding: onnxruntime.IOBinding
     feed: Feed
-    logits: Logits  # [1, vocab], after the last token
     options: onnxruntime.RunOptions
 
     def interrupt(self) -> None:
@@ -49,20 +49,50 @@ class Lane:
         self.options.terminate = False
 
 
+@dataclass(eq=False)
+class Lane(Way):
+    """What the runs of one timeline read and write: its cache and its logits."""
+
+    cache: Cache
+    logits: Logits  # [1, vocab], after the last token
+
+
+@dataclass(eq=False)
+class Road(Way):
+    """What the runs of several timelines at once read and write, all of one arena; the logits are given at each."""
+
+    arena: Arena | None = None  # that is bound
+    logits: NDArray[np.float32] | None = None  # [n, vocab], likewise
+
+
 class Program:
     """One graph. Safe to share between threads as long as each has a lane of its own."""
 
-    def __init__(self, graph: onnxruntime.InferenceSession, manifest: Manifest, profile: Profile) -> None:
+    def __init__(
+        self,
+        graph: onnxruntime.InferenceSession,
+        manifest: Manifest,
+        profile: Profile,
+        slots: int = 1,
+        library: Library | None = None,
+    ) -> None:
+        """`slots`: how many timelines share an arena, where there are several; `library` is that of its operators."""
+        self.library = library
         self.vocab_size = manifest.model.vocab_size
         self.context_length = manifest.model.context_length
+        # its operators are all told of segments, and it has no cache of another layout
+        self.batches = manifest.experts.plan == "native"
         self.rotary_switch = manifest.model.rotary_switch
         self._graph = graph
         self._cache_tensors = manifest.cache
         self._cache_type = profile.cache_type
         self._feed = _feed_of(manifest)
+        self._slots = slots if self.batches else 1
+        self._arenas = weakref.WeakSet[Arena]()  # each lives as long as a cache in it
+        self._opening = Lock()
 
     @classmethod
-    def load(cls, folder: Path, manifest: Manifest, profile: Profile) -> "Program":
+    def load(cls, folder: Path, manifest: Manifest, profile: Profile, slots: int = 1) -> "Program":
         """The graph of a bundle; MoedgeError if onnxruntime cannot load it, or if it is not the manifest's."""
         library = library_of(manifest.experts.plan)
         options = session_options(profile, library)
@@ -72,22 +102,24 @@ class Program:
         except Exception as error:  # onnxruntime's exceptions share no other base
             raise MoedgeError(f"onnxruntime {onnxruntime.__version__} cannot load {folder}: {error}") from error
         _check_names(folder, manifest, graph)
-        return cls(graph, manifest, profile)
+        return cls(graph, manifest, profile, slots, library)
 
     def open_cache(self) -> Cache:
-        """An empty cache for a timeline; NoRoom if there is no memory for it."""
-        return Cache(self._cache_tensors, self.context_length, self._cache_type)
+        """An empty cache for a timeline, in an arena that has a slot or in a new one; NoRoom if there is no memory."""
+        with self._opening:
+            shape = self._cache_tensors, self.context_length, self._cache_type
+            arena = next((arena for arena in self._arenas if arena.free), None) or Arena(*shape, self._slots)
+            self._arenas.add(arena)
+            return Cache(*shape, arena)
 
     def open_lane(self, cache: Cache) -> Lane:
         """The way for a timeline whose rows this cache holds."""
-        options = onnxruntime.RunOptions()
-        # what fails is raised; logged too, each interruption inside an `If` would be an error on the terminal
-        options.log_severity_level = 4
-        # stated, as it is where unstated: onnxruntime's Python asks for it at each run, and an exception inside of it
-        # takes a twelfth of a millisecond
-        options.add_run_config_entry("gpu_graph_id", "0")
         logits = np.empty((1, self.vocab_size), np.float32)
-        return Lane(cache, self._bind(logits), self._feed(self.context_length), logits, options)
+        return Lane(self._bind(logits), self._feed(self.context_length), _run_options(), cache, logits)
+
+    def open_road(self) -> Road:
+        """The way for several timelines at once, where the program `batches`; for one thread."""
+        return Road(self._graph.io_binding(), self._feed(self.context_length), _run_options())
 
     def run(self, lane: Lane, token_ids: Sequence[int], past: int, logits: NDArray[np.float32] | None = None) -> None:
         """Run tokens after the `past` ones of a lane: their rows go to its cache, the last one's logits to the lane.
@@ -95,21 +127,53 @@ class Program:
         `logits` [n, vocab] takes those of the last n tokens instead. Raises Interrupted if the lane was.
         """
         binding = lane.binding if logits is None else self._bind(logits)
-        lane.feed.bind(binding, token_ids, past, 1 if logits is None else len(logits))
+        segment = Segment(lane.cache.slot, past, token_ids, 1 if logits is None else len(logits))
+        lane.feed.bind(binding, [segment])
         lane.cache.bind(binding, past, len(token_ids))
+        self._run(binding, lane)
+
+    def run_segments(self, road: Road, arena: Arena, segments: Sequence[Segment], logits: NDArray[np.float32]) -> None:
+        """Run tokens of several slots of an arena at once; `logits` [n, vocab] takes those that the segments want.
+
+        Raises Interrupted if the road was.
+        """
+        if road.arena is not arena:
+            arena.bind(road.binding)
+            road.arena = arena  # whose memory stays as long as it is bound
+        if road.logits is None or (road.logits.shape, road.logits.ctypes.data) != (logits.shape, logits.ctypes.data):
+            _bind_logits(road.binding, logits)
+            road.logits = logits
+        road.feed.bind(road.binding, segments)
+        self._run(road.binding, road)
+
+    def _run(self, binding: onnxruntime.IOBinding, way: Way) -> None:
         try:
-            self._graph.run_with_iobinding(binding, lane.options)
+            self._graph.run_with_iobinding(binding, way.options)
         except Exception:
-            if not lane.options.terminate:
+            if not way.options.terminate:
                 raise
-            lane.clear_interrupt()
+            way.clear_interrupt()
             raise Interrupted from None
 
     def _bind(self, logits: NDArray[np.float32]) -> onnxruntime.IOBinding:
         """What stays bound from step to step."""
         binding = self._graph.io_binding()
-        binding.bind_output("logits", "cpu", 0, np.float32, (1, *logits.shape), logits.ctypes.data)
+        _bind_logits(binding, logits)
         return binding
+
+
+def _bind_logits(binding: onnxruntime.IOBinding, logits: NDArray[np.float32]) -> None:
+    binding.bind_output("logits", "cpu", 0, np.float32, (1, *logits.shape), logits.ctypes.data)
+
+
+def _run_options() -> onnxruntime.RunOptions:
+    options = onnxruntime.RunOptions()
+    # what fails is raised; logged too, each interruption inside an `If` would be an error on the terminal
+    options.log_severity_level = 4
+    # stated, as it is where unstated: onnxruntime's Python asks for it at each run, and an exception inside of it
+    # takes a twelfth of a millisecond
+    options.add_run_config_entry("gpu_graph_id", "0")
+    return options
 
 
 def library_of(plan: ExpertPlan) -> Library | None:

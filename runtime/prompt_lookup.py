@@ -16,7 +16,7 @@ UNMEASURED = 0.25  # of a step, for each row more, until it is known better
 
 
 class StepCost:
-    """What a step costs by how many rows it has, on one engine and machine; learned from steps as they run.
+    """What a step costs by how many rows it has, whoever's, on one engine and machine; learned from steps as they run.
 
     In a mixture every row may read experts of its own, so that a row more can be anything from almost nothing to a
     whole step, and the first one dearer than the next. Any thread may note and ask.
@@ -51,17 +51,18 @@ class StepCost:
         found: NDArray[np.float64] = np.interp(rows, tried, costs) + slope * np.maximum(0, rows - last)
         return found
 
-    def guesses_that_pay(self, chance: float, most: int) -> int:
+    def guesses_that_pay(self, chance: float, most: int, beside: int = 0) -> int:
         """How many guesses, up to `most`, give most tokens for the time, if each comes true with this chance.
 
-        k guesses give 1 + chance + ... + chance^k tokens, as none counts after a wrong one. 0 if a step without guesses
-        does best, or was never measured.
+        k guesses give 1 + chance + ... + chance^k tokens, as none counts after a wrong one; each of the rows `beside`,
+        which others have in the same step, gives one. 0 if a step without guesses does best, or none of one row was
+        ever measured.
         """
         if self._one is None:
             return 0
-        gains = np.cumsum(chance ** np.arange(most + 1)) / self.of(most + 1)
+        gains = (beside + np.cumsum(chance ** np.arange(most + 1))) / self.of(beside + most + 1)[beside:]
         best = int(gains.argmax())
-        return best if gains[best] > LEAST_GAIN else 0
+        return best if gains[best] > LEAST_GAIN * gains[0] else 0
 
 
 class PromptLookup:
@@ -94,10 +95,10 @@ class PromptLookup:
             if not right:
                 self._expected = []
 
-    def guess(self, most: int) -> list[int]:
-        """The tokens to feed behind the last one, at most `most`."""
+    def guess(self, most: int, beside: int = 0) -> list[int]:
+        """The tokens to feed behind the last one, at most `most`, in a step in which others have rows `beside`."""
         self._expected = self._look_up()
-        return self._expected[: self.cost.guesses_that_pay(self.chance, min(most, len(self._expected)))]
+        return self._expected[: self.cost.guesses_that_pay(self.chance, min(most, len(self._expected)), beside)]
 
     def _look_up(self) -> list[int]:
         """What followed the latest place where most of the last tokens stood already."""

@@ -1,8 +1,9 @@
-"""Many requests, one engine: a bounded queue and one thread that gives each running request a step in turn.
+"""Many requests, one engine: a bounded queue and one thread that gives each running request its steps.
 
-A step is: choose whose turn it is, run a chunk of its prompt or its last token, take the token that follows. So a long
-prompt never freezes an answer that is being written. It owns the sessions and keeps them between requests: a prompt
-continues the session that holds its longest beginning. It knows no HTTP.
+A step is: choose whose turn it is, run a chunk of its prompt or its last token, take the token that follows. Where the
+program batches, all answers that are being written take the step together, with a chunk of one prompt at most. So a
+long prompt never freezes an answer. It owns the sessions and keeps them between requests: a prompt continues the
+session that holds its longest beginning. It knows no HTTP.
 """
 
 import logging
@@ -16,15 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
+from moedge.runtime.batch import Batch
 from moedge.runtime.engine import Engine
-from moedge.runtime.generation import Generation, Token
+from moedge.runtime.generation import Token
 from moedge.runtime.program import Interrupted
 from moedge.runtime.sampling import BrokenLogits, SamplingParams
 from moedge.runtime.session import Session
-from moedge.runtime.steps import run_step, take_step
+from moedge.runtime.steps import Work, run_step, run_steps, take_step
 from moedge.runtime.ticket import Failed, Ticket
 
 log = logging.getLogger(__name__)
+Events = Sequence[Token | Failed]
 
 
 class QueueFull(MoedgeError):  # noqa: N818 - it is a state of the queue before it is an error
@@ -44,11 +47,11 @@ class _Running:
 
     def __init__(self, ticket: Ticket) -> None:
         self.ticket = ticket
-        self.work: tuple[Session, Generation] | None = None
+        self.work: Work | None = None
 
 
 class Scheduler:
-    """Owns an engine's sessions. `max_running` requests take turns, `max_queued` more may wait.
+    """Owns an engine's sessions. `max_running` requests are answered at once or in turns, `max_queued` more may wait.
 
     `stalled_after_s`: a single step that takes longer counts as a hang in `healthy`; 0: none ever does. A chunk of a
     long prompt is one step, and may take minutes on a small board.
@@ -58,6 +61,7 @@ class Scheduler:
         self, engine: Engine, max_running: int = 2, max_queued: int = 16, stalled_after_s: float = 600.0
     ) -> None:
         self._engine = engine
+        self._batch = Batch(engine.program) if engine.program.batches and max_running > 1 else None
         self._max_running = max_running
         self._max_queued = max_queued
         self._stalled_after_s = stalled_after_s
@@ -65,7 +69,7 @@ class Scheduler:
         self._queue: deque[Ticket] = deque()
         self._running: deque[_Running] = deque()  # whose turn is next, first
         self._idle: list[Session] = []  # least recently used first
-        self._stepping: _Running | None = None
+        self._stepping: Sequence[_Running] = ()
         self._step_began = 0.0
         self._accepting = True
         self._closing = False
@@ -93,7 +97,7 @@ class Scheduler:
     def healthy(self) -> bool:
         """Whether the thread lives and its current step has not taken too long."""
         with self._changed:
-            stepping = self._stepping is not None and self._stalled_after_s > 0
+            stepping = bool(self._stepping) and self._stalled_after_s > 0
             stalled = stepping and time.monotonic() - self._step_began > self._stalled_after_s
             return not stalled and (self._closing or self._thread.is_alive())
 
@@ -112,7 +116,7 @@ class Scheduler:
         self.stop_accepting()
         with self._changed:
             self._closing = True
-            self._interrupt(self._stepping)
+            self._interrupt()
             self._changed.notify_all()
         self._thread.join(timeout=1.0)  # a thread that hangs in an operator dies with the process
         self._fail_all(NotAccepting("the server is shutting down: send the request to another one."))
@@ -124,20 +128,24 @@ class Scheduler:
             ticket.cancelled = True
             if ticket in self._queue:
                 self._queue.remove(ticket)
-            if self._stepping is not None and self._stepping.ticket is ticket:
-                self._interrupt(self._stepping)
+            stepping = [running.ticket for running in self._stepping]
+            if ticket in stepping and all(each.cancelled for each in stepping):
+                self._interrupt()  # while somebody stays, those who left do so after the step
             self._changed.notify_all()
 
-    def _interrupt(self, running: _Running | None) -> None:
-        work = running.work if running is not None else None
-        if work is not None:
-            session, _ = work
-            session.interrupt()
+    def _interrupt(self) -> None:
+        """Stop the step in progress, shared or not."""
+        if len(self._stepping) > 1 and self._batch is not None:
+            self._batch.interrupt()
+        for running in self._stepping:
+            if running.work is not None:
+                session, _ = running.work
+                session.interrupt()
 
     def _work(self) -> None:
         try:
-            while (running := self._choose()) is not None:
-                self._deliver(running, self._step(running))
+            while (first := self._choose()) is not None:
+                self._deliver(self._step(first))
         except BaseException as error:  # a bug of ours: nobody must wait for a thread that is gone
             log.exception("the engine thread died")
             self._fail_all(RuntimeError(f"the engine thread died: {error}"))
@@ -149,42 +157,84 @@ class Scheduler:
                 self._changed.wait_for(lambda: self._closing or self._queue or self._running)
                 if self._closing:
                     return None
+                for running in [each for each in self._running if each.ticket.cancelled]:
+                    self._leave(running)
                 while self._queue and len(self._running) < self._max_running:
                     ticket = self._queue.popleft()
                     ticket.start()
                     self._running.append(_Running(ticket))
-                running = self._running[0]
-                self._running.rotate(-1)
-                if running.ticket.cancelled:
-                    self._leave(running)
-                    continue
-                self._stepping, self._step_began = running, time.monotonic()
-                return running
+                if self._running:
+                    first = self._running[0]
+                    self._stepping, self._step_began = (first,), time.monotonic()
+                    return first
 
-    def _step(self, running: _Running) -> Sequence[Token | Failed]:
-        """Run one chunk or token with its guesses, and take what follows; empty if nothing is to be told yet."""
+    def _step(self, first: _Running) -> list[tuple[_Running, Events]]:
+        """Run one chunk or token with its guesses, and take what follows; of each that took part, what is to be told.
+
+        The others of `_company` take the step together with the first.
+        """
         try:
-            session, generation = running.work or self._begin(running)
-            tokens = take_step(session, generation, self._run(running, session, generation))
-            running.ticket.guessed, running.ticket.guessed_right = generation.guessed, generation.guessed_right
-            return tokens
-        except Interrupted:  # by `_cancel` or `close`; the session holds what was complete
-            return ()
+            work = first.work or self._begin(first)
+        except Interrupted:  # it was cancelled, or all is closed
+            return []
+        except Exception as error:
+            return [(first, (Failed(error),))]
+        company = self._company(first, work)
+        try:
+            found = self._run([work for _, work in company])
+        except Interrupted:  # of all, by `_cancel` or `close`; the sessions hold what was complete
+            return []
+        return [(running, self._take(running, work, at)) for (running, work), at in zip(company, found, strict=True)]
+
+    def _company(self, first: _Running, work: Work) -> list[tuple[_Running, Work]]:
+        """Who steps with the first: all that decode, and a prompt if it has none itself. Their next turn comes last."""
+        company, arena, prompts = [(first, work)], work[0].cache.arena, not work[1].decodes
+        with self._changed:
+            if self._closing or first.ticket.cancelled:
+                return []
+            for other in self._running if self._batch is not None else ():
+                if other is first or other.work is None or other.ticket.cancelled:
+                    continue
+                session, generation = other.work
+                if session.cache.arena is arena and not (prompts and not generation.decodes):
+                    company.append((other, other.work))
+                    prompts = prompts or not generation.decodes
+            if self._batch is not None:
+                self._batch.clear_interrupt()  # of a shared step that had ended
+            self._stepping = [running for running, _ in company]
+            for running in self._stepping:
+                self._running.remove(running)
+            self._running.extend(self._stepping)
+        return company
+
+    def _run(self, works: Sequence[Work]) -> list[NDArray[np.float32] | Exception]:
+        try:
+            if self._batch is not None and len(works) > 1:
+                return run_steps(self._batch, works)
+            return [run_step(*work) for work in works]
+        except Interrupted:
+            raise
+        except Exception as error:
+            return [error for _ in works]
+
+    def _take(self, running: _Running, work: Work, found: NDArray[np.float32] | Exception) -> Events:
+        """What follows for one; empty if nothing is to be told yet."""
+        session, generation = work
+        if isinstance(found, Exception):  # the session's state is unknown: it is not used again
+            running.work = None
+            session.close()
+            return (Failed(found),)
+        try:
+            tokens = take_step(session, generation, found)
         except Exception as error:
             if isinstance(error, BrokenLogits) or not isinstance(error, MoedgeError):
                 running.work = None  # its cache may hold what is no number; a refusal leaves it as it is
+                session.close()
             return (Failed(error),)
+        running.ticket.guessed, running.ticket.guessed_right = generation.guessed, generation.guessed_right
+        return tokens
 
-    def _run(self, running: _Running, session: Session, generation: Generation) -> NDArray[np.float32]:
-        try:
-            return run_step(session, generation)
-        except Interrupted:
-            raise
-        except Exception:
-            running.work = None  # the session's state is unknown: it is not used again
-            raise
-
-    def _begin(self, running: _Running) -> tuple[Session, Generation]:
+    def _begin(self, running: _Running) -> Work:
         ticket = running.ticket
         session = self._session_for(ticket.token_ids)
         rest = session.resume(ticket.token_ids)
@@ -200,17 +250,18 @@ class Scheduler:
                 raise Interrupted
         return work
 
-    def _deliver(self, running: _Running, events: Sequence[Token | Failed]) -> None:
-        ticket = running.ticket
+    def _deliver(self, told: Sequence[tuple[_Running, Events]]) -> None:
         with self._changed:
-            self._stepping = None
-            if not ticket.cancelled and not self._closing:
-                for event in events:
-                    ticket.put(event)
-                if ticket.finished:
-                    self._mean_seconds += 0.2 * (ticket.seconds - self._mean_seconds)
-            if ticket.cancelled or ticket.finished:
-                self._leave(running)
+            self._stepping = ()
+            for running, events in told:
+                ticket = running.ticket
+                if not ticket.cancelled and not self._closing:
+                    for event in events:
+                        ticket.put(event)
+                    if ticket.finished:
+                        self._mean_seconds += 0.2 * (ticket.seconds - self._mean_seconds)
+                if ticket.cancelled or ticket.finished:
+                    self._leave(running)
 
     def _session_for(self, token_ids: list[int]) -> Session:
         """The idle session that saves most work; a new or the oldest one rather than that of another chat."""
@@ -242,5 +293,5 @@ class Scheduler:
                     ticket.put(Failed(error))
             self._queue.clear()
             self._running.clear()
-            self._stepping = None
+            self._stepping = ()
             self._changed.notify_all()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.distribution import Logits
+from moedge.runtime.feed import Segment
 from moedge.runtime.integrity import HashCheck
 from moedge.runtime.program import Interrupted, Program
 from moedge.runtime.prompt_too_long import PromptTooLong
@@ -120,7 +121,7 @@ class Session:
     def append(self, token_ids: Sequence[int]) -> None:
         """Append tokens in one run, as `run` does, whose logits nobody wants: it does not wait for hashes."""
         self._run(token_ids, None)
-        self._hold(token_ids)
+        self.hold(token_ids)
 
     def run(self, token_ids: Sequence[int], logits: NDArray[np.float32] | None = None) -> Logits:
         """Append tokens in one run; the logits [vocab] after the last, memory that the next run writes again.
@@ -130,8 +131,8 @@ class Session:
         turns out not to be intact.
         """
         self._run(token_ids, logits)
-        self._prove()
-        self._hold(token_ids)
+        self.prove()
+        self.hold(token_ids)
         return self._logits
 
     def _run(self, token_ids: Sequence[int], logits: NDArray[np.float32] | None) -> None:
@@ -140,20 +141,32 @@ class Session:
         except Interrupted:
             raise
         except Exception:
-            self._prove()  # damaged weights explain it
+            self.prove()  # damaged weights explain it
             raise
 
-    def _hold(self, token_ids: Sequence[int]) -> None:
+    def segment(self, token_ids: Sequence[int], wanted: int) -> Segment:
+        """The same tokens for a run of several sessions, of the last `wanted` with logits. After it comes `hold`, and
+        before that `prove` where logits are wanted.
+        """
+        return Segment(self.cache.slot, len(self.tokens), token_ids, wanted)
+
+    def hold(self, token_ids: Sequence[int]) -> None:
+        """These tokens were run, and are the session's from now on."""
         self.tokens.extend(token_ids)
         self.pending = None
         self.cache.trim(len(self.tokens))
 
-    def _prove(self) -> None:
+    def prove(self) -> None:
+        """Wait until the bundle is checked, so that logits may leave; raises as `run` does."""
         if self._hashes is not None:
             if not self._hashes.wait(self._lane.interrupted):
                 self._lane.clear_interrupt()
                 raise Interrupted
             self._hashes = None
+
+    def close(self) -> None:
+        """Give the memory of its cache back now, whoever still holds the session; it must not run again."""
+        self.cache.close()
 
     def interrupt(self) -> None:
         """From another thread: stop the run in progress at its next operator, or else the next one.

@@ -1,16 +1,22 @@
-"""One step of an answer: run what it feeds, take what follows, and forget the guesses that were wrong.
+"""One step of an answer, or of several at once: run what is fed, take what follows, forget guesses that were wrong.
 
 Whose turn it is, and who gets the tokens, is `engine.py`'s and `scheduler.py`'s. Between the two halves of a step the
 session holds tokens that the answer may not have.
 """
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moedge.runtime.batch import Batch, Share
 from moedge.runtime.generation import Generation, Token
+from moedge.runtime.program import Interrupted
+from moedge.runtime.sampling import MOST_GUESSES
 from moedge.runtime.session import Session
+
+Work = tuple[Session, Generation]
 
 
 def run_step(session: Session, generation: Generation) -> NDArray[np.float32]:
@@ -20,14 +26,56 @@ def run_step(session: Session, generation: Generation) -> NDArray[np.float32]:
     """
     fed = generation.feed(session.chunk, session.border)
     began = time.perf_counter()
-    logits = generation.rows()
+    logits = _run(session, fed, generation.rows())
+    generation.note_run(len(logits), time.perf_counter() - began)
+    return logits
+
+
+def run_steps(batch: Batch, works: Sequence[Work]) -> list[NDArray[np.float32] | Exception]:
+    """The same for several answers at once: of each the logits, none while there is more of its prompt, or its failure.
+
+    A run that fails is told of nobody: each is run alone then, so that only those fail whose fault it is. Guesses share
+    what one answer alone may have. Raises Interrupted if the batch was, or a session that is run alone; what was
+    fed is lost then: the answers cannot go on.
+    """
+    decoding = sum(generation.decodes for _, generation in works)
+    most = 1 + MOST_GUESSES // max(1, decoding)
+    shares = []
+    for session, generation in works:
+        decodes = generation.decodes
+        longest = min(most, session.chunk) if decodes else session.chunk
+        fed = generation.feed(longest, session.border, decoding - decodes)
+        shares.append(Share(session, fed, 1 + generation.ahead if generation.ready else 0))
+    began = time.perf_counter()
+    try:
+        found = batch.run(shares)
+    except Interrupted:
+        raise
+    except Exception:
+        return [_run_alone(*work, share.token_ids) for work, share in zip(works, shares, strict=True)]
+    seconds, rows = time.perf_counter() - began, sum(share.wanted for share in shares)
+    if decoding == len(works):  # what all have in common is learnt once
+        for generation in [each for _, each in works if each.guesses][:1]:
+            generation.note_run(rows, seconds)
+    return [*found]
+
+
+def _run_alone(session: Session, generation: Generation, fed: Sequence[int]) -> NDArray[np.float32] | Exception:
+    try:
+        return _run(session, fed, generation.rows())
+    except Interrupted:
+        raise
+    except Exception as error:
+        return error
+
+
+def _run(session: Session, fed: Sequence[int], logits: NDArray[np.float32]) -> NDArray[np.float32]:
     if not len(logits):
         session.append(fed)
     elif len(logits) == 1:
-        logits = session.run(fed)[np.newaxis]  # memory that stays bound
+        return session.run(fed)[np.newaxis]  # memory that stays bound
     else:
         session.run(fed, logits)
-    generation.note_run(time.perf_counter() - began)
     return logits
 
 

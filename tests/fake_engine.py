@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.cache import Cache
+from moedge.runtime.cache import Arena, Cache
 from moedge.runtime.chat.formats import ChatParser, chat_parser
 from moedge.runtime.chat.template import ChatTemplate
 from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.engine import Engine
+from moedge.runtime.feed import Segment
 from moedge.runtime.generation import Generation
 from moedge.runtime.manifest import SCHEMA_VERSION, ExpertKernel, Manifest, ModelFacts
 from moedge.runtime.program import Interrupted
@@ -80,26 +81,55 @@ class FakeProgram:
 
     vocab_size = VOCAB_SIZE
     rotary_switch = 0
+    library = None
 
     def __init__(self, engine: "FakeEngine", context_length: int) -> None:
         self.context_length = context_length
+        self.batches = engine.slots > 0
         self._engine = engine
+        self._arena = Arena((), context_length, "float32", engine.slots)
+        self._lanes: dict[tuple[Arena, int], FakeLane] = {}
 
     def open_cache(self) -> Cache:
-        return Cache((), self.context_length, "float32")
+        if not self.batches:
+            return Cache((), self.context_length, "float32")
+        if not self._arena.free:
+            self._arena = Arena((), self.context_length, "float32", self._engine.slots)
+        return Cache((), self.context_length, "float32", self._arena)
 
     def open_lane(self, cache: Cache) -> FakeLane:
+        lane = FakeLane()
+        self._lanes[cache.arena, cache.slot] = lane
+        return lane
+
+    def open_road(self) -> FakeLane:
         return FakeLane()
 
     def run(self, lane: FakeLane, token_ids: Sequence[int], past: int, logits: np.ndarray | None = None) -> None:
+        self._wait(lane, [(id(lane), len(token_ids))])
+        self._say(lane, token_ids, past, lane.logits if logits is None else logits)
+
+    def run_segments(self, road: FakeLane, arena: Arena, segments: Sequence[Segment], logits: np.ndarray) -> None:
+        lanes = [self._lanes[arena, segment.slot] for segment in segments]
+        self._wait(road, [(id(lane), len(segment.token_ids)) for lane, segment in zip(lanes, segments, strict=True)])
+        begin = 0
+        for lane, segment in zip(lanes, segments, strict=True):
+            end = begin + segment.wanted
+            self._say(lane, segment.token_ids, segment.past, logits[begin:end])
+            begin = end
+
+    def _wait(self, way: FakeLane, ran: list[tuple[int, int]]) -> None:
         engine = self._engine
-        engine.log.append((id(lane), time.monotonic()))
+        now = time.monotonic()
+        engine.log += [(lane, now) for lane, _ in ran]
+        engine.runs.append(dict(ran))
         engine.gate.wait(30)
-        if lane.interrupted.wait(engine.step_seconds):
-            lane.interrupted.clear()
+        if way.interrupted.wait(engine.step_seconds):
+            way.interrupted.clear()
             raise Interrupted
+
+    def _say(self, lane: FakeLane, token_ids: Sequence[int], past: int, rows: np.ndarray) -> None:
         lane.tokens[past:] = token_ids
-        rows = lane.logits if logits is None else logits
         rows[:] = 0
         for row, end in zip(rows, range(len(lane.tokens) - len(rows) + 1, len(lane.tokens) + 1), strict=True):
             row[self._next(lane.tokens[:end])] = 1000
@@ -118,7 +148,8 @@ class FakeProgram:
 class FakeEngine:
     """`answer`: from the prompt's text to the texts of the tokens; an exception among them is raised there.
 
-    `gate`: while it is cleared, no step ends. `params` and `log` tell what was asked and when which session worked.
+    `gate`: while it is cleared, no step ends. `params` and `log` tell what was asked and when which session worked,
+    `runs` how many tokens of each lane every run had. With `slots`, so many sessions can be run together.
     """
 
     def __init__(
@@ -130,14 +161,17 @@ class FakeEngine:
         chunk: int = 4096,
         context_length: int = 4096,
         template: str = TEMPLATE,
+        slots: int = 0,
     ) -> None:
         self.answer = answer or (lambda prompt: ["Hel", "lo", "!"])
         self.step_seconds = step_seconds
         self.chunk = chunk
+        self.slots = slots
         self.gate = threading.Event()
         self.gate.set()
         self.params: list[SamplingParams] = []
         self.log: list[tuple[int, float]] = []
+        self.runs: list[dict[int, int]] = []
         self.sessions: list[Session] = []
         self.tokenizer = FakeTokenizer()
         self.defaults = SamplingParams(temperature=0.6)

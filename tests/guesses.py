@@ -7,7 +7,7 @@ from moedge.runtime.steps import run_step, take_step
 class Free(StepCost):
     """Guesses cost nothing, so that all are made, whatever this machine does meanwhile."""
 
-    def guesses_that_pay(self, chance: float, most: int) -> int:
+    def guesses_that_pay(self, chance: float, most: int, beside: int = 0) -> int:
         return most
 
 
@@ -21,7 +21,7 @@ class Told:
     def add(self, token_id):
         self._left, self._count = self._left[1:], self._count + 1
 
-    def guess(self, most):
+    def guess(self, most, beside=0):
         told = self._left[: min(most, self._most)]
         return [token if (self._count + i) % 4 < 3 else (token + 1) % 200 for i, token in enumerate(told)]
 

@@ -13,6 +13,7 @@ from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import Guard
 from moedge.edge_server.server import EdgeServer, bind, serve_until_drained
 from moedge.edge_server.service import Service
+from moedge.runtime.engine import Engine
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 
@@ -20,7 +21,7 @@ CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 class Running:
     """A server in a thread."""
 
-    def __init__(self, engine: FakeEngine, max_running: int, max_queued: int, drain_seconds: float) -> None:
+    def __init__(self, engine: FakeEngine | Engine, max_running: int, max_queued: int, drain_seconds: float) -> None:
         self.engine = engine
         self.service = Service()
         self.service.open(engine, max_running, max_queued)
@@ -31,8 +32,9 @@ class Running:
         self.thread.start()
 
     def stop(self) -> None:
-        self.engine.gate.set()
-        self.engine.step_seconds = 0.0
+        if isinstance(self.engine, FakeEngine):
+            self.engine.gate.set()
+            self.engine.step_seconds = 0.0
         self.service.close()
         self.thread.join(10)
         assert not self.thread.is_alive()

@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_models as tiny
+from native import needs_kernels
 from tiny_bundle import write_tiny_bundle
 
 from moedge.devices.errors import MoedgeError
+from moedge.devices.memory import Memory
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
+from moedge.runtime import engine as engine_module
 from moedge.runtime.bench import bandwidth, bench_rounds
 from moedge.runtime.bench.asking import fit, parse_lengths
 from moedge.runtime.bench.bench import count_steps
@@ -67,6 +70,30 @@ def test_json_holds_every_figure_with_its_spread_and_where_it_comes_from(bundle,
     assert {"moedge", "onnxruntime", "numpy", "python"} <= set(told["versions"])
 
 
+@needs_kernels
+def test_sessions_at_once_are_counted_together(tmp_path, capsys, monkeypatch):
+    tiny.save_checkpoint(tiny.qwen3_moe(), tmp_path / "checkpoint", 0)
+    options = ExportOptions(parse_plan("int8"), "native")
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", options)
+    asked = ["bench", str(tmp_path / "bundle"), *SHORT, "--batch", "3,1"]
+    assert main([*asked, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["question"]["batches"] == [1, 3]
+    assert [(each["sessions"], each["depth"]) for each in said["batches"]] == [(1, 8), (3, 8)]
+    for each in said["batches"]:
+        assert 0 < each["p50_ms"] <= each["p95_ms"] <= each["p99_ms"]
+        spread = each["tokens_per_s"]
+        assert 0 < spread["low"] <= spread["median"] <= spread["high"]
+        # a step's time has a token of each session; the slowest round's mean is half of the median at least
+        assert 1e3 * each["sessions"] / each["p99_ms"] <= spread["high"]
+        assert spread["low"] <= 2e3 * each["sessions"] / each["p50_ms"]
+    assert main(asked) == 0
+    assert "Sessions at once, each at depth 8" in capsys.readouterr().out
+    monkeypatch.setattr(engine_module, "detect_memory", lambda: Memory(100_000_000, 100_000_000))
+    assert main(["bench", str(tmp_path / "bundle"), *SHORT, "--batch", "8"]) == 1
+    assert "ask for fewer than 8 at once (`--batch`)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("layout", ["rows", "shared"])
 def test_the_table_shows_the_same_for_people(tmp_path, capsys, layout):
     bundle = write_tiny_bundle(tmp_path / "toy", layout=layout)
@@ -95,6 +122,11 @@ def test_the_table_shows_the_same_for_people(tmp_path, capsys, layout):
         (["-n", "0"], "-n 0 is too small: give 1 or more."),
         (["-r", "0"], "-r 0 is too small: give 1 or more."),
         (["-t", "0"], "-t 0 is too small: give 1 or more."),
+        (
+            ["--batch", "2"],
+            "--batch 2: toy is a bundle of the if plan, which runs one session at a time: export it with "
+            "`--experts native`.",
+        ),
         (["-n", "64"], "-n 64 does not fit the bundle's context of 64 tokens: give a smaller number."),
         (["-p", "65", "-n", "1"], "no prompt of -p fits the bundle's context of 64 tokens: give a shorter one."),
     ],

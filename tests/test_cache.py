@@ -83,7 +83,7 @@ class Snapshots:
 
 
 def test_the_cache_goes_where_every_buffer_can_go(monkeypatch):
-    def open_one(tensor, capacity, wish):
+    def open_one(tensor, capacity, arena, slot):
         return (Snapshots if len(tensor.shape) == 1 else SharedBuffer)(tensor, capacity)
 
     monkeypatch.setattr("moedge.runtime.cache.cache.open_buffer", open_one)

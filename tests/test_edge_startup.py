@@ -71,6 +71,13 @@ def test_hashes_are_checked_unless_told_otherwise(serve, altered, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("places", [1, 2])
+def test_who_has_several_places_is_told_that_they_take_turns(serve, tmp_path, capsys, places):
+    code, _ = serve(write_tiny_bundle(tmp_path / "toy"), "--max-running", str(places))
+    assert code == 0
+    assert capsys.readouterr().out.count("Requests take turns") == (places > 1)
+
+
 def test_a_terminal_sees_how_far_the_check_is_and_keeps_its_cursor(serve, tmp_path, monkeypatch):
     bundle = write_tiny_bundle(tmp_path / "toy")
     monkeypatch.setenv("TERM", "xterm-256color")

@@ -126,9 +126,9 @@ def test_too_little_memory_is_refused_with_the_numbers_and_ways_on():
         check_memory(manifest, profile_with(need.total - 1), PLENTY, 2)
     assert str(caught.value) == (
         "toy needs about 87.9 MB of memory (weights 2.9 MB, caches of 2 full contexts 0.5 MB, scratch 0.6 MB, program "
-        "83.9 MB) and this device has 87.9 MB: export with a shorter context (`moedge export --context N`), serve "
-        "fewer than 2 at once (`--max-running`), export with a leaner `--scheme`, or pass --allow-low-memory to load "
-        "it all the same."
+        "83.9 MB) and this device has 87.9 MB: export with a shorter context (`moedge export --context N`), ask "
+        "for fewer than 2 at once (`--max-running`), export with a leaner `--scheme`, or pass --allow-low-memory to "
+        "load it all the same."
     )
     with pytest.raises(MoedgeError) as caught:
         check_memory(manifest, profile_with(5 * MB), PLENTY, 1)

@@ -31,7 +31,7 @@ from moedge.export.writing.journal import Journal
 from moedge.export.writing.weights_file import WeightsFile
 from moedge.quant.rounding import NEAREST
 from moedge.runtime.cache import Cache
-from moedge.runtime.feed import MaskFeed, SegmentFeed
+from moedge.runtime.feed import MaskFeed, Segment, SegmentFeed
 from moedge.runtime.kernels.library import open_library
 from moedge.runtime.manifest import CacheTensor
 
@@ -96,7 +96,7 @@ class Timeline:
 
     def __call__(self, x):
         out = np.empty_like(x)
-        self.feed.bind(Some(self.binding, self.names), [0] * len(x), self.length, 1)
+        self.feed.bind(Some(self.binding, self.names), [Segment(0, self.length, [0] * len(x), 1)])
         self.cache.bind(self.binding, self.length, len(x))
         self.binding.bind_cpu_input("hidden_states", x[None])
         name = self.session.get_outputs()[0].name

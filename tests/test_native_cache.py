@@ -18,8 +18,8 @@ from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 from moedge.runtime.cache import Cache
 from moedge.runtime.cache.eviction import WINDOW_HISTORY, step_of
-from moedge.runtime.cache.native_buffer import NativeBuffer, row_bytes
-from moedge.runtime.feed import SegmentFeed
+from moedge.runtime.cache.native_buffer import NativeBuffer, NativeMemory, row_bytes
+from moedge.runtime.feed import Segment, SegmentFeed
 from moedge.runtime.manifest import CacheTensor
 
 TYPES = ("float32", "float16", "int8")
@@ -56,14 +56,15 @@ def test_one_buffer_is_bound_in_and_out_and_once(wish):
 def rows_of(buffer):
     recorder = Recorder()
     buffer.bind(recorder, 0, 1)
-    return recorder.inputs["past"][0]
+    (memory,) = recorder.inputs.values()
+    return memory[0]
 
 
 def test_a_window_gives_back_what_no_rollback_reads():
     """Rows of a page each, so that every single one is seen to stay or to go."""
     window, length = 100, WINDOW_HISTORY + 3 * 400 + 50
     assert step_of(window) == 400
-    buffer = NativeBuffer(tensor_of(2, 1024, window), 4000, "float32")
+    buffer = NativeBuffer(NativeMemory(tensor_of(2, 1024, window), 4000, "float32", 1), 0)
     rows = rows_of(buffer)
     for start in range(0, length, 50):
         rows[:, start : start + 50] = 1
@@ -77,7 +78,7 @@ def test_a_window_gives_back_what_no_rollback_reads():
     assert [buffer.reachable(n) for n in (length, 1201, 1200, 1199, 800, 401, 399, 0)] == [
         length, 1201, 1200, 800, 800, 400, 0, 0,
     ]  # fmt: skip
-    other = NativeBuffer(tensor_of(2, 1024, window), 4000, "float32")
+    other = NativeBuffer(NativeMemory(tensor_of(2, 1024, window), 4000, "float32", 1), 0)
     other.copy(buffer, length)
     assert (rows_of(other)[:, :length] == rows[:, :length]).all()
     assert other.reachable(1199) == 800
@@ -92,7 +93,7 @@ def test_a_window_gives_back_what_no_rollback_reads():
 @pytest.mark.parametrize("window", [0, 96])
 def test_what_it_says_to_take_it_takes(wish, window):
     tensor, length = tensor_of(8, 64, window), 60_000
-    cache = Cache((tensor,) * 4, 100_000, wish)
+    cache = Cache(tuple(replace(tensor, past=f"past.{i}") for i in range(4)), 100_000, wish)
     buffers = [rows_of(buffer) for buffer in cache._buffers]
     before = psutil.Process().memory_info().rss
     for start in range(0, length, 500):
@@ -107,15 +108,15 @@ def test_what_it_says_to_take_it_takes(wish, window):
 
 def test_steps_of_one_token_bind_no_input_anew():
     feed, recorder = SegmentFeed(100), Recorder()
-    feed.bind(recorder, [7, 8, 9], 0, 2)
+    feed.bind(recorder, [Segment(0, 0, [7, 8, 9], 2)])
     assert {name: array.shape for name, array in recorder.inputs.items()} == {
         "input_ids": (1, 3), "segments": (1, 3), "logits_rows": (2,),
     }  # fmt: skip
     assert [array.reshape(-1).tolist() for array in recorder.inputs.values()] == [[7, 8, 9], [0, 0, 3], [1, 2]]
-    feed.bind(recorder, [4], 3, 1)
+    feed.bind(recorder, [Segment(0, 3, [4], 1)])
     found = dict(recorder.inputs)
     recorder.inputs.clear()
-    feed.bind(recorder, [5], 4, 1)
+    feed.bind(recorder, [Segment(0, 4, [5], 1)])
     assert not recorder.inputs
     assert [array.reshape(-1).tolist() for array in found.values()] == [[5], [0, 4, 1], [0]]
 

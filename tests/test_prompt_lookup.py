@@ -3,6 +3,7 @@
 import time
 from threading import Thread
 
+import numpy as np
 import pytest
 from guesses import Free
 
@@ -93,6 +94,20 @@ def test_as_many_are_made_as_give_most_tokens_for_the_time(share, chance):
     gains = [sum(chance**i for i in range(k + 1)) / (1 + k * share) for k in range(11)]
     best = max(range(11), key=gains.__getitem__)
     assert step_cost(1 + share).guesses_that_pay(chance, 10) == (best if gains[best] > LEAST_GAIN else 0)
+
+
+@pytest.mark.parametrize("chance", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("beside", [1, 3, 7])
+def test_beside_others_it_is_the_tokens_of_all_that_count(chance, beside):
+    """The first rows are dear, as each has experts of its own, later ones read what is read already."""
+    cost = step_cost(1.8, None, 2.8, None, None, None, 3.2)
+    costs = cost.of(beside + 11)
+    said = beside + np.cumsum(chance ** np.arange(11))
+    gains = [tokens / costs[beside + k] for k, tokens in enumerate(said)]
+    best = int(np.argmax(gains))
+    assert cost.guesses_that_pay(chance, 10, beside) == (best if gains[best] > LEAST_GAIN * gains[0] else 0)
+    assert cost.guesses_that_pay(0.5, 1) == 0
+    assert cost.guesses_that_pay(0.5, 1, 3) == 1
 
 
 def test_a_mixture_whose_rows_cost_almost_a_step_each_is_left_alone():

@@ -60,6 +60,7 @@ ROOMS_MAY_IMPORT = {
         "export/sensitivity",
     },
     "runtime/bench": {
+        "runtime/batch",
         "runtime/engine",
         "runtime/session",
         "runtime/manifest",

@@ -5,6 +5,7 @@ Nothing is dropped in silence.
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.bench.results import Question
+from moedge.runtime.manifest import Manifest
 
 
 def parse_lengths(option: str, text: str, least: int) -> tuple[int, ...]:
@@ -22,13 +23,30 @@ def parse_lengths(option: str, text: str, least: int) -> tuple[int, ...]:
     return tuple(sorted(numbers))
 
 
+def parse_batches(text: str, manifest: Manifest) -> tuple[int, ...]:
+    """The same, none where none is written; MoedgeError too for a bundle that runs one session at a time."""
+    if text and manifest.experts.plan != "native":
+        raise MoedgeError(
+            f"--batch {text}: {manifest.name} is a bundle of the {manifest.experts.plan} plan, which runs one session "
+            "at a time: export it with `--experts native`."
+        )
+    return parse_lengths("--batch", text, 1) if text else ()
+
+
 def refuse_below(option: str, number: int, least: int) -> None:
     """MoedgeError for a number that is too small."""
     if number < least:
         raise MoedgeError(f"{option} {number} is too small: give {least} or more.")
 
 
-def fit(prompts: tuple[int, ...], steps: int, depths: tuple[int, ...], rounds: int, context: int) -> Question:
+def fit(
+    prompts: tuple[int, ...],
+    steps: int,
+    depths: tuple[int, ...],
+    rounds: int,
+    context: int,
+    batches: tuple[int, ...] = (),
+) -> Question:
     """The question as far as `context` tokens hold it, with a sentence for all that they do not.
 
     A depth that leaves no room for the steps becomes the deepest that does. MoedgeError if the steps alone do not fit.
@@ -47,4 +65,4 @@ def fit(prompts: tuple[int, ...], steps: int, depths: tuple[int, ...], rounds: i
     fitting = tuple(each for each in prompts if each <= context)
     if not fitting:
         raise MoedgeError(f"no prompt of -p fits the bundle's context of {context} tokens: give a shorter one.")
-    return Question(fitting, steps, tuple(kept), rounds, tuple(said))
+    return Question(fitting, steps, tuple(kept), rounds, batches, tuple(said))

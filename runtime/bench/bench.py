@@ -5,6 +5,7 @@ from pathlib import Path
 import psutil
 
 from moedge.devices.profile import Profile
+from moedge.runtime.bench.bench_batches import measure_batches
 from moedge.runtime.bench.bench_rounds import (
     OnStep,
     Stopwatch,
@@ -22,7 +23,7 @@ from moedge.runtime.manifest import Manifest
 
 def count_steps(question: Question) -> int:
     """How often `on_step` will be called."""
-    each_round = len(question.prompts) + len(question.depths) + 1
+    each_round = len(question.prompts) + len(question.depths) + len(question.batches) + 1
     return 5 + (question.rounds + 1) * each_round
 
 
@@ -45,6 +46,8 @@ def run_bench(
         return Engine.load(
             bundle,
             profile,
+            sessions=max(question.batches, default=1),
+            sessions_option="--batch",
             allow_slow=allow_slow,
             allow_low_memory=allow_low_memory,
             check_hashes=False,
@@ -56,4 +59,8 @@ def run_bench(
     prompts = measure_prompts(loaded.engine, question, watch)
     first = measure_first_token(loaded.engine, shortest, loaded.cold_first_token, question.rounds, watch)
     decode, bandwidth = measure_decoding(loaded.engine, question, watch)
-    return Results(question, loaded.seconds, first, prompts, decode, watch.peak, bandwidth, "not measured", provenance)
+    batches = measure_batches(loaded.engine, question, watch)
+    seconds = loaded.seconds
+    return Results(
+        question, seconds, first, prompts, decode, batches, watch.peak, bandwidth, "not measured", provenance
+    )

@@ -15,6 +15,9 @@ def bench(
     depths: Annotated[
         str, typer.Option("-d", "--depths", metavar="LENGTHS", help="Tokens in the cache before those.")
     ] = "0,512,4096",
+    batch: Annotated[
+        str, typer.Option("-b", "--batch", metavar="COUNTS", help="Sessions that decode at once, such as 1,2,4,8.")
+    ] = "",
     threads: Annotated[int | None, typer.Option("-t", "--threads", help="Default: the profile's.")] = None,
     rounds: Annotated[int, typer.Option("-r", "--rounds", help="Rounds, after one that warms up.")] = 5,
     profile: Annotated[
@@ -34,7 +37,7 @@ def bench(
 
     from moedge.devices.profile import load_profile
     from moedge.devices.structure import unstructure
-    from moedge.runtime.bench.asking import fit, parse_lengths, refuse_below
+    from moedge.runtime.bench.asking import fit, parse_batches, parse_lengths, refuse_below
     from moedge.runtime.bench.bench import count_steps, run_bench
     from moedge.runtime.integrity import open_bundle
     from moedge.runtime.progress import steps_progress
@@ -44,7 +47,7 @@ def bench(
         refuse_below(option, number, 1)
     lengths = parse_lengths("-p", prompts, 1), steps, parse_lengths("-d", depths, 0)
     manifest = open_bundle(bundle, check_hashes=False)
-    question = fit(*lengths, rounds, manifest.model.context_length)
+    question = fit(*lengths, rounds, manifest.model.context_length, parse_batches(batch, manifest))
     device = load_profile(profile or "auto")
     if threads is not None:
         device = replace(device, intra_op_threads=threads, sources=device.sources | {"intra_op_threads": "-t"})

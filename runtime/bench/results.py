@@ -17,6 +17,7 @@ class Question:
     steps: int
     depths: tuple[int, ...]
     rounds: int
+    batches: tuple[int, ...] = ()  # how many sessions decode at once
     left_out: tuple[str, ...] = ()  # what the context does not hold, in sentences
 
 
@@ -68,6 +69,18 @@ class DecodeRate:
 
 
 @dataclass(frozen=True)
+class BatchRate:
+    """Steps of one token of each of `sessions` after `depth` others: tokens of all a second, and times of a step."""
+
+    sessions: int
+    depth: int
+    tokens_per_s: Spread
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True)
 class Results:
     """All of one run. `peak` is the most of each kind of memory that was seen between two steps."""
 
@@ -76,6 +89,7 @@ class Results:
     first_token: FirstToken
     prompts: tuple[PromptRate, ...]
     decode: tuple[DecodeRate, ...]
+    batches: tuple[BatchRate, ...]
     peak: Resident | None
     bandwidth: Bandwidth
     energy: str

@@ -10,12 +10,14 @@ from moedge.runtime.bench.spread import Spread
 
 
 def print_results(results: Results, console: Console) -> None:
-    """Two tables, with a line a fact around them."""
+    """Two or three tables, with a line a fact around them."""
     for line in _heading(results):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(_rates(results))
     if results.decode:
         console.print(_steps(results))
+    if results.batches:
+        console.print(_batches(results))
     for line in _rest(results):
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -52,6 +54,17 @@ def _steps(results: Results) -> Table:
         stored = "not known" if rate.storage_bytes_per_token is None else _size(rate.storage_bytes_per_token)
         times = (f"{time:.2f}" for time in (rate.p50_ms, rate.p95_ms, rate.p99_ms))
         table.add_row(str(rate.depth), *times, must, share, stored)
+    return table
+
+
+def _batches(results: Results) -> Table:
+    depth = results.batches[0].depth
+    title = f"Sessions at once, each at depth {depth}: tokens/s of all, and between two tokens of one"
+    columns = ("sessions", "tokens/s", "from", "to", "p50 ms", "p95 ms", "p99 ms")
+    table = Table(*columns, title=title, title_justify="left")
+    for rate in results.batches:
+        times = (f"{time:.2f}" for time in (rate.p50_ms, rate.p95_ms, rate.p99_ms))
+        table.add_row(str(rate.sessions), *_numbers(rate.tokens_per_s), *times)
     return table
 
 

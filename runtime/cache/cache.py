@@ -4,25 +4,26 @@ It gives every tensor the buffer of its layout and treats them alike. What the r
 tokens they hold is the session's.
 """
 
+import weakref
 from collections.abc import Iterable
 
 from moedge.devices.profile import CacheType
+from moedge.runtime.cache.arena import Arena
 from moedge.runtime.cache.buffer import Binding, Buffer
 from moedge.runtime.cache.native_buffer import NativeBuffer
+from moedge.runtime.cache.reservation import NoRoom
 from moedge.runtime.cache.rows import RowsBuffer
 from moedge.runtime.cache.shared import SharedBuffer
 from moedge.runtime.cache.window import WindowBuffer
 from moedge.runtime.manifest import CacheTensor
 
 
-def open_buffer(tensor: CacheTensor, capacity: int, wish: CacheType) -> Buffer:
-    """Memory for a tensor of up to `capacity` tokens, in the numbers wished for where its layout leaves a choice.
+def open_buffer(tensor: CacheTensor, capacity: int, arena: Arena, slot: int) -> Buffer:
+    """Memory for a tensor of up to `capacity` tokens: a slot of an arena, or where the layout has none its own.
 
     NoRoom if there is none.
     """
-    if tensor.layout == "native":
-        return NativeBuffer(tensor, capacity, wish)
-    return _fp32_layout(tensor)(tensor, capacity)
+    return arena.buffer(tensor, slot) if tensor.layout == "native" else _fp32_layout(tensor)(tensor, capacity)
 
 
 def cache_nbytes(tensors: Iterable[CacheTensor], length: int, wish: CacheType) -> int:
@@ -43,15 +44,33 @@ def _fp32_layout(tensor: CacheTensor) -> type[SharedBuffer | WindowBuffer | Rows
 
 
 class Cache:
-    """Buffers for up to `capacity` tokens of one timeline; `wish` is what numbers they hold where there is a choice."""
+    """Buffers for up to `capacity` tokens of one timeline; `wish` is what numbers they hold where there is a choice.
 
-    def __init__(self, tensors: tuple[CacheTensor, ...], capacity: int, wish: CacheType) -> None:
+    They lie in a `slot` of the `arena`, or of one that nobody else has; once the cache is closed, or dropped, the slot
+    is free.
+    NoRoom if there is no slot, or no memory.
+    """
+
+    def __init__(
+        self, tensors: tuple[CacheTensor, ...], capacity: int, wish: CacheType, arena: Arena | None = None
+    ) -> None:
         self.capacity = capacity
+        self.arena = Arena(tensors, capacity, wish, 1) if arena is None else arena
+        slot = self.arena.take()
+        if slot is None:
+            raise NoRoom("all slots of these caches are taken: close a session first.")
+        self.slot = slot
+        self._give_back = weakref.finalize(self, self.arena.put_back, slot)
+        self._give_back.atexit = False
         self._tensors = tensors
         self._wish = wish
-        self._buffers = [open_buffer(tensor, capacity, wish) for tensor in tensors]
+        self._buffers = [open_buffer(tensor, capacity, self.arena, slot) for tensor in tensors]
         self._moving = [buffer for buffer in self._buffers if buffer.moves]
         self._bound: Binding | None = None
+
+    def close(self) -> None:
+        """Give the slot back: nothing may be run with this cache from now on. A second call does nothing."""
+        self._give_back()
 
     def nbytes(self, length: int) -> int:
         """Bytes of memory that the first `length` tokens take over all tensors."""

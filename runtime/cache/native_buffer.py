@@ -5,7 +5,7 @@ the last rows only, most old ones are given back (eviction.py).
 """
 
 import mmap
-from math import gcd
+from math import gcd, prod
 from typing import Self
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from moedge.devices.profile import CacheType
 from moedge.runtime.cache.buffer import FLOAT_BYTES, Binding
 from moedge.runtime.cache.eviction import Eviction, count_held
-from moedge.runtime.cache.reservation import give_back, reserve_bytes
+from moedge.runtime.cache.reservation import CAN_GIVE_BACK, give_back, reserve_bytes
 from moedge.runtime.manifest import CacheTensor
 
 GROUP = 32  # numbers of an int8 row that share a scale
@@ -30,22 +30,51 @@ def row_bytes(tensor: CacheTensor, wish: CacheType) -> int:
     return 2 * width if wish == "float16" else 4 * (-(-width // 4)) + FLOAT_BYTES * (-(-width // GROUP))
 
 
-class NativeBuffer:
-    """Bytes [1, kv_heads, capacity, row_bytes], bound in and out; segments tell the graph how full it is.
+class NativeMemory:
+    """Bytes [slots, kv_heads, capacity, row_bytes] of a tensor, bound in and out; segments tell how full slots are.
 
     The rows of each head begin at a page of their own, for which the capacity is a little more than was asked for.
     """
 
+    def __init__(self, tensor: CacheTensor, capacity: int, wish: CacheType, slots: int) -> None:
+        self.tensor = tensor
+        each = row_bytes(tensor, wish)
+        rows = mmap.PAGESIZE // gcd(each, mmap.PAGESIZE)
+        shape = slots, tensor.shape[0], -(-capacity // rows) * rows, each
+        self._memory = reserve_bytes(prod(shape))
+        self.rows = np.frombuffer(self._memory, np.uint8).reshape(shape)
+
+    def bind(self, binding: Binding) -> None:
+        """The same at each run."""
+        shape, address = self.rows.shape, self.rows.ctypes.data
+        binding.bind_input(self.tensor.past, "cpu", 0, np.uint8, shape, address)
+        binding.bind_output(self.tensor.present, "cpu", 0, np.uint8, shape, address)
+
+    def give_back(self, slot: int, first: int, last: int) -> None:
+        """The rows of tokens from `first` to before `last` are needed no more, of each head."""
+        _, heads, capacity, each = self.rows.shape
+        for head in range(slot * heads, (slot + 1) * heads):
+            start = head * capacity
+            give_back(self._memory, (start + first) * each, (start + last) * each)
+
+    def clear(self, slot: int) -> None:
+        """No row of a slot is needed any more."""
+        if CAN_GIVE_BACK:
+            nbytes = self.rows[slot].nbytes
+            give_back(self._memory, slot * nbytes, (slot + 1) * nbytes)
+
+
+class NativeBuffer:
+    """One slot of a tensor's memory."""
+
     moves = False
 
-    def __init__(self, tensor: CacheTensor, capacity: int, wish: CacheType) -> None:
-        self._tensor = tensor
-        self._row_bytes = row_bytes(tensor, wish)
-        rows = mmap.PAGESIZE // gcd(self._row_bytes, mmap.PAGESIZE)
-        shape = tensor.shape[0], -(-capacity // rows) * rows, self._row_bytes
-        self._memory = reserve_bytes(shape[0] * shape[1] * shape[2])
-        self._rows = np.frombuffer(self._memory, np.uint8).reshape(shape)
-        self._eviction = Eviction(tensor.window) if tensor.window else None
+    def __init__(self, memory: NativeMemory, slot: int) -> None:
+        self._memory = memory
+        self._slot = slot
+        self._rows = memory.rows[slot]  # [kv_heads, capacity, row_bytes]
+        window = memory.tensor.window
+        self._eviction = Eviction(window) if window else None
 
     @staticmethod
     def nbytes(tensor: CacheTensor, length: int, wish: CacheType) -> int:
@@ -59,10 +88,8 @@ class NativeBuffer:
         return min(whole, heads * (_pages(held.rows * each) + old))
 
     def bind(self, binding: Binding, past: int, new: int) -> None:
-        """The same at each step."""
-        shape, address = (1, *self._rows.shape), self._rows.ctypes.data
-        binding.bind_input(self._tensor.past, "cpu", 0, np.uint8, shape, address)
-        binding.bind_output(self._tensor.present, "cpu", 0, np.uint8, shape, address)
+        """All slots, the same at each step."""
+        self._memory.bind(binding)
 
     def reachable(self, length: int) -> int:
         """Any length; with a window, any of the history and before that every step's."""
@@ -71,9 +98,7 @@ class NativeBuffer:
     def trim(self, length: int) -> None:
         """Gives back what only a window far before `length` would read, in each head."""
         for first, last in self._eviction.trim(length) if self._eviction else ():
-            for head in range(self._rows.shape[0]):
-                start = head * self._rows.shape[1]
-                give_back(self._memory, (start + first) * self._row_bytes, (start + last) * self._row_bytes)
+            self._memory.give_back(self._slot, first, last)
 
     def copy(self, other: Self, length: int) -> None:
         """Copies the rows that are there."""
