@@ -62,8 +62,9 @@ $(BUNDLE)/manifest.json: $(EXPORT_INPUTS) | $(VENV)/export.stamp $(LIBRARY)
 	@mkdir -p build
 	$(BIN)/moedge export $(CHECKPOINT) -o $(BUNDLE) --force --scheme int4
 
+# Two at once, as tests take a core and a gigabyte each; a file's tests stay together, with what they share.
 test: $(VENV)/dev.stamp $(LIBRARY)
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 # The kernels as ARM's CPUs run them. Where Debian's packages for that are missing, it says which; `test` goes without.
 test-arm: $(VENV)/dev.stamp
