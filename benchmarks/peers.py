@@ -8,7 +8,8 @@
 Weights are random (peers/weights.py), the same for all, and route as a trained model's do, which is printed. Beside
 every rate stands how far the engine's logits are from the exact model's: KL in nats a token, and the error as a share
 of the logits' spread. That says what its number formats lose on weights that spread normally, not how well a trained
-model answers. Writes benchmarks/results/MACHINE*.csv and README.md's table, unless --quick; --json prints the same.
+model answers. Writes benchmarks/results/MACHINE*.csv and the tables of README.md and docs/bench_figures.md, unless
+--quick; --json prints the same.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from peers.figures import EngineFacts, Figure, Verdict, as_json, figures, judge, read_csv, write_csv
 from peers.measuring import CLOCK, Amount, Samples, measure_shape
-from peers.page import table, write_region
+from peers.page import summary, table, targets, together_table, write_region
 from peers.preparing import ENGINES, ROOT, Place, obstacle, prepare
 from peers.shapes import SHAPES, PeerShape
 
@@ -55,18 +56,19 @@ def installed(engines: list[str]) -> list[str]:
     return left
 
 
-def gather_facts(place: Place, samples: Samples, threads: int) -> list[EngineFacts]:
-    """What engines said of themselves, and their files' bits a weight."""
-    nan, found = float("nan"), list[EngineFacts]()
+def gather_facts(place: Place, samples: Samples, found: list[Figure], threads: int) -> list[EngineFacts]:
+    """What engines said of themselves, their files' bits a weight, and how much of the bandwidth moedge takes."""
+    nan, facts = float("nan"), list[EngineFacts]()
     said_by = (threads, time.strftime("%Y-%m-%d"), find_commit(ROOT) or "")
     for engine, said in samples.facts.items():
         if engine in samples.failed:
             continue
         held = said.get("memory", {"anonymous": 0, "file": 0})
         lost = (float(said.get(name, nan)) for name in ("kl", "error", "top1"))
-        cost = (float(said["load_s"]), int(held["anonymous"]), int(held["file"]))
-        found.append(EngineFacts(place.shape.name, engine, bits_a_weight(place, engine), *lost, *cost, *said_by))
-    return found
+        share = bandwidth_share(place, samples, found) if engine == CLOCK else nan
+        cost = (float(said["load_s"]), int(held["anonymous"]), int(held["file"]), share)
+        facts.append(EngineFacts(place.shape.name, engine, bits_a_weight(place, engine), *lost, *cost, *said_by))
+    return facts
 
 
 def bits_a_weight(place: Place, engine: str) -> float:
@@ -119,7 +121,7 @@ def heading(threads: int) -> str:
     return (
         f"{machine.cpu} ({' '.join(machine.isa[-3:])}), {threads} threads, {time.strftime('%Y-%m-%d')}, moedge at "
         f"{find_commit(ROOT) or 'no commit'}; {versions}. Tokens/s, medians of rounds in turn; in brackets how many "
-        "times as fast moedge's native plan was beside it, with the spread. A prompt of 2,048 was run once."
+        "times as fast moedge's native plan was beside it, with the spread. Prompts of 2,048 and more were run once."
     )
 
 
@@ -130,13 +132,6 @@ def _version(package: str) -> str:
         return ""
 
 
-def tell(verdicts: list[Verdict]) -> None:
-    """The targets, a line each."""
-    for each in verdicts:
-        reached = "" if each.words == "not measured" else f"{each.reached:.2f}, "
-        print(f"{each.shape:10} {each.what:52} target {each.target:.2f}: {reached}{each.words}")
-
-
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -145,7 +140,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, help="where files are kept, up to 35 GB; default: nowhere")
     parser.add_argument("--prepare", action="store_true", help="make the files and stop")
     parser.add_argument("--quick", action="store_true", help="two rounds, nothing deep, no file written")
-    parser.add_argument("--long", action="store_true", help="prompts of 8,192 too")
+    parser.add_argument(
+        "--long", action="store_true", help="prompts of 8,192 of every model, not of the narrow one only"
+    )
     parser.add_argument("--rounds", type=int, help="default: 5")
     parser.add_argument("--scheme", default="balanced", help="of moedge's bundles")
     parser.add_argument("--threads", type=int, default=detect().fast_cores)
@@ -154,24 +151,29 @@ def parse() -> argparse.Namespace:
 
 
 def publish(shape: str, found: list[Figure], facts: list[EngineFacts], threads: int) -> None:
-    """Put a shape's results into this machine's files, and all that these hold into the README."""
+    """Put a shape's results into this machine's files, and all that these hold into both pages."""
     results = ROOT / "benchmarks" / "results" / machine_name()
     rates, engines = results.with_name(f"{results.name}.csv"), results.with_name(f"{results.name}-engines.csv")
     write_csv(rates, Figure, found, [shape])
     write_csv(engines, EngineFacts, facts, [shape])
-    every = table(read_csv(rates, Figure), read_csv(engines, EngineFacts))
-    write_region(ROOT / "README.md", f"{heading(threads)}\n\n{every}")
+    found, facts = read_csv(rates, Figure), read_csv(engines, EngineFacts)
+    verdicts = [each for shape in SHAPES.values() for each in judge(shape, found, facts)]
+    write_region(ROOT / "README.md", f"{heading(threads)}\n\n{summary(found, facts)}")
+    whole = (heading(threads), table(found, facts), together_table(found), targets(verdicts))
+    write_region(ROOT / "docs" / "bench_figures.md", "\n\n".join(filter(None, whole)))
 
 
 def main() -> None:
     args = parse()
     engines = installed(args.engine or list(DEFAULT))
-    amount = QUICK if args.quick else Amount(long=8192 if args.long else 0)
+    amount = QUICK if args.quick else Amount()
     amount = replace(amount, rounds=args.rounds or amount.rounds)
     found, facts, verdicts = list[Figure](), list[EngineFacts](), list[Verdict]()
     with ExitStack() as stack:
         keep = args.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moedge-peers-")))
         for name in args.shape or SHAPES:
+            long = args.long or (SHAPES[name].target == "narrow" and not args.quick)
+            amount = replace(amount, long=8192 if long else 0)
             one = measure(SHAPES[name], keep.absolute(), engines, amount, args)
             if one:
                 found, facts, verdicts = (a + b for a, b in zip((found, facts, verdicts), one, strict=True))
@@ -185,8 +187,8 @@ def main() -> None:
         said = {"figures": as_json(found), "engines": as_json(facts), "targets": judged}
         print(json.dumps(said | {"what": heading(args.threads)}, indent=1))
         return
-    print(f"{heading(args.threads)}\n\n{table(found, facts)}\n")
-    tell(verdicts)
+    print(f"{heading(args.threads)}\n\n{summary(found, facts)}\n\n{table(found, facts)}\n")
+    print(f"{together_table(found)}\n\n{targets(verdicts)}")
 
 
 def measure(
@@ -211,11 +213,8 @@ def measure(
     samples = measure_shape(place, possible, amount, args.threads)
     print(f"{shape.name}: measured in {time.monotonic() - begun:.0f} s", file=sys.stderr)
     found = figures(shape.name, samples)
-    return (
-        found,
-        gather_facts(place, samples, args.threads),
-        judge(shape, found, bandwidth_share(place, samples, found)),
-    )
+    facts = gather_facts(place, samples, found, args.threads)
+    return found, facts, judge(shape, found, facts)
 
 
 if __name__ == "__main__":

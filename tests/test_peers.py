@@ -5,16 +5,21 @@ import math
 
 import numpy as np
 import pytest
-from peers.engines import Job
+import tiny_models as tiny
+from native import needs_kernels
+from peers.engines import Job, Moedge
 from peers.figures import EngineFacts, Figure, as_json, figures, judge, read_csv, write_csv
 from peers.measuring import Amount, Samples, measure_shape
-from peers.page import BEGIN, END, replace_region, table
+from peers.page import BEGIN, END, replace_region, summary, table, targets, together_table
 from peers.preparing import Place, obstacle
 from peers.process import PeerFailedError, PeerProcess
 from peers.shapes import SHAPES
 from peers.worker import random_tokens
 from tiny_bundle import write_tiny_bundle
 
+from moedge.export.bundle import export_bundle
+from moedge.export.options import ExportOptions
+from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 from moedge.runtime.manifest import read_manifest
 
@@ -50,17 +55,46 @@ def test_without_moedge_beside_it_an_engine_has_no_ratio():
     assert as_json([figure])[0]["ratio"] is None
 
 
+def facts_of(shape, engine, kl, share=math.nan):
+    return EngineFacts(shape, engine, 4.9, kl, 0.1, 0.9, 0.2, 0, 10**9, share, 2, "2026-11-26", "abc")
+
+
 def test_targets_are_met_missed_or_not_measured(samples):
-    told = {each.what: each for each in judge(SHAPES["granite"], figures("granite", samples), 0.81)}
+    facts = [facts_of("granite", Q4, 0.03), facts_of("granite", NATIVE, 0.02, 0.81)]
+    verdicts = judge(SHAPES["granite"], [*figures("granite", samples), *figures("olmoe", samples)], facts)
+    told = {each.what: each for each in verdicts}
+    assert len(told) == len(verdicts)  # of one shape only
     prompt = told["prompt 512 against llama.cpp Q4_0"]
     assert (prompt.target, prompt.reached, prompt.words) == (3.5, 3.0, "missed")
     assert told["decode, share of the memory's bandwidth"].words == "met"
     assert told["decode at 4,096 against llama.cpp Q4_0"].words == "not measured"
     assert told["prompt 512 against transformers:bf16"].words == "met"
-    wide = {each.what: each for each in judge(SHAPES["moonlight"], figures("moonlight", samples), 0.81)}
+    wide = judge(SHAPES["moonlight"], figures("moonlight", samples), [facts_of("moonlight", NATIVE, 0.02, 0.81)])
+    wide = {each.what: each for each in wide}
     assert wide["prompt 512 against llama.cpp Q4_0"].words == "met"
     assert wide["decode, share of the memory's bandwidth"].words == "missed"
     assert "latent: prompt 4,096 against prompt 512" in wide
+    lines = targets(verdicts).splitlines()
+    assert "| granite | prompt 512 against llama.cpp Q4_0 | 3.50 | 3.00 | missed |" in lines
+    assert not any("not measured" in line for line in lines)
+    nobody = judge(SHAPES["granite"], figures("granite", samples), [])
+    assert {each.what: each for each in nobody}["decode, share of the memory's bandwidth"].words == "not measured"
+
+
+def test_the_summary_has_a_row_a_shape(samples):
+    samples.add(0, NATIVE, "decode at 512", 80.0)
+    samples.add(0, Q4, "decode at 512", 64.0)
+    facts = [
+        facts_of("granite", NATIVE, 0.02),
+        facts_of("granite", Q4, 0.034),
+        facts_of("granite", "transformers:bf16", 0),
+    ]
+    head, _, row = summary(figures("granite", samples), facts).splitlines()
+    assert row == (
+        "| Granite-3.1-1B-A400M, 24 of 24 | 310 | 3.00 ×, – | 80 | 1.25 ×, – | – | transformers:bf16 10.00 ×, – "
+        "| 0.020, 0.034, – |"
+    )
+    assert head.count("|") == row.count("|")
 
 
 def test_a_shape_that_is_measured_again_replaces_its_own_rows_only(samples, tmp_path):
@@ -74,16 +108,35 @@ def test_a_shape_that_is_measured_again_replaces_its_own_rows_only(samples, tmp_
 
 
 def test_the_table_has_moedge_first_and_ratios_beside_the_others(samples):
-    facts = [
-        EngineFacts("granite", Q4, 4.51, 0.034, 0.12, 0.9, 1.5, 10**9, 0, 2, "2026-11-26", "abc"),
-        EngineFacts("granite", NATIVE, 4.9, 0.02, 0.1, 0.9, 0.2, 0, 10**9, 2, "2026-11-26", "abc"),
-    ]
+    facts = [facts_of("granite", Q4, 0.034), facts_of("granite", NATIVE, 0.02)]
     lines = table(figures("granite", samples), facts).splitlines()
     assert lines[2].startswith(
         "| Granite-3.1-1B-A400M, 24 of 24 | moedge:native | 4.90 | 0.020, 10.0% | – | 310 (100–330) |"
     )
-    assert lines[3].startswith("|  | llama.cpp:Q4_0 | 4.51 | 0.034, 12.0% | – | 100 (3.00 ×, 2.00–3.30) |")
+    assert lines[3].startswith("|  | llama.cpp:Q4_0 | 4.90 | 0.034, 10.0% | – | 100 (3.00 ×, 2.00–3.30) |")
     assert {line.count("|") for line in lines} == {lines[0].count("|")}
+
+
+def test_sessions_at_once_have_a_table_of_their_own(samples):
+    assert together_table(figures("granite", samples)) == ""
+    for count, rate in ((1, 80.0), (8, 170.0), (1, 84.0)):
+        samples.add(0, NATIVE, f"{count} at once", rate)
+    assert together_table(figures("granite", samples)).splitlines() == [
+        "| moedge:native, Granite-3.1-1B-A400M: sessions at once | 1 | 8 |",
+        "|---|---|---|",
+        "| tokens/s of all | 82 (80–84) | 170 (170–170) |",
+    ]
+
+
+@needs_kernels
+def test_moedge_runs_sessions_together_and_frees_their_places(tmp_path):
+    tiny.save_checkpoint(tiny.qwen3_moe(), tmp_path / "checkpoint", 0)
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("int8"), "native"))
+    peer = Moedge(Job("granite", str(tmp_path / "bundle"), 1, 256))
+    for count in (8, 8, 2):
+        peer.begin_together([[5 + i, 6] for i in range(count)])
+        peer.feed_together([7] * count)  # which takes sessions of one arena only
+        assert [session.tokens for session in peer._company] == [[5 + i, 6, 7] for i in range(count)]
 
 
 def test_only_the_marked_region_of_a_page_changes():
@@ -94,8 +147,9 @@ def test_only_the_marked_region_of_a_page_changes():
             replace_region(broken, "new")
 
 
-def test_the_readme_has_the_region(request):
-    replace_region((request.config.rootpath / "README.md").read_text(encoding="utf-8"), "")
+@pytest.mark.parametrize("page", ["README.md", "docs/bench_figures.md"])
+def test_pages_have_the_region(page, request):
+    replace_region((request.config.rootpath / page).read_text(encoding="utf-8"), "")
 
 
 def test_tokens_are_the_same_for_all_engines_and_new_in_each_order():

@@ -9,14 +9,18 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peers.shapes import SHAPES
 
+if TYPE_CHECKING:
+    from moedge.runtime.session import Session
+
 Logits = NDArray[np.float32]  # [vocab]
+MOST_SESSIONS = 8  # that moedge is asked to run at once
 BATCH = 512  # tokens of a prompt that llama.cpp runs at once
 
 
@@ -46,9 +50,13 @@ class Moedge:
     def __init__(self, job: Job) -> None:
         from moedge.devices.profile import load_profile
         from moedge.runtime import Engine
+        from moedge.runtime.batch import Batch
 
         profile = replace(load_profile("auto"), intra_op_threads=job.threads)
-        self._engine = Engine.load(job.path, profile, check_hashes=False, allow_low_memory=True)
+        slots = 1 + MOST_SESSIONS
+        self._engine = Engine.load(job.path, profile, sessions=slots, check_hashes=False, allow_low_memory=True)
+        self._batch = Batch(self._engine.program)
+        self._company: list[Session] = []
         self.begin()
 
     def begin(self) -> None:
@@ -58,6 +66,20 @@ class Moedge:
     def feed(self, token_ids: Sequence[int]) -> Logits:
         """In chunks of the profile."""
         return self._session.prefill(token_ids)
+
+    def begin_together(self, prompts: Sequence[Sequence[int]]) -> None:
+        """One timeline after each prompt, for `feed_together`."""
+        self._company.clear()  # so that their places are free
+        for prompt in prompts:
+            self._company.append(self._engine.session())
+            self._company[-1].prefill(prompt)
+
+    def feed_together(self, token_ids: Sequence[int]) -> None:
+        """A token more in each of them, all in one run."""
+        from moedge.runtime.batch import Share
+
+        shares = [Share(session, [token], 1) for session, token in zip(self._company, token_ids, strict=True)]
+        self._batch.run(shares)
 
 
 class LlamaCpp:

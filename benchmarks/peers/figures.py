@@ -31,7 +31,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What an engine costs and loses: bits a weight on disk, nats a token, error as a share of the logits' spread."""
+    """What an engine costs and loses: bits a weight on disk, nats a token, error as a share of the logits' spread.
+
+    `share` is that of the memory's bandwidth which a step at depth 0 takes; NaN where nobody knows its bytes.
+    """
 
     shape: str
     engine: str
@@ -42,6 +45,7 @@ class EngineFacts:
     load_s: float
     anonymous: int
     file_backed: int
+    share: float
     threads: int
     date: str
     commit: str
@@ -82,9 +86,11 @@ class Verdict:
         return "met" if self.reached >= self.target else "missed"
 
 
-def judge(shape: PeerShape, found: Sequence[Figure], share: float) -> list[Verdict]:
-    """The issue's targets for this shape; `share` is that of the memory's bandwidth at depth 0."""
+def judge(shape: PeerShape, found: Sequence[Figure], facts: Sequence[EngineFacts]) -> list[Verdict]:
+    """The targets of this shape, from its rows of both kinds; rows of other shapes do not matter."""
+    found = [each for each in found if each.shape == shape.name]
     by = {(each.engine, each.figure): each for each in found}
+    shares = [each.share for each in facts if (each.shape, each.engine) == (shape.name, CLOCK)]
 
     def ratio(engine: str, figure: str) -> float:
         return by[engine, figure].ratio if (engine, figure) in by else float("nan")
@@ -102,7 +108,7 @@ def judge(shape: PeerShape, found: Sequence[Figure], share: float) -> list[Verdi
         ("decode at 0 against llama.cpp Q4_0", 1.5 if narrow else 1.4, ratio(q4, "decode at 0")),
         ("decode at 512 against llama.cpp Q4_0", 1.5 if narrow else 1.4, ratio(q4, "decode at 512")),
         ("decode at 4,096 against llama.cpp Q4_0", 1.3, ratio(q4, "decode at 4096")),
-        ("decode, share of the memory's bandwidth", 0.8 if narrow else 0.9, share),
+        ("decode, share of the memory's bandwidth", 0.8 if narrow else 0.9, *(shares or [float("nan")])),
     ]
     if "kv_lora_rank" in shape.config:
         verdicts.append(("latent: prompt 4,096 against prompt 512", 0.85, within("prompt 4096", "prompt 512")))

@@ -23,6 +23,7 @@ GROUPS = (
 SLOW = 2  # the group with a tenth of the others' speed
 HALF = 2048
 DEEP_STEPS = 16
+TOGETHER_SHAPE = "granite"  # whose sessions are run at once too; of moedge alone, as the others here have no batches
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Amount:
     short: int = 128
     prompt: int = 512
     deep: int = 4096  # 0: left out
+    together: tuple[int, ...] = (1, 2, 4, 8)  # sessions at once
     long: int = 0  # a prompt of 8,192 by moedge and Q4_0, for minutes
 
 
@@ -86,6 +88,10 @@ class _Group:
                 self._each(self._deep)
                 for number in range(1, amount.rounds + 1):
                     self._each(self._deep_steps, number)
+            if first and self.place.shape.name == TOGETHER_SHAPE:
+                for number in range(1, amount.rounds + 1):
+                    self._tell(f"sessions at once, round {number} of {amount.rounds}")
+                    self._each(self._together, number)
             if first and amount.long and amount.long <= self.place.context:
                 self._tell(f"prompt of {amount.long} tokens")
                 self._each(self._long)
@@ -146,6 +152,12 @@ class _Group:
 
     def _deep_steps(self, peer: PeerProcess, number: int) -> None:
         self._sample(peer, f"decode at {self._deepest()}", self._decode(peer, number, DEEP_STEPS))
+
+    def _together(self, peer: PeerProcess, number: int) -> None:
+        for count in self.amount.together if peer.engine == CLOCK else ():
+            order = {"sessions": count, "past": self.amount.short, "tokens": DEEP_STEPS, "seed": 2000 + number}
+            seconds = peer.ask("together", **order)["seconds"]
+            self.samples.add(self.number, CLOCK, f"{count} at once", count * len(seconds) / sum(seconds))
 
     def _long(self, peer: PeerProcess, _: int) -> None:
         if peer.engine in (CLOCK, "llama.cpp:Q4_0"):

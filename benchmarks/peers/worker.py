@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from peers.engines import Job, Peer, open_peer
+from peers.engines import Job, Moedge, Peer, open_peer
 from peers.shapes import SHAPES
 
 SKIPPED = 16  # positions that fidelity leaves out: with so little before them, nothing is typical
@@ -61,6 +61,19 @@ class Worker:
         for token in random_tokens(self._job.shape, tokens, seed):
             begun = time.perf_counter()
             self._peer.feed([token])
+            seconds.append(time.perf_counter() - begun)
+        return {"seconds": seconds}
+
+    def together(self, sessions: int, past: int, tokens: int, seed: int) -> dict[str, Any]:
+        """So many timelines of `past` tokens each, then a token more of each in every step: seconds of each step."""
+        if not isinstance(self._peer, Moedge):
+            raise TypeError("only moedge runs several timelines here")
+        ids = np.array(random_tokens(self._job.shape, sessions * (past + tokens), seed)).reshape(sessions, -1)
+        self._peer.begin_together(ids[:, :past].tolist())
+        seconds = []
+        for column in ids[:, past:].T.tolist():
+            begun = time.perf_counter()
+            self._peer.feed_together(column)
             seconds.append(time.perf_counter() - begun)
         return {"seconds": seconds}
 
