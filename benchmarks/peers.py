@@ -1,6 +1,6 @@
 """The same weights through moedge and every other engine that runs them on a CPU, in turn, in one run.
 
-    make bench                                          # all shapes; under 30 minutes once the files are there
+    make bench                                          # all shapes; half an hour once the files are there
     make bench KEEP=FOLDER                              # files of many gigabytes stay there, and are taken from there
     python benchmarks/peers.py --prepare --keep FOLDER  # makes the files, measures nothing
     python benchmarks/peers.py --shape granite --engine moedge:native --engine llama.cpp:Q4_0 --quick
@@ -143,7 +143,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--long", action="store_true", help="prompts of 8,192 of every model, not of the narrow one only"
     )
-    parser.add_argument("--rounds", type=int, help="default: 5")
+    parser.add_argument("--rounds", type=int, help="default: 3")
     parser.add_argument("--scheme", default="balanced", help="of moedge's bundles")
     parser.add_argument("--threads", type=int, default=detect().fast_cores)
     parser.add_argument("--json", action="store_true")

@@ -214,6 +214,7 @@ def test_a_worker_answers_every_order(tmp_path):
         scored = peer.ask("score", reference=str(tmp_path / "reference.npz"))
         assert (scored["kl"] < 1e-6, scored["error"] < 1e-3, scored["top1"]) == (True, True, 1.0)
         assert peer.ask("memory")["anonymous"] > 0
+        assert peer.ask("bandwidth")["bytes_per_s"] > 1e8
         with pytest.raises(
             PeerFailedError, match="outside the vocabulary"
         ):  # its vocabulary is a shape's, and not the toy's

@@ -30,7 +30,7 @@ TOGETHER_SHAPE = "granite"  # whose sessions are run at once too; of moedge alon
 class Amount:
     """How much is measured."""
 
-    rounds: int = 5
+    rounds: int = 3
     steps: int = 32
     short: int = 128
     prompt: int = 512

@@ -100,9 +100,12 @@ class Worker:
 
     def bandwidth(self) -> dict[str, float]:
         """Of this machine's memory, as `moedge bench` measures it, in bytes/s; the most that was seen."""
-        from moedge.runtime.bench.bandwidth import measure_bandwidth
+        from moedge.devices.memory import detect_memory
+        from moedge.runtime.bench.bandwidth import choose_buffer, last_cache_bytes, measure_bandwidth
 
-        return {"bytes_per_s": measure_bandwidth(self._job.threads).bytes_per_s.high}
+        caches = last_cache_bytes()
+        size = choose_buffer(detect_memory().available_bytes, caches)
+        return {"bytes_per_s": measure_bandwidth(self._job.threads, size, caches).bytes_per_s.high}
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
