@@ -57,10 +57,8 @@ class NativeLowering(KernelLowering[StoredTiles]):
         """One AddNorm node; ONNX Runtime's kernel where it is a LayerNorm."""
         if norm.bias is not None:
             return super().add_norm(x, delta, norm)
-        attributes: Attributes = {"eps": norm.eps}
-        normed, total = self.builder.ops(
-            "AddNorm", x, delta, norm.weight, attributes=attributes, outputs=2, domain=MOEDGE
-        )
+        inputs, eps = (x, delta, norm.weight), norm.eps
+        normed, total = self.builder.ops("AddNorm", *inputs, attributes={"eps": eps}, outputs=2, domain=MOEDGE)
         return normed, total
 
     def grouped_query(self, layer: int, heads: Heads, config: GroupedQuery, where: Positions) -> ir.Value:
@@ -277,12 +275,7 @@ class NativeLowering(KernelLowering[StoredTiles]):
         return self.builder.op(kind, *inputs, attributes=attributes, domain=MOEDGE)
 
     def _route(
-        self,
-        x: ir.Value,
-        weights: RouterWeights,
-        top_k: int,
-        router: Router,
-        outputs: Sequence[str | None],
+        self, x: ir.Value, weights: RouterWeights, top_k: int, router: Router, outputs: Sequence[str | None]
     ) -> tuple[ir.Value, ...]:
         """Scores that select [s, experts] and, where two outputs are named, what each expert would count."""
         b, (experts, hidden) = self.builder, weights.matrix.shape
