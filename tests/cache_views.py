@@ -1,6 +1,7 @@
 """Views of a cache's memory for tests, by what the cache itself binds to the graph."""
 
 import ctypes
+import mmap
 from math import prod
 from typing import Any
 
@@ -28,6 +29,13 @@ def view(address: int, shape: tuple[int, ...], kind: Any = np.float32) -> NDArra
     """An array over memory that somebody else keeps alive."""
     memory = (ctypes.c_ubyte * (prod(shape) * np.dtype(kind).itemsize)).from_address(address)
     return np.frombuffer(memory, kind).reshape(shape)
+
+
+def resident(array: NDArray[Any]) -> int:
+    """Bytes of the pages under an array that are in memory; what else the process takes meanwhile does not count."""
+    first, last = array.ctypes.data // mmap.PAGESIZE, -(-(array.ctypes.data + array.nbytes) // mmap.PAGESIZE)
+    pages = np.fromfile("/proc/self/pagemap", np.uint64, last - first, offset=8 * first)
+    return int(np.count_nonzero(pages >> np.uint64(62))) * mmap.PAGESIZE  # present or swapped
 
 
 def past_of(cache: Cache, name: str, length: int) -> NDArray[np.float32]:
