@@ -57,7 +57,7 @@ class Tiled {
     packed_keys_ = call.take<uint8_t>(how_.kv_heads * head_keys_);
     packed_values_ = call.take<uint8_t>(how_.kv_heads * head_values_);
     odd_ = call.take<uint32_t>(how_.kv_heads * packed_ / ROWS);
-    Prepared prepared = take_prepared(call, values_.tiles, false);
+    Prepared prepared = take_prepared(call, values_.tiles);
     memset(packed_values_, 0, values_.tiles.bytes);
     kernels_.prepare(values_.tiles, packed_values_, prepared);
     zeros_ = prepared.zeros;

@@ -5,6 +5,7 @@
 #include "experts.h"
 
 #include "router.h"
+#include "tile_rows.h"
 
 namespace moedge {
 namespace {
@@ -95,17 +96,15 @@ class Call {
       const int64_t end = first + chunk < units ? first + chunk : units;
       const bool shifted = shifts(kernels_, e_.first, count_rows(expert));
       thread_local Scratch own;
-      if (!own.begin(prepared_bytes(e_.first) + count_rows(expert) * COLUMNS * 4 * 2)) {
+      if (!own.begin(TileRows::bytes(e_.first, shifted) + count_rows(expert) * COLUMNS * 4 * 2)) {
         enough_ = false;
         return;
       }
-      const Prepared prepared = take_prepared(own, e_.first, shifted);
+      TileRows tile_rows(kernels_, e_.first, shifted, own);
       float* gate = own.take<float>(count_rows(expert) * COLUMNS);  // [rows][32]
       float* up = own.take<float>(count_rows(expert) * COLUMNS);
       for (int64_t unit = first; unit < end; unit++) {
-        for (int64_t pair = 2 * unit; pair < 2 * unit + 2; pair++)
-          for (int64_t side = 0; side < e_.matrices(); side++)
-            multiply_tile(expert, pair, side, shifted, prepared, (side ? up : gate) + pair % 2 * ROWS);
+        multiply_unit(expert, unit, shifted, tile_rows, gate, up);
         kernels_.activate(e_.activation, gate, up, count_rows(expert) * COLUMNS);
         round_unit(expert, unit, gate);
       }
@@ -121,22 +120,26 @@ class Call {
       const int64_t end = begin + chunk < e_.second.count ? begin + chunk : e_.second.count;
       const int64_t width = (end - begin) * ROWS;
       thread_local Scratch own;
-      if (!own.begin(prepared_bytes(e_.second) + tokens_ * width * 4)) {
+      const bool shifted = shifts(kernels_, e_.second, tokens_);
+      if (!own.begin(TileRows::bytes(e_.second, shifted) + tokens_ * width * 4)) {
         enough_ = false;
         return;
       }
-      const Prepared prepared = take_prepared(own, e_.second, true);
+      TileRows tile_rows(kernels_, e_.second, shifted, own);
       // one after the other: rows of `out` lie a power of two apart, which leaves them few places in a cache
       float* sums = own.take<float>(tokens_ * width);
       memset(sums, 0, tokens_ * width * 4);
-      for (int64_t i = 0; i < active_count_; i++)
-        for (int64_t tile = begin; tile < end; tile++) {
+      for (int64_t i = 0; i < active_count_; i++) {
+        const int at_once = TileRows::at_once(shifts(kernels_, e_.second, count_rows(active_[i])));
+        for (int64_t tile = begin, step; tile < end; tile += step) {
+          step = tile + at_once <= end ? at_once : 1;
           const uint8_t* record = second_record(i, tile);
-          const bool last = tile + 1 == end;
+          const bool last = tile + step == end;
           const uint8_t* next =
-              last && i + 1 == active_count_ ? record : second_record(i + last, last ? begin : tile + 1);
-          add_tile(active_[i], tile, record, next, prepared, sums + (tile - begin) * ROWS, width);
+              last && i + 1 == active_count_ ? record : second_record(i + last, last ? begin : tile + step);
+          add_tiles(active_[i], tile, (int)step, record, next, tile_rows, sums + (tile - begin) * ROWS, width);
         }
+      }
       const int64_t columns = end * ROWS < e_.hidden ? width : e_.hidden - begin * ROWS;
       for (int64_t t = 0; t < tokens_; t++) memcpy(out + t * e_.hidden + begin * ROWS, sums + t * width, columns * 4);
     });
@@ -182,27 +185,32 @@ class Call {
     starts_[0] = 0;
   }
 
-  // 16 rows of gate or up times an expert's rows: to [rows][32], of which it fills a half; zeros beyond the matrix.
-  void multiply_tile(int64_t expert, int64_t pair, int64_t side, bool shifted, const Prepared& prepared,
-                     float* to) const {
-    const int64_t rows = count_rows(expert);
-    if (pair >= e_.inner_tiles()) {
-      for (int64_t i = 0; i < rows; i++) memset(to + i * COLUMNS, 0, ROWS * 4);
-      return;
+  // A unit's rows of the first matrix times an expert's rows, to gate and up [rows][32]; zeros beyond the matrix.
+  void multiply_unit(int64_t expert, int64_t unit, bool shifted, TileRows& tile_rows, float* gate, float* up) const {
+    const int64_t matrices = e_.matrices(), begin = 2 * unit, rows = count_rows(expert);
+    const int64_t end = begin + 2 < e_.inner_tiles() ? begin + 2 : e_.inner_tiles();
+    auto place = [&](int64_t tile) { return (tile % matrices ? up : gate) + (tile / matrices - begin) * ROWS; };
+    for (int64_t tile = begin * matrices, step; tile < end * matrices; tile += step) {
+      step = tile + TileRows::at_once(shifted) <= end * matrices ? TileRows::at_once(shifted) : 1;
+      const uint8_t* record = e_.first_of(expert) + tile * e_.first.bytes;
+      float* to = place(tile);
+      tile_rows.prepare(record, (int)step, shifted);
+      each_group(expert, [&](int64_t row, int count) {
+        const int64_t at = row - starts_[expert];
+        const bool stays = count == 1 && !shifted;
+        const uint8_t* x = stays ? alone_ + row_tokens_[row] * x_bytes_ : joined_ + row * x_bytes_;
+        tile_rows.multiply(at ? nullptr : record + step * e_.first.bytes, x, count, to + at * COLUMNS, COLUMNS,
+                           place(tile + step - 1) - to);
+      });
     }
-    const uint8_t* record = e_.first_of(expert) + (pair * e_.matrices() + side) * e_.first.bytes;
-    kernels_.prepare(e_.first, record, prepared);
-    each_group(expert, [&](int64_t row, int count) {
-      const int64_t at = row - starts_[expert];
-      const bool stays = count == 1 && !shifted;
-      const uint8_t* x = stays ? alone_ + row_tokens_[row] * x_bytes_ : joined_ + row * x_bytes_;
-      kernels_.multiply(e_.first, record, at ? nullptr : record + e_.first.bytes, prepared, {x, count, shifted},
-                        to + at * COLUMNS, COLUMNS);
-    });
+    for (int64_t i = 0; end < begin + 2 && i < rows; i++)
+      for (float* side : {gate, up}) memset(side + i * COLUMNS + ROWS, 0, ROWS * 4);
     if (!e_.first_bias) return;
-    const float* bias = e_.first_bias + (expert * e_.inner + pair * ROWS) * e_.matrices() + side;
+    const int64_t left = e_.inner - unit * COLUMNS, columns = left < COLUMNS ? left : COLUMNS;
+    const float* bias = e_.first_bias + (expert * e_.inner + unit * COLUMNS) * matrices;
     for (int64_t i = 0; i < rows; i++)
-      for (int64_t c = 0; c < ROWS && pair * ROWS + c < e_.inner; c++) to[i * COLUMNS + c] += bias[c * e_.matrices()];
+      for (int64_t side = 0; side < matrices; side++)
+        for (int64_t c = 0; c < columns; c++) (side ? up : gate)[i * COLUMNS + c] += bias[c * matrices + side];
   }
 
   // 32 columns of an expert's inner values [rows][32] to int8, at their places in what is multiplied next.
@@ -222,22 +230,24 @@ class Call {
     return e_.second_of(active_[active]) + tile * e_.second.bytes;
   }
 
-  // 16 rows of an expert's second matrix times its rows, as much as each counts, to the sums of their tokens.
-  void add_tile(int64_t expert, int64_t tile, const uint8_t* record, const uint8_t* next, const Prepared& prepared,
-                float* sums, int64_t width) const {
-    const bool shifted = shifts(kernels_, e_.second, count_rows(expert));
+  // Some tile rows of an expert's second matrix times its rows, as much as each counts, to the sums of their tokens.
+  void add_tiles(int64_t expert, int64_t tile, int step, const uint8_t* record, const uint8_t* next,
+                 TileRows& tile_rows, float* sums, int64_t width) const {
     const float* bias = e_.second_bias ? e_.second_bias + expert * e_.hidden + tile * ROWS : nullptr;
-    kernels_.prepare(e_.second, record, {prepared.scales, prepared.zeros, shifted ? prepared.offsets : nullptr});
+    const int64_t left = e_.hidden - tile * ROWS;
+    tile_rows.prepare(record, step, shifts(kernels_, e_.second, count_rows(expert)));
     each_group(expert, [&](int64_t row, int count) {
-      float product[MOST_TOGETHER * ROWS];
-      kernels_.multiply(e_.second, record, row == starts_[expert] ? next : nullptr, prepared,
-                        {inner_ + row * inner_bytes_, count, shifted}, product, ROWS);
-      float* to[MOST_TOGETHER];
-      for (int m = 0; m < count; m++) {
-        to[m] = sums + row_tokens_[row + m] * width;
-        for (int64_t c = 0; bias && c < ROWS && tile * ROWS + c < e_.hidden; c++) product[m * ROWS + c] += bias[c];
+      float products[TileRows::MOST][MOST_TOGETHER][ROWS];
+      tile_rows.multiply(row == starts_[expert] ? next : nullptr, inner_ + row * inner_bytes_, count, products[0][0],
+                         ROWS, MOST_TOGETHER * ROWS);
+      for (int i = 0; i < step; i++) {
+        float* to[MOST_TOGETHER];
+        for (int m = 0; m < count; m++) {
+          to[m] = sums + row_tokens_[row + m] * width + i * ROWS;
+          for (int64_t c = 0; bias && c < ROWS && i * ROWS + c < left; c++) products[i][m][c] += bias[i * ROWS + c];
+        }
+        kernels_.accumulate(to, shares_ + row, products[i][0], count);
       }
-      kernels_.accumulate(to, shares_ + row, product, count);
     });
   }
 

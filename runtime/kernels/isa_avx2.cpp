@@ -42,6 +42,7 @@ struct Isa : Vectors {
 #include "numbers.inc"
 #include "shared.inc"
 #include "multiply.inc"
+#include "multiply_signed.inc"
 #include "attend.inc"
 #include "rows.inc"
 #include "tile_attend.inc"
@@ -50,7 +51,7 @@ struct Isa : Vectors {
 
 }  // namespace
 
-extern const Kernels AVX2 = {"avx2",     Isa::TOGETHER, Isa::SHIFTS, quantize, prepare_with<Isa>, multiply, activate,
-                             accumulate, ATTENTION,     MIXERS,      CHOICE};
+extern const Kernels AVX2 = {"avx2",  Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_blocks, multiply, nullptr,
+                             nullptr, activate,      accumulate,  ATTENTION, MIXERS,         CHOICE};
 
 }  // namespace moedge

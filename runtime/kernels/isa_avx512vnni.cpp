@@ -93,30 +93,23 @@ struct Isa {
   }
   template <Kind K, int M>
   static void dots(Ints* sums, const Codes& codes, const int32_t* zeros, const uint8_t* minus, const uint8_t* q) {
-    for (int m = 0; m < M; m++) sums[m] = dot<K, 0, QUADS>(begin(zeros, minus + 4 * m), codes, q + COLUMNS * m);
-  }
-  static Ints load_ints(const int32_t* p) { return at(p); }
-  template <Kind K>
-  static Codes subtract(const Codes& codes, const int32_t* zeros) {
-    const __m512i pairs = at(zeros), bytes = _mm512_or_si512(pairs, _mm512_slli_epi32(pairs, 8));
-    Codes c;
+    if constexpr (M <= 2) {  // chains of their own, so that none is waited for
+      for (int m = 0; m < M; m++)
+        sums[m] = _mm512_add_epi32(dot<K, 0, QUADS / 2>(begin(zeros, minus + 4 * m), codes, q + COLUMNS * m),
+                                   dot<K, QUADS / 2, QUADS>(_mm512_setzero_si512(), codes, q + COLUMNS * m));
+      return;
+    }
+    for (int m = 0; m < M; m++) sums[m] = begin(zeros, minus + 4 * m);
+#pragma GCC unroll 8
     for (int g = 0; g < QUADS; g++)
-      c.quads[g] = K == Kind::eight ? _mm512_xor_si512(codes.quads[g], _mm512_set1_epi8(-128))
-                                    : _mm512_sub_epi8(codes.quads[g], bytes);
-    return c;
+      for (int m = 0; m < M; m++)
+        sums[m] = _mm512_dpbusd_epi32(sums[m], codes.quads[g], _mm512_set1_epi32(word(q + COLUMNS * m + 4 * g)));
   }
-  static Ints dot_shifted(Ints sum, const Codes& differences, const uint8_t* q) {
-    for (int g = 0; g < QUADS; g++)
-      sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi32(word(q + 4 * g)), differences.quads[g]);
-    return sum;
-  }
-  static void store_offsets(const Codes& differences, int32_t* to) {
-    Ints sum = _mm512_setzero_si512();
-    for (int g = 0; g < QUADS; g++) sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(-128), differences.quads[g]);
-    _mm512_storeu_si512(to, _mm512_sub_epi32(_mm512_setzero_si512(), sum));
-  }
+  static Ints load_ints(const uint8_t* p) { return at(p); }
+  static Ints spread_ints(const uint8_t* p) { return _mm512_set1_epi32(word(p)); }
+  static Ints dot_signed(Ints sum, Ints four, Ints quads) { return _mm512_dpbusd_epi32(sum, four, quads); }
   static Floats zero() { return _mm512_setzero_ps(); }
-  static Floats load(const float* p) { return _mm512_loadu_ps(p); }
+  static Floats load(const void* p) { return _mm512_loadu_ps(p); }
   static void store(float* p, Floats x) { _mm512_storeu_ps(p, x); }
   static Floats spread(const uint8_t* p) { return _mm512_castsi512_ps(_mm512_set1_epi32(word(p))); }
   static Floats to_floats(Ints x) { return _mm512_cvtepi32_ps(x); }
@@ -180,6 +173,7 @@ struct Isa {
 #include "numbers.inc"
 #include "shared.inc"
 #include "multiply.inc"
+#include "multiply_signed.inc"
 #include "attend.inc"
 #include "rows.inc"
 #include "tile_attend.inc"
@@ -188,8 +182,8 @@ struct Isa {
 
 }  // namespace
 
-extern const Kernels AVX512VNNI = {"avx512vnni",      Isa::TOGETHER, Isa::SHIFTS, quantize,
-                                   prepare_with<Isa>, multiply,      activate,    accumulate,
-                                   ATTENTION,         MIXERS,        CHOICE};
+extern const Kernels AVX512VNNI = {
+    "avx512vnni",         Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_blocks, multiply, make_signed<Isa>,
+    multiply_signed<Isa>, activate,      accumulate,  ATTENTION, MIXERS,         CHOICE};
 
 }  // namespace moedge

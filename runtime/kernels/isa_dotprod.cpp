@@ -17,6 +17,7 @@ struct Isa : DotVectors {
 #include "numbers.inc"
 #include "shared.inc"
 #include "multiply.inc"
+#include "multiply_signed.inc"
 #include "attend.inc"
 #include "rows.inc"
 #include "tile_attend.inc"
@@ -25,7 +26,7 @@ struct Isa : DotVectors {
 
 }  // namespace
 
-extern const Kernels DOTPROD = {"dotprod",  Isa::TOGETHER, Isa::SHIFTS, quantize, prepare_with<Isa>, multiply, activate,
-                                accumulate, ATTENTION,     MIXERS,      CHOICE};
+extern const Kernels DOTPROD = {"dotprod", Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_blocks, multiply, nullptr,
+                                nullptr,   activate,      accumulate,  ATTENTION, MIXERS,         CHOICE};
 
 }  // namespace moedge

@@ -40,6 +40,7 @@ struct Isa : DotVectors {
 #include "numbers.inc"
 #include "shared.inc"
 #include "multiply.inc"
+#include "multiply_signed.inc"
 #include "attend.inc"
 #include "rows.inc"
 #include "tile_attend.inc"
@@ -48,7 +49,7 @@ struct Isa : DotVectors {
 
 }  // namespace
 
-extern const Kernels I8MM = {"i8mm",     Isa::TOGETHER, Isa::SHIFTS, quantize, prepare_with<Isa>, multiply, activate,
-                             accumulate, ATTENTION,     MIXERS,      CHOICE};
+extern const Kernels I8MM = {"i8mm",  Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_blocks, multiply, nullptr,
+                             nullptr, activate,      accumulate,  ATTENTION, MIXERS,         CHOICE};
 
 }  // namespace moedge

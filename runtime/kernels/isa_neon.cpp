@@ -51,6 +51,7 @@ struct Isa : Vectors {
 #include "numbers.inc"
 #include "shared.inc"
 #include "multiply.inc"
+#include "multiply_signed.inc"
 #include "attend.inc"
 #include "rows.inc"
 #include "tile_attend.inc"
@@ -59,7 +60,7 @@ struct Isa : Vectors {
 
 }  // namespace
 
-extern const Kernels NEON = {"neon",     Isa::TOGETHER, Isa::SHIFTS, quantize, prepare_with<Isa>, multiply, activate,
-                             accumulate, ATTENTION,     MIXERS,      CHOICE};
+extern const Kernels NEON = {"neon",  Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_blocks, multiply, nullptr,
+                             nullptr, activate,      accumulate,  ATTENTION, MIXERS,         CHOICE};
 
 }  // namespace moedge

@@ -77,7 +77,7 @@ void multiply_records(const Tiles& tiles, const uint8_t* record, int64_t stride,
 
 }  // namespace
 
-extern const Kernels SCALAR = {"scalar", MOST_TOGETHER, false,     quantize, prepare_blocks, multiply,
-                               activate, accumulate,    ATTENTION, MIXERS,   CHOICE};
+extern const Kernels SCALAR = {"scalar", MOST_TOGETHER, false,      quantize,  prepare_blocks, multiply, nullptr,
+                               nullptr,  activate,      accumulate, ATTENTION, MIXERS,         CHOICE};
 
 }  // namespace moedge

@@ -27,9 +27,16 @@ struct Activations {
 
 // What a tile row's scales and zero points are to a kernel: fp32, and int16 twice a row.
 struct Prepared {
-  float* scales;     // [blocks][16]
-  int32_t* zeros;    // [at least 2, blocks][16], two int16 each; without zero points those of two blocks, for all
-  int32_t* offsets;  // [subblocks][16]: what shifted activations have too much; null where none will be multiplied
+  float* scales;   // [blocks][16]
+  int32_t* zeros;  // [at least 2, blocks][16], two int16 each; without zero points those of two blocks, for all
+};
+
+// Tile rows as shifted activations are multiplied with: codes without their zero points, as signed bytes.
+struct Signed {
+  float* scales;     // [blocks][16], of the first of them
+  int32_t* offsets;  // [subblocks][16]: what shifted activations have too much
+  uint8_t* codes;    // [subblocks][QUADS][16][4]
+  int64_t stride;    // bytes from one tile row's to the next one's, of each of the three
 };
 
 // A zero point of scalar's, which has one of the two where the block is narrow.
@@ -143,6 +150,13 @@ struct Kernels {
   // read after this one, which is fetched meanwhile; null where both are near already.
   void (*multiply)(const Tiles& tiles, const uint8_t* record, const uint8_t* next, const Prepared& prepared,
                    const Activations& x, float* out, int64_t stride);
+  // Reads codes and zero points of a tile row that is prepared, to offsets and codes of `out`. Null, as the next one,
+  // where nothing is shifted.
+  void (*make_signed)(const Tiles& tiles, const uint8_t* record, const Prepared& prepared, const Signed& out);
+  // The same as `multiply` for `count` tile rows, 1 or 2, whose records follow one another and whose products lie
+  // `apart` numbers from one another. `next` is as many records, or null.
+  void (*multiply_signed)(const Tiles& tiles, const uint8_t* record, const uint8_t* next, const Signed& rows, int count,
+                          const Activations& x, float* out, int64_t stride, int64_t apart);
   // gate [n] becomes the experts' inner value of gate and up [n]; up is not read without a second matrix.
   void (*activate)(const Activation& how, float* gate, const float* up, int64_t n);
   // sums [m][16] + weights [m] * x [m][16], for each of `count` rows m, whose sums are anywhere.

@@ -68,7 +68,7 @@ class Absorbed {
 
   void absorb_tiles(int64_t h, int64_t some, const float* q, Scratch& own, float* out) const {
     const int64_t begin = key_row(h), end = begin + l_.nope, width = l_.up.subblocks * COLUMNS * 4;
-    const Prepared prepared = take_prepared(own, l_.up, false);
+    const Prepared prepared = take_prepared(own, l_.up);
     float* weights = own.take<float>(some * ROWS);
     float* sums = own.take<float>(some * width);
     memset(sums, 0, some * width * 4);
@@ -107,8 +107,8 @@ class Absorbed {
     const int64_t row_bytes = l_.up.subblocks * PER_ROW, rows = count * planes;
     const bool shifted = shifts(kernels_, l_.up, rows);
     thread_local Scratch own;
-    if (!own.begin(prepared_bytes(l_.up) + 2 * rows * row_bytes + l_.rank * 4 + 4)) return false;
-    const Prepared prepared = take_prepared(own, l_.up, shifted);
+    if (!own.begin(TileRows::bytes(l_.up, shifted) + 2 * rows * row_bytes + l_.rank * 4 + 4)) return false;
+    TileRows tile_rows(kernels_, l_.up, shifted, own);
     uint8_t* alone = own.take<uint8_t>(rows * row_bytes);
     uint8_t* joined = own.take<uint8_t>(rows * row_bytes);
     float* left = own.take<float>(l_.rank);
@@ -128,7 +128,7 @@ class Absorbed {
                         },
                         &values};
     multiply_tiles(kernels_, l_.up, weights_.tiles, values.begin / ROWS, (values.begin + l_.v + ROWS - 1) / ROWS,
-                   {joined, rows, planes, shifted}, prepared, places);
+                   {joined, rows, planes, shifted}, tile_rows, places);
     return true;
   }
 

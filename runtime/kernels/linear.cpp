@@ -53,33 +53,35 @@ void join_group(const Kernels& kernels, const Tiles& tiles, const uint8_t* alone
 }
 
 void multiply_tiles(const Kernels& kernels, const Tiles& tiles, const uint8_t* weights, int64_t from, int64_t to,
-                    const Joined& x, const Prepared& prepared, const Places& places) {
+                    const Joined& x, TileRows& tile_rows, const Places& places) {
+  constexpr int64_t MOST_ROWS = TileRows::MOST * ROWS;
   const int64_t together = kernels.together, row_bytes = tiles.subblocks * PER_ROW;
-  float out[MOST_TOGETHER * ROWS];
-  for (int64_t t = from; t < to; t++) {
+  float out[MOST_TOGETHER * MOST_ROWS];
+  for (int64_t t = from, step; t < to; t += step) {
+    step = t + TileRows::at_once(x.shifted) <= to ? TileRows::at_once(x.shifted) : 1;
     const uint8_t* record = weights + t * tiles.bytes;
-    const int64_t width = tiles.rows - t * ROWS < ROWS ? tiles.rows - t * ROWS : ROWS;
-    Column columns[ROWS];
-    bool near = width == ROWS && x.planes == 1;
+    const int64_t left = tiles.rows - t * ROWS, width = left < step * ROWS ? left : step * ROWS;
+    Column columns[MOST_ROWS];
+    bool near = width == step * ROWS && x.planes == 1;
     for (int64_t r = 0; r < width; r++) {
       columns[r] = places.find(places.self, t * ROWS + r);
-      near &= columns[r].begin == columns[0].begin + r && columns[r].stride == columns[0].stride;
+      near &= columns[r].begin == columns[r / ROWS * ROWS].begin + r % ROWS && columns[r].stride == columns[0].stride;
     }
-    kernels.prepare(tiles, record, prepared);
+    tile_rows.prepare(record, (int)step, x.shifted);
     for (int64_t first = 0; first < x.rows; first += together) {
-      const uint8_t* next = first ? nullptr : t + 1 < to ? record + tiles.bytes : record;
+      const uint8_t* next = first ? nullptr : t + step < to ? record + step * tiles.bytes : record;
       const int64_t count = first + together < x.rows ? together : x.rows - first;
-      const Activations some{x.bytes + first * row_bytes, (int)count, x.shifted};
+      const uint8_t* some = x.bytes + first * row_bytes;
       if (near) {
-        const int64_t stride = columns[0].stride;
-        kernels.multiply(tiles, record, next, prepared, some, columns[0].begin + first * stride, stride);
+        const int64_t stride = columns[0].stride, apart = columns[width - ROWS].begin - columns[0].begin;
+        tile_rows.multiply(next, some, (int)count, columns[0].begin + first * stride, stride, apart);
         continue;
       }
-      kernels.multiply(tiles, record, next, prepared, some, out, ROWS);
+      tile_rows.multiply(next, some, (int)count, out, MOST_ROWS, ROWS);
       for (int64_t i = 0; i < count; i++)
         for (int64_t r = 0; r < width; r++) {
           float* to_one = columns[r].begin + (first + i) / x.planes * columns[r].stride;
-          *to_one = (first + i) % x.planes ? *to_one + out[i * ROWS + r] : out[i * ROWS + r];
+          *to_one = (first + i) % x.planes ? *to_one + out[i * MOST_ROWS + r] : out[i * MOST_ROWS + r];
         }
     }
   }
@@ -87,8 +89,8 @@ void multiply_tiles(const Kernels& kernels, const Tiles& tiles, const uint8_t* w
 
 namespace {
 
-// Rounds and joins x [m, columns]; then jobs take `step` tile rows at a time, and work(from, to, joined, prepared, own)
-// is done with each job's, whose `own` memory has room for so many numbers a tile row.
+// Rounds and joins x [m, columns]; then jobs take `step` tile rows at a time, and work(from, to, joined, tile_rows,
+// own) is done with each job's, whose `own` memory has room for so many numbers a tile row.
 template <class F>
 bool each_part(const Kernels& kernels, const Threads& threads, const Tiles& tiles, const float* x, int64_t m,
                int planes, int64_t step, int64_t numbers, F work) {
@@ -123,12 +125,12 @@ bool each_part(const Kernels& kernels, const Threads& threads, const Tiles& tile
   threads.each((tiles.count + chunk - 1) / chunk, [&](size_t job) {
     thread_local Scratch own;
     const int64_t begin = (int64_t)job * chunk, end = begin + chunk < tiles.count ? begin + chunk : tiles.count;
-    if (!own.begin(prepared_bytes(tiles) + (end - begin) * numbers * 4)) {
+    if (!own.begin(TileRows::bytes(tiles, shifted) + (end - begin) * numbers * 4)) {
       enough = false;
       return;
     }
-    const Prepared prepared = take_prepared(own, tiles, shifted);
-    work(begin, end, Joined{joined, rows, planes, shifted}, prepared, own);
+    TileRows tile_rows(kernels, tiles, shifted, own);
+    work(begin, end, Joined{joined, rows, planes, shifted}, tile_rows, own);
   });
   return enough;
 }
@@ -152,7 +154,7 @@ void finish(const Linear& l, const float* value, int64_t stride, int64_t m, int6
 
 // The products of tile rows of gate and up in turn, to gate and up [m][columns], and there the inner values.
 void multiply_pairs(const Kernels& kernels, const Linear& l, int64_t from, int64_t to, const Joined& x,
-                    const Prepared& prepared, float* gate, float* up, int64_t m) {
+                    TileRows& tile_rows, float* gate, float* up, int64_t m) {
   const int64_t columns = (to - from) / 2 * ROWS, first = from / 2 * ROWS;
   struct Pair {
     float* sides[2];
@@ -163,7 +165,7 @@ void multiply_pairs(const Kernels& kernels, const Linear& l, int64_t from, int64
     const Pair& p = *static_cast<const Pair*>(self);
     return Column{p.sides[row / ROWS % 2] + row / ROWS / 2 * ROWS + row % ROWS - p.first, p.stride};
   };
-  multiply_tiles(kernels, l.tiles, l.weights, from, to, x, prepared, {find, &pair});
+  multiply_tiles(kernels, l.tiles, l.weights, from, to, x, tile_rows, {find, &pair});
   const int64_t end = l.rows - first < columns ? l.rows - first : columns;
   for (int64_t i = 0; l.bias && i < m; i++)
     for (int64_t c = 0; c < end; c++) {
@@ -178,8 +180,8 @@ void multiply_pairs(const Kernels& kernels, const Linear& l, int64_t from, int64
 bool multiply_matrix(const Kernels& kernels, const Threads& threads, const Tiles& tiles, const uint8_t* weights,
                      const float* x, int64_t m, int planes, const Places& places) {
   return each_part(kernels, threads, tiles, x, m, planes, 1, 0,
-                   [&](int64_t from, int64_t to, const Joined& joined, const Prepared& prepared, Scratch&) {
-                     multiply_tiles(kernels, tiles, weights, from, to, joined, prepared, places);
+                   [&](int64_t from, int64_t to, const Joined& joined, TileRows& tile_rows, Scratch&) {
+                     multiply_tiles(kernels, tiles, weights, from, to, joined, tile_rows, places);
                    });
 }
 
@@ -192,17 +194,17 @@ bool multiply_matrix(const Kernels& kernels, const Threads& threads, const Tiles
 bool run_linear(const Kernels& kernels, const Threads& threads, const Linear& l, const float* x, int64_t m, float* y) {
   const int64_t step = l.gated ? 2 : 1, numbers = l.gated ? m * ROWS : 0;
   return each_part(kernels, threads, l.tiles, x, m, l.planes, step, numbers,
-                   [&](int64_t from, int64_t to, const Joined& joined, const Prepared& prepared, Scratch& own) {
+                   [&](int64_t from, int64_t to, const Joined& joined, TileRows& tile_rows, Scratch& own) {
                      const int64_t first = from / step * ROWS;
                      const int64_t end = to / step * ROWS < l.rows ? to / step * ROWS : l.rows;
                      if (l.gated) {
                        const int64_t columns = (to - from) / 2 * ROWS;
                        float *gate = own.take<float>(m * columns), *up = own.take<float>(m * columns);
-                       multiply_pairs(kernels, l, from, to, joined, prepared, gate, up, m);
+                       multiply_pairs(kernels, l, from, to, joined, tile_rows, gate, up, m);
                        return finish(l, gate, columns, m, first, end, y);
                      }
                      const Column whole{y, l.rows};
-                     multiply_tiles(kernels, l.tiles, l.weights, from, to, joined, prepared, {find_column, &whole});
+                     multiply_tiles(kernels, l.tiles, l.weights, from, to, joined, tile_rows, {find_column, &whole});
                      for (int64_t i = 0; l.bias && i < m; i++)
                        for (int64_t c = first; c < end; c++) y[i * l.rows + c] += l.bias[c];
                      finish(l, y + first, l.rows, m, first, end, y);
@@ -212,7 +214,7 @@ bool run_linear(const Kernels& kernels, const Threads& threads, const Linear& l,
 const char* gather_rows(const Tiles& tiles, const uint8_t* weights, const int64_t* ids, int64_t n, float* out) {
   thread_local Scratch call;
   if (!call.begin(prepared_bytes(tiles))) return "there is not enough memory";
-  const Prepared prepared = take_prepared(call, tiles, false);
+  const Prepared prepared = take_prepared(call, tiles);
   for (int64_t i = 0; i < n; i++) {
     if (ids[i] < 0 || ids[i] >= tiles.rows) return "an id is outside of the table";
     const uint8_t* record = weights + ids[i] / ROWS * tiles.bytes;

@@ -1,7 +1,7 @@
 // y = x Wᵀ over tile rows, and rows of such a matrix as they stand in it.
 #pragma once
 
-#include "work.h"
+#include "tile_rows.h"
 
 namespace moedge {
 
@@ -33,9 +33,9 @@ void round_planes(const Kernels& kernels, const Tiles& tiles, const float* x, in
 void join_group(const Kernels& kernels, const Tiles& tiles, const uint8_t* alone, int64_t rows, int64_t g, bool shifted,
                 uint8_t* joined);
 
-// Tile rows `from` to `to` - 1 times activations. `prepared` has offsets if they are shifted.
+// Tile rows `from` to `to` - 1 times activations.
 void multiply_tiles(const Kernels& kernels, const Tiles& tiles, const uint8_t* weights, int64_t from, int64_t to,
-                    const Joined& x, const Prepared& prepared, const Places& places);
+                    const Joined& x, TileRows& tile_rows, const Places& places);
 
 // x [m, columns] times all rows of the matrix. An activation is so many int8 numbers (`planes`), each of what those
 // before it leave: three of them are as good as fp32. False if there is not enough memory.

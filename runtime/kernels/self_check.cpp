@@ -4,7 +4,7 @@
 
 #include <initializer_list>
 
-#include "work.h"
+#include "tile_rows.h"
 
 namespace moedge {
 namespace {
@@ -101,7 +101,7 @@ struct Attended {
     uint8_t* packed_keys = memory.take<uint8_t>(TOKENS / ROWS * key_stride);
     uint8_t* packed_values = memory.take<uint8_t>(WIDTH / ROWS * value_stride);
     memset(packed_values, 0, WIDTH / ROWS * value_stride);
-    const Prepared prepared = take_prepared(memory, of_values, false);
+    const Prepared prepared = take_prepared(memory, of_values);
     kernels.prepare(of_values, packed_values, prepared);
     uint8_t* alone = memory.take<uint8_t>(QUERIES * row_bytes);
     uint8_t* joined = memory.take<uint8_t>(QUERIES * row_bytes);
@@ -142,11 +142,15 @@ const char* check_case(const Kernels& kernels, Format format, int64_t columns, i
   const Tiles tiles(format, ROWS, columns);
   const int64_t row_bytes = tiles.subblocks * PER_ROW;
   Scratch memory;
-  if (!memory.begin(tiles.bytes + 2 * prepared_bytes(tiles) + 5 * together * row_bytes + columns * 4 +
-                    4 * MOST_TOGETHER * ROWS * 4 + 2 * together * tiles.subblocks * COLUMNS * 4 * 4))
+  const bool shifted = shifts(kernels, tiles, 2 * kernels.together);
+  constexpr int RECORDS = TileRows::MOST;
+  const int64_t products_bytes = RECORDS * together * ROWS * 4;
+  if (!memory.begin(RECORDS * tiles.bytes + 2 * prepared_bytes(tiles) + TileRows::bytes(tiles, shifted) +
+                    5 * together * row_bytes + columns * 4 + 3 * products_bytes +
+                    2 * together * tiles.subblocks * COLUMNS * 4 * 4))
     return "it has not enough memory";
-  uint8_t* record = memory.take<uint8_t>(tiles.bytes);
-  fill_record(tiles, random, record);
+  uint8_t* records = memory.take<uint8_t>(RECORDS * tiles.bytes);
+  for (int t = 0; t < RECORDS; t++) fill_record(tiles, random, records + t * tiles.bytes);
   float* x = memory.take<float>(columns);
   uint8_t* rows[2] = {memory.take<uint8_t>(together * row_bytes), memory.take<uint8_t>(together * row_bytes)};
   for (int m = 0; m < together; m++) {
@@ -160,27 +164,33 @@ const char* check_case(const Kernels& kernels, Format format, int64_t columns, i
   for (int m = 0; m < together; m++) members[m] = rows[0] + m * row_bytes;
   uint8_t* joined = memory.take<uint8_t>(together * row_bytes);
   join_rows(members, together, tiles.subblocks, false, joined);
-  const bool shifted = shifts(kernels, tiles, 2 * kernels.together);
   uint8_t* shifted_rows = memory.take<uint8_t>(together * row_bytes);
   join_rows(members, together, tiles.subblocks, shifted, shifted_rows);
 
   const Kernels* both[2] = {&kernels, &SCALAR};
-  float* products[3];
-  for (float*& product : products) product = memory.take<float>(together * ROWS);
+  float* products[3];  // [records][together][16]
+  for (float*& product : products) product = memory.take<float>(products_bytes / 4);
   const int64_t across = together * tiles.subblocks * COLUMNS * 4;
   float *sums[2] = {memory.take<float>(across), memory.take<float>(across)}, weights[MOST_TOGETHER * ROWS];
   for (float& weight : weights) weight = random.value();
   for (int i = 0; i < 2; i++) {
-    const Prepared prepared = take_prepared(memory, tiles, i == 0 && shifted);
-    both[i]->prepare(tiles, record, prepared);
-    both[i]->multiply(tiles, record, i ? nullptr : record, prepared, {joined, together, false}, products[i], ROWS);
+    const Prepared prepared = take_prepared(memory, tiles);
+    for (int t = RECORDS - 1; t >= 0; t--) {
+      const uint8_t* record = records + t * tiles.bytes;
+      both[i]->prepare(tiles, record, prepared);
+      both[i]->multiply(tiles, record, i ? nullptr : record, prepared, {joined, together, false},
+                        products[i] + t * together * ROWS, ROWS);
+    }
     memset(sums[i], 0, across * 4);
-    both[i]->mixers.multiply_across(tiles, record, i ? nullptr : record, prepared, weights, together, sums[i]);
-    if (i == 0)
-      kernels.multiply(tiles, record, nullptr, prepared, {shifted_rows, together, shifted}, products[2], ROWS);
+    both[i]->mixers.multiply_across(tiles, records, i ? nullptr : records, prepared, weights, together, sums[i]);
+  }
+  TileRows tile_rows(kernels, tiles, shifted, memory);
+  for (int t = 0; t < RECORDS; t += TileRows::at_once(shifted)) {
+    tile_rows.prepare(records + t * tiles.bytes, TileRows::at_once(shifted), shifted);
+    tile_rows.multiply(records, shifted_rows, together, products[2] + t * together * ROWS, ROWS, together * ROWS);
   }
   for (const float* product : {products[0], products[2]})
-    if (memcmp(product, products[1], together * ROWS * 4)) return "products differ from the scalar ones";
+    if (memcmp(product, products[1], products_bytes)) return "products differ from the scalar ones";
   if (memcmp(sums[0], sums[1], across * 4)) return "products from the side of rows differ from the scalar ones";
   const Gate gates[] = {Gate::swiglu, Gate::geglu_tanh, Gate::geglu_erf, Gate::relu2, Gate::silu};
   for (const Gate gate : gates)

@@ -66,16 +66,11 @@ inline bool shifts(const Kernels& kernels, const Tiles& tiles, int64_t rows) {
 
 inline size_t zero_blocks(const Tiles& tiles) { return tiles.format.zero_point && tiles.blocks > 2 ? tiles.blocks : 2; }
 
-inline size_t prepared_bytes(const Tiles& tiles) {
-  return (tiles.blocks + zero_blocks(tiles) + tiles.subblocks) * ROWS * 4;
-}
+inline size_t prepared_bytes(const Tiles& tiles) { return (tiles.blocks + zero_blocks(tiles)) * ROWS * 4; }
 
-inline Prepared take_prepared(Scratch& scratch, const Tiles& tiles, bool shifted) {
-  Prepared prepared;
-  prepared.scales = scratch.take<float>(tiles.blocks * ROWS);
-  prepared.zeros = scratch.take<int32_t>(zero_blocks(tiles) * ROWS);
-  prepared.offsets = shifted ? scratch.take<int32_t>(tiles.subblocks * ROWS) : nullptr;
-  return prepared;
+inline Prepared take_prepared(Scratch& scratch, const Tiles& tiles) {
+  float* scales = scratch.take<float>(tiles.blocks * ROWS);
+  return {scales, scratch.take<int32_t>(zero_blocks(tiles) * ROWS)};
 }
 
 // Puts a row's subblock to its place in a group of `together`.
