@@ -20,6 +20,7 @@ GROUPS = (
     ("moedge:fused", "moedge:if", "genai:fused", "genai:own"),
     ("transformers:bf16",),
 )
+LONG = (CLOCK, "llama.cpp:Q4_0")  # take long prompts too, which are minutes each
 SLOW = 2  # the group with a tenth of the others' speed
 HALF = 2048
 DEEP_STEPS = 16
@@ -144,6 +145,8 @@ class _Group:
         return next((deep for deep in (self.amount.deep, HALF) if deep <= min(room, self.amount.deep)), 0)
 
     def _deep(self, peer: PeerProcess, _: int) -> None:
+        if peer.engine not in LONG:
+            return
         tokens = self._deepest()
         marks = [HALF] if tokens > HALF else []
         seconds = peer.ask("prompt", tokens=tokens, seed=99, marks=marks)["seconds"]
@@ -151,7 +154,8 @@ class _Group:
             self.samples.add(self.number, peer.engine, f"prompt {mark}", mark / taken)
 
     def _deep_steps(self, peer: PeerProcess, number: int) -> None:
-        self._sample(peer, f"decode at {self._deepest()}", self._decode(peer, number, DEEP_STEPS))
+        if peer.engine in LONG:
+            self._sample(peer, f"decode at {self._deepest()}", self._decode(peer, number, DEEP_STEPS))
 
     def _together(self, peer: PeerProcess, number: int) -> None:
         for count in self.amount.together if peer.engine == CLOCK else ():
@@ -160,7 +164,7 @@ class _Group:
             self.samples.add(self.number, CLOCK, f"{count} at once", count * len(seconds) / sum(seconds))
 
     def _long(self, peer: PeerProcess, _: int) -> None:
-        if peer.engine in (CLOCK, "llama.cpp:Q4_0"):
+        if peer.engine in LONG:
             seconds = peer.ask("prompt", tokens=self.amount.long, seed=98, marks=[])["seconds"]
             self.samples.add(self.number, peer.engine, f"prompt {self.amount.long}", self.amount.long / seconds[-1])
 
