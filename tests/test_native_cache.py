@@ -1,6 +1,7 @@
 """Caches of layout `native`: what their rows hold and cost, what they give back, and that they are bound once."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +89,7 @@ def test_a_window_gives_back_what_no_rollback_reads():
     assert rows[:, 700:1400, 0].all()
 
 
+@pytest.mark.skipif(not Path("/proc/self/pagemap").exists(), reason="pages in memory are told by Linux only")
 @pytest.mark.parametrize("wish", TYPES)
 @pytest.mark.parametrize("window", [0, 96])
 def test_what_it_says_to_take_it_takes(wish, window):
