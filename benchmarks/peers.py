@@ -33,7 +33,7 @@ from peers.shapes import SHAPES, PeerShape
 
 from moedge.devices.detect import detect
 from moedge.runtime.bench.provenance import find_commit
-from moedge.runtime.bench.token_bytes import token_bytes
+from moedge.runtime.token_bytes import token_bytes
 from moedge.runtime.manifest import ROTARY_TABLES, read_manifest
 
 DEFAULT = tuple(engine for engine in ENGINES if engine != "moedge:if")

@@ -4,15 +4,18 @@ It reads /proc, /sys and the scheduler, never runs anything and never measures. 
 profile.py. Every path hangs from `root`, so that tests can show it another machine.
 """
 
+import mmap
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from moedge.devices.container import container_limits
-from moedge.devices.kernel_files import cpu_list, read_text, whole_number
+from moedge.devices.cores import CpuInfo, Cluster, clusters_of, fast_of, find_cores, name_of
+from moedge.devices.kernel_files import read_text
 from moedge.devices.memory import built_in_bytes
 
 # Only what some CPU kernel chooses by, in the kernel's own spelling, oldest first.
@@ -23,17 +26,6 @@ ISA_FLAGS = {
     ),
     "aarch64": ("asimd", "fphp", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "svei8mm", "sme"),
 }
-ARM_PARTS = {
-    "0xd03": "Cortex-A53",
-    "0xd05": "Cortex-A55",
-    "0xd08": "Cortex-A72",
-    "0xd0b": "Cortex-A76",
-    "0xd0c": "Neoverse-N1",
-    "0xd41": "Cortex-A78",
-    "0xd46": "Cortex-A510",
-    "0xd49": "Neoverse-N2",
-    "0xd4f": "Neoverse-V2",
-}
 ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}  # other systems' names for the same
 
 
@@ -43,7 +35,7 @@ class Machine:
 
     architecture: str  # "x86_64", "aarch64", or what the system calls it
     cpu: str  # "" if nothing tells
-    board: str  # "Raspberry Pi 5 Model B Rev 1.0"; "" if nothing tells
+    board: str  # what firmware calls it: "Raspberry Pi 5 Model B Rev 1.0"; "" if nothing tells
     isa: tuple[str, ...]
     logical_cpus: int
     cores: int  # physical, after affinity and CPU quota
@@ -51,6 +43,11 @@ class Machine:
     cpu_quota: float | None  # in CPUs
     memory_bytes: int
     memory_limit_bytes: int | None
+    clusters: tuple[Cluster, ...] = ()  # of the cores that the process may run on, whatever its quota
+    fast_cpus: tuple[int, ...] = ()  # a logical CPU for each fast core
+    page_bytes: int = 4096
+    compatible: str = ""  # the same for drivers: "raspberrypi,5-model-b brcm,bcm2712"
+    system: str = "Linux"  # as platform.system() calls it
 
     @property
     def usable_memory_bytes(self) -> int:
@@ -65,7 +62,8 @@ def detect(root: Path = Path("/"), architecture: str | None = None, affinity: fr
     blocks = _cpuinfo(read_text(root / "proc/cpuinfo"))
     cpus = sorted(_read_affinity() if affinity is None else affinity) or [0]
     limits = container_limits(root)
-    cores = _cores(root, cpus, blocks)
+    cores = find_cores(root, cpus, blocks)
+    fast = fast_of(cores)
     allowed = len(cores) if limits.cpus is None else max(1, min(len(cores), int(limits.cpus)))
     return Machine(
         architecture=named,
@@ -74,10 +72,15 @@ def detect(root: Path = Path("/"), architecture: str | None = None, affinity: fr
         isa=_isa(blocks, ISA_FLAGS.get(named, ())),
         logical_cpus=len(cpus),
         cores=allowed,
-        fast_cores=min(allowed, _fast(root, cores)),
+        fast_cores=min(allowed, len(fast)),
         cpu_quota=limits.cpus,
         memory_bytes=built_in_bytes(root),
         memory_limit_bytes=limits.memory_bytes,
+        clusters=clusters_of(cores),
+        fast_cpus=tuple(core.cpu for core in fast),
+        page_bytes=mmap.PAGESIZE,
+        compatible=read_text(root / "proc/device-tree/compatible").replace("\0", " "),
+        system=platform.system(),
     )
 
 
@@ -100,33 +103,13 @@ def _cpuinfo(text: str) -> list[dict[str, str]]:
     return [block for block in blocks if "processor" in block]
 
 
-def _cpu_name(blocks: list[dict[str, str]]) -> str:
-    names = (block.get("model name") or ARM_PARTS.get(block.get("cpu part", "").lower(), "") for block in blocks)
+def _cpu_name(blocks: Sequence[CpuInfo]) -> str:
+    names = map(name_of, blocks)
     return " + ".join(dict.fromkeys(name for name in names if name))
 
 
-def _isa(blocks: list[dict[str, str]], known: tuple[str, ...]) -> tuple[str, ...]:
+def _isa(blocks: Sequence[CpuInfo], known: tuple[str, ...]) -> tuple[str, ...]:
     # What every CPU has: a thread may land on any of them.
     each = [set((block.get("flags") or block.get("features") or "").split()) for block in blocks]
     common = set.intersection(*each) if each else set()
     return tuple(flag for flag in known if flag in common)
-
-
-def _cores(root: Path, cpus: list[int], blocks: list[dict[str, str]]) -> list[int]:
-    """One logical CPU for each physical core among `cpus`."""
-    said = {whole_number(block["processor"]): block for block in blocks}
-    first_of: dict[object, int] = {}
-    for cpu in cpus:
-        topology = root / f"sys/devices/system/cpu/cpu{cpu}/topology"
-        siblings = cpu_list(read_text(topology / "core_cpus_list") or read_text(topology / "thread_siblings_list"))
-        block = said.get(cpu, {})
-        place = (block.get("physical id"), block.get("core id"))
-        first_of.setdefault(siblings or (place if place[1] else cpu), cpu)
-    return list(first_of.values())
-
-
-def _fast(root: Path, cores: list[int]) -> int:
-    # Mixed ARM chips: one slow core makes all others wait at the end of every operator.
-    files = [root / f"sys/devices/system/cpu/cpu{cpu}/cpu_capacity" for cpu in cores]
-    capacities = [whole_number(read_text(file)) or 0 for file in files]
-    return sum(2 * capacity >= max(capacities) for capacity in capacities)

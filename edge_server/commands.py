@@ -5,7 +5,13 @@ from typing import Annotated
 import typer
 
 from moedge.runtime.chat.wishes import read_wishes
-from moedge.runtime.commands import BundleArgument, PromptLookupOption, ReasoningEffortOption, TemplateVariablesOption
+from moedge.runtime.commands import (
+    BundleArgument,
+    DeviceOption,
+    PromptLookupOption,
+    ReasoningEffortOption,
+    TemplateVariablesOption,
+)
 
 
 def serve(
@@ -20,7 +26,7 @@ def serve(
             envvar="MOEDGE_API_KEY", help="Key that clients must send; best set as MOEDGE_API_KEY.", show_envvar=True
         ),
     ] = None,
-    profile: Annotated[str, typer.Option(help="Device profile, or auto for this machine.")] = "auto",
+    device: DeviceOption = "auto",
     allow_slow: Annotated[
         bool, typer.Option("--allow-slow", help="Serve though no fast kernel fits this machine.")
     ] = False,
@@ -50,7 +56,7 @@ def serve(
         port=port,
         api_key=api_key,
         allow_host=tuple(allow_host or ()),
-        profile=profile,
+        device=device,
         allow_slow=allow_slow,
         allow_low_memory=allow_low_memory,
         max_running=max_running,

@@ -45,7 +45,7 @@ class Settings:
     port: int
     api_key: str | None = field(repr=False)
     allow_host: tuple[str, ...]
-    profile: str
+    device: str
     allow_slow: bool
     allow_low_memory: bool
     max_running: int
@@ -74,7 +74,7 @@ def run(bundle: Path, settings: Settings) -> None:
         try:
             engine = Engine.load(
                 bundle,
-                settings.profile,
+                settings.device,
                 sessions=settings.max_running,
                 allow_slow=settings.allow_slow,
                 allow_low_memory=settings.allow_low_memory,

@@ -5,7 +5,7 @@ Sizes come from sizes.py, problems from integrity.py; nothing is computed here b
 
 from typing import Any
 
-from moedge.devices.profile import CacheType
+from moedge.devices.profile_file import CacheType
 from moedge.devices.structure import unstructure
 from moedge.runtime.manifest import Manifest
 from moedge.runtime.memory_need import memory_need

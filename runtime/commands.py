@@ -22,6 +22,9 @@ PromptLookupOption = Annotated[
     int,
     typer.Option(min=0, max=14, help="Guess up to so many tokens from the text so far, where that pays; 0 is never."),
 ]
+DeviceOption = Annotated[
+    str, typer.Option("--device", "--profile", help="A device's profile, by name or path, or auto for this machine.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 
 
@@ -74,9 +77,7 @@ def run(
     reasoning_effort: ReasoningEffortOption = None,
     chat_template_kwargs: TemplateVariablesOption = None,
     prompt_lookup_num_tokens: PromptLookupOption = 0,
-    profile: Annotated[
-        str | None, typer.Option(help="A device profile, by name or path; default: this machine.")
-    ] = None,
+    device: DeviceOption = "auto",
     allow_slow: Annotated[bool, typer.Option("--allow-slow", help="Run even without a fast expert kernel.")] = False,
     allow_low_memory: Annotated[
         bool, typer.Option("--allow-low-memory", help="Run though memory may not hold the model and a full context.")
@@ -118,7 +119,7 @@ def run(
         offered = None if tools is None else read_tools(tools)
         engine = Engine.load(
             bundle,
-            profile,
+            device,
             allow_slow=allow_slow,
             allow_low_memory=allow_low_memory,
             check_hashes=check_hashes,

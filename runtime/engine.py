@@ -29,6 +29,7 @@ from moedge.runtime.prompt_lookup import PromptLookup, StepCost
 from moedge.runtime.prompt_too_long import PromptTooLong
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session
+from moedge.runtime.settling import settle
 from moedge.runtime.steps import go_back, run_step, take_step
 from moedge.runtime.text import Tokenizer
 
@@ -78,13 +79,16 @@ class Engine:
 
         Raises MoedgeError if the bundle is damaged, if memory does not hold it with `sessions` full contexts, if this
         machine has no fast kernel for its experts (`allow_low_memory` and `allow_slow` turn these two into warnings on
-        stderr), or if onnxruntime cannot load the graph.
+        stderr), if it lacks instructions that its description states, or if onnxruntime cannot load the graph.
+
+        Where the profile's `affinity` is "fast", this thread and those that it starts stay on the fast cores.
         """
         folder, begun = Path(path), hashes is not None
         try:
             manifest = open_bundle(folder, check_hashes=False)
             if not isinstance(profile, Profile):
                 profile = load_profile(profile or "auto")
+            settle(profile, manifest.experts.plan)
             check_memory(manifest, profile, detect_memory(), sessions, allow_low_memory, sessions_option)
             if check_hashes and not begun:  # last, as of hundreds of gigabytes it takes many minutes
                 hashes = HashCheck(folder, manifest, on_hashed)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from moedge.devices.errors import MoedgeError
 from moedge.devices.memory import Memory
-from moedge.devices.profile import CacheType, Profile
+from moedge.devices.profile import Profile
+from moedge.devices.profile_file import CacheType
 from moedge.runtime.manifest import ROUTED_EXPERTS, Manifest
 from moedge.runtime.sampling import MOST_GUESSES
 from moedge.runtime.sizes import full_cache_bytes, loading_bytes, memory_bytes
@@ -107,7 +108,7 @@ def check_memory(
     instead.
     """
     need = memory_need(manifest, sessions, profile.prefill_chunk, profile.cache_type)
-    has = min(profile.memory_bytes, machine.usable_bytes)
+    has = min(profile.memory_budget_bytes, machine.usable_bytes)
     loading = f", or while loading {_size(need.loading)} beside the weights" if need.loading else ""
     wants = (
         f"{manifest.name} needs about {_size(need.total)} of memory (weights {_size(need.weights)}, caches of "

@@ -86,6 +86,7 @@ class Program:
         self._graph = graph
         self._cache_tensors = manifest.cache
         self._cache_type = profile.cache_type
+        self._threads = profile.prefill_threads, profile.decode_threads
         self._feed = _feed_of(manifest)
         self._slots = slots if self.batches else 1
         self._arenas = weakref.WeakSet[Arena]()  # each lives as long as a cache in it
@@ -97,7 +98,7 @@ class Program:
         library = library_of(manifest.experts.plan)
         options = session_options(profile, library)
         try:
-            with library.lent(profile.intra_op_threads, profile.awake_us) if library else nullcontext():
+            with library.lent(profile.threads, profile.awake_us) if library else nullcontext():
                 graph = onnxruntime.InferenceSession(folder / MODEL_NAME, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no other base
             raise MoedgeError(f"onnxruntime {onnxruntime.__version__} cannot load {folder}: {error}") from error
@@ -130,7 +131,7 @@ class Program:
         segment = Segment(lane.cache.slot, past, token_ids, 1 if logits is None else len(logits))
         lane.feed.bind(binding, [segment])
         lane.cache.bind(binding, past, len(token_ids))
-        self._run(binding, lane)
+        self._run(binding, lane, len(token_ids) == 1)
 
     def run_segments(self, road: Road, arena: Arena, segments: Sequence[Segment], logits: NDArray[np.float32]) -> None:
         """Run tokens of several slots of an arena at once; `logits` [n, vocab] takes those that the segments want.
@@ -144,9 +145,11 @@ class Program:
             _bind_logits(road.binding, logits)
             road.logits = logits
         road.feed.bind(road.binding, segments)
-        self._run(road.binding, road)
+        self._run(road.binding, road, all(len(segment.token_ids) == 1 for segment in segments))
 
-    def _run(self, binding: onnxruntime.IOBinding, way: Way) -> None:
+    def _run(self, binding: onnxruntime.IOBinding, way: Way, decodes: bool) -> None:
+        if self.library is not None and self._threads[0] != self._threads[1]:
+            self.library.limit(self._threads[decodes])
         try:
             self._graph.run_with_iobinding(binding, way.options)
         except Exception:
@@ -184,7 +187,7 @@ def library_of(plan: ExpertPlan) -> Library | None:
 def session_options(profile: Profile, library: Library | None) -> onnxruntime.SessionOptions:
     """How onnxruntime runs a graph on this device, with the operators of a library."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = profile.intra_op_threads
+    options.intra_op_num_threads = profile.threads
     options.inter_op_num_threads = 1
     # a memory pattern is stored for every combination of shapes: with a growing cache that is one a step, forever
     options.enable_mem_pattern = False

@@ -5,7 +5,7 @@ Arithmetic only; nothing is opened or loaded, and nothing here is a measurement.
 
 from math import prod
 
-from moedge.devices.profile import CacheType
+from moedge.devices.profile_file import CacheType
 from moedge.runtime.cache.cache import cache_nbytes
 from moedge.runtime.cache.native_buffer import row_bytes
 from moedge.runtime.manifest import EMBEDDING, LM_HEAD, CacheTensor, Manifest, TensorGroup
@@ -72,16 +72,16 @@ def cache_bytes_per_token(manifest: Manifest, wish: CacheType) -> int:
     `wish` is what numbers caches are to hold, those that the profile chooses for.
     """
 
-    return sum(_row_bytes(tensor, wish) for tensor in manifest.cache if not tensor.window)
+    return sum(cache_row_bytes(tensor, wish) for tensor in manifest.cache if not tensor.window)
 
 
 def cache_bytes_read(manifest: Manifest, wish: CacheType, length: int) -> int:
     """Bytes of all caches that a step reads after `length` tokens: of a window no more than its rows."""
-    return sum(_row_bytes(tensor, wish) * min(length, tensor.window or length) for tensor in manifest.cache)
+    return sum(cache_row_bytes(tensor, wish) * min(length, tensor.window or length) for tensor in manifest.cache)
 
 
-def _row_bytes(tensor: CacheTensor, wish: CacheType) -> int:
-    """Of one token."""
+def cache_row_bytes(tensor: CacheTensor, wish: CacheType) -> int:
+    """Bytes of one token in a cache."""
     return tensor.shape[0] * row_bytes(tensor, wish) if tensor.layout == "native" else prod(tensor.shape) * CACHE_BYTES
 
 

@@ -21,7 +21,7 @@ from moedge.runtime.bench.asking import fit, parse_lengths
 from moedge.runtime.bench.bench import count_steps
 from moedge.runtime.bench.provenance import find_commit
 from moedge.runtime.bench.spread import Spread, percentile
-from moedge.runtime.bench.token_bytes import TokenBytes, token_bytes
+from moedge.runtime.token_bytes import TokenBytes, token_bytes
 from moedge.runtime.cli import main
 from moedge.runtime.manifest import CacheTensor, ExpertKernel, TensorGroup, read_manifest
 from moedge.runtime.program import Program
@@ -62,8 +62,8 @@ def test_json_holds_every_figure_with_its_spread_and_where_it_comes_from(bundle,
     assert (said["bandwidth"]["threads"], said["bandwidth"]["buffer_bytes"]) == (1, 1 << 20)
     assert said["energy"] == "not measured"
     told = said["provenance"]
-    assert told["profile"]["intra_op_threads"] == 1
-    assert told["profile"]["sources"]["intra_op_threads"] == "-t"
+    assert told["profile"]["prefill_threads"] == told["profile"]["decode_threads"] == 1
+    assert told["profile"]["sources"]["decode_threads"] == "-t"
     assert (told["bundle"]["scheme"], told["bundle"]["plan"]) == ("fp32", "if")
     assert len(told["bundle"]["manifest_sha256"]) == 64
     assert told["machine"]["isa"] is not None

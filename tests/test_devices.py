@@ -2,16 +2,19 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moedge.devices.cores import Cluster
 from moedge.devices.detect import Machine, detect
 from moedge.devices.kernel_files import cpu_list
 from moedge.devices.memory import Memory, detect_memory
-from moedge.devices.profile import load_profile, profile_names
+from moedge.devices.profile import load_profile
+from moedge.devices.profile_file import profile_names
 from moedge.runtime.cli import main
 
 PI5_FEATURES = (
@@ -38,6 +41,8 @@ def raspberry_pi_5() -> dict[str, object]:
         "proc/cpuinfo": "".join(block.format(cpu) for cpu in range(4)),
         "proc/meminfo": "MemTotal:        8245248 kB\nMemFree:         7000000 kB",
         "proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
+        "proc/device-tree/compatible": "raspberrypi,5-model-b\0brcm,bcm2712\0",
+        **{f"{CPU}/cpu{cpu}/cpufreq/cpuinfo_max_freq": 2400000 for cpu in range(4)},
         **{f"{CPU}/cpu{cpu}/topology/core_cpus_list": cpu for cpu in range(4)},
     }
 
@@ -58,7 +63,7 @@ def x86(root: Path, affinity: frozenset[int] = frozenset(range(8))) -> Machine:
 
 def test_raspberry_pi_5(tmp_path: Path) -> None:
     machine = detect(tree(tmp_path, raspberry_pi_5()), "aarch64", frozenset(range(4)))
-    assert machine == Machine(
+    assert replace(machine, page_bytes=4096, system="Linux") == Machine(
         architecture="aarch64",
         cpu="Cortex-A76",
         board="Raspberry Pi 5 Model B Rev 1.0",
@@ -69,9 +74,12 @@ def test_raspberry_pi_5(tmp_path: Path) -> None:
         cpu_quota=None,
         memory_bytes=8245248 * 1024,
         memory_limit_bytes=None,
+        clusters=(Cluster("Cortex-A76", 4, 2400),),
+        fast_cpus=(0, 1, 2, 3),
+        compatible="raspberrypi,5-model-b brcm,bcm2712",
     )
     profile = load_profile("auto", machine)
-    assert (profile.name, profile.intra_op_threads, profile.memory_bytes) == ("generic-aarch64", 4, 8245248 * 1024)
+    assert (profile.name, profile.threads, profile.memory_bytes) == ("raspberry-pi-5-8gb", 4, 8245248 * 1024)
 
 
 def test_slow_cores_of_a_mixed_chip_get_no_thread(tmp_path: Path) -> None:
@@ -85,7 +93,12 @@ def test_slow_cores_of_a_mixed_chip_get_no_thread(tmp_path: Path) -> None:
     assert (machine.architecture, machine.cpu) == ("aarch64", "Cortex-A55 + Cortex-A76")
     assert machine.isa == ("asimd", "fphp", "asimddp")  # a thread may run on either kind
     assert (machine.cores, machine.fast_cores) == (8, 4)
-    assert load_profile("auto", machine).intra_op_threads == 4
+    assert (machine.clusters, machine.fast_cpus) == (
+        (Cluster("Cortex-A76", 4, 0), Cluster("Cortex-A55", 4, 0)),
+        (4, 5, 6, 7),
+    )
+    profile = load_profile("auto", machine)
+    assert (profile.name, profile.threads, profile.affinity) == ("rk3588", 4, "fast")
 
 
 @pytest.mark.parametrize(
@@ -257,8 +270,22 @@ def test_devices_lists_machine_and_profiles(capsys: pytest.CaptureFixture[str]) 
     assert all(name in text for name in profile_names())
     assert main(["devices", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found["profiles"]) == set(profile_names())
-    assert found["machine"]["cores"] == detect().cores
+    assert [each["name"] for each in found] == ["auto", *profile_names()]
+    auto = found[0]
+    assert auto["machine"]["cores"] == detect().cores
+    assert [each["name"] for each in found[1:] if each["nearest"]] == [auto["nearest"]]
+
+
+def test_devices_shows_one_with_all_sources(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices", "rk3588"]) == 0
+    text = capsys.readouterr().out
+    assert "4 x Cortex-A76 at 2400 MHz + 4 x Cortex-A55 at 1800 MHz  [Rockchip" in text
+    assert "decode_threads              4  [one a fast core]" in text
+    assert main(["devices", "rk3588", "--json"]) == 0
+    profile = json.loads(capsys.readouterr().out)
+    assert (profile["name"], profile["clusters"][0]["count"], profile["decode_threads"]) == ("rk3588", 4, 4)
+    assert main(["devices", "rk3589"]) == 1
+    assert "did you mean rk3588?" in capsys.readouterr().err
 
 
 def test_devices_shows_a_machine_without_a_profile(monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -268,4 +295,5 @@ def test_devices_shows_a_machine_without_a_profile(monkeypatch, capsys: pytest.C
     assert "no device profile for riscv64" in text
     assert "4 of 4 logical CPUs, 2 of them slow, limited to 1.5 CPUs of time" in text
     assert main(["devices", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["auto"] is None
+    auto = json.loads(capsys.readouterr().out)[0]
+    assert (auto["name"], auto["nearest"]) == ("auto", None)

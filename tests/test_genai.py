@@ -70,7 +70,7 @@ def load_both(bundle):
     config = og.Config(str(bundle))
     threads = {"intra_op_num_threads": 1, "inter_op_num_threads": 1}
     config.overlay(json.dumps({"model": {"decoder": {"session_options": threads}}}))
-    profile = replace(load_profile("auto"), intra_op_threads=1, prefill_chunk=128)
+    profile = replace(load_profile("auto").with_threads(1, "test"), prefill_chunk=128)
     return og.Model(config), Engine.load(bundle, profile)
 
 

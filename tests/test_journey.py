@@ -67,7 +67,13 @@ def test_a_token_passes_the_files_of_the_page(tmp_path):
     ran = set(files_run(ask))
     named = named_in("A token") - {"edge_server/server.py"}  # the sockets, which the test client has not
     assert named <= ran
-    loading = {"runtime/integrity.py", "runtime/kernel_probe.py", "runtime/memory_need.py", "runtime/sizes.py"}
+    loading = {
+        "runtime/settling.py",
+        "runtime/integrity.py",
+        "runtime/kernel_probe.py",
+        "runtime/memory_need.py",
+        "runtime/sizes.py",
+    }
     assert {path for path in ran - named if not path.startswith("devices/")} <= loading
 
 

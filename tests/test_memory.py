@@ -60,7 +60,7 @@ def manifest_of(plan="fused", layout="shared", **facts) -> Manifest:
 
 
 def profile_with(memory_bytes: int) -> Profile:
-    return replace(load_profile("auto"), memory_bytes=memory_bytes, prefill_chunk=100)
+    return replace(load_profile("auto"), memory_budget_bytes=memory_bytes, prefill_chunk=100)
 
 
 def test_the_estimate_by_hand():
@@ -158,10 +158,16 @@ def test_memory_that_others_use_now_is_a_warning(capsys):
 def small_device(tmp_path) -> Path:
     """A profile of a device of 40 MB, of this machine's architecture."""
     path, here = tmp_path / "small.toml", load_profile("auto")
-    facts = {"isa": list(here.isa), "cores": 1, "memory_bytes": 40 * MB, "prefill_chunk": 8, "awake_us": 0}
-    facts["cache_type"] = "float32"
-    lines = [f'{name} = {{ value = {json.dumps(value)}, source = "made up" }}' for name, value in facts.items()]
-    path.write_text(f'description = "small"\narchitecture = "{here.architecture}"\n' + "\n".join(lines))
+    generic = "generic-x86-64" if here.architecture == "x86_64" else "generic-aarch64"
+    facts = {
+        "hardware": {"memory_bytes": 40 * MB},
+        "settings": {"memory_budget_bytes": 40 * MB, "prefill_chunk": 8, "awake_us": 0, "cache_type": "float32"},
+    }
+    lines = ['description = "small"', f'architecture = "{here.architecture}"', f'extends = "{generic}"']
+    for table, stated in facts.items():
+        lines.append(f"[{table}]")
+        lines += [f'{key} = {{ value = {json.dumps(value)}, source = "made up" }}' for key, value in stated.items()]
+    path.write_text("\n".join(lines))
     return path
 
 
@@ -173,7 +179,7 @@ def bundle(tmp_path) -> Path:
 def test_run_refuses_before_onnxruntime_opens_anything(bundle, small_device, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(onnxruntime, "InferenceSession", lambda *arguments, **options: pytest.fail("it was opened"))
-        assert main(["run", str(bundle), "hello", "--raw", "--profile", str(small_device)]) == 1
+        assert main(["run", str(bundle), "hello", "--raw", "--device", str(small_device)]) == 1
     told = capsys.readouterr()
     assert told.out == ""
     assert len(told.err.splitlines()) == 1
@@ -185,7 +191,7 @@ def test_run_refuses_before_onnxruntime_opens_anything(bundle, small_device, mon
         str(bundle),
         "h",
         "--raw",
-        "--profile",
+        "--device",
         str(small_device),
         "--allow-low-memory",
         "--max-tokens",
@@ -199,7 +205,7 @@ def test_run_refuses_before_onnxruntime_opens_anything(bundle, small_device, mon
 
 
 def test_serve_counts_all_its_places(bundle, small_device):
-    words = ["serve", str(bundle), "--port", "0", "--profile", str(small_device), "--max-running", "3"]
+    words = ["serve", str(bundle), "--port", "0", "--device", str(small_device), "--max-running", "3"]
     code = "import sys; from moedge.runtime.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120, check=False

@@ -35,6 +35,7 @@ EXPORTED uint64_t moedge_read(const uint64_t* data, uint64_t bytes) { return byt
 EXPORTED int64_t moedge_choice_bytes(int64_t size) { return 8 * size; }
 EXPORTED int64_t moedge_choose(const void*, const float*, const int64_t*, const int32_t*) { return 7; }
 EXPORTED void moedge_lend(int threads, int awake_us) { lent[0] = threads, lent[1] = awake_us; }
+EXPORTED void moedge_limit(int threads) {}
 EXPORTED int64_t moedge_usage(uint64_t owner, int64_t layer, uint64_t* counts, int64_t room) {
   if (layer == 4) return counts[0] = lent[0], counts[1] = lent[1], 2;
   if (layer != 3) return -1;

@@ -7,7 +7,7 @@ import ctypes
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -52,7 +52,7 @@ class Moedge:
         from moedge.runtime import Engine
         from moedge.runtime.batch import Batch
 
-        profile = replace(load_profile("auto"), intra_op_threads=job.threads)
+        profile = load_profile("auto").with_threads(job.threads, "the benchmark")
         slots = 1 + MOST_SESSIONS
         self._engine = Engine.load(job.path, profile, sessions=slots, check_hashes=False, allow_low_memory=True)
         self._batch = Batch(self._engine.program)

@@ -53,7 +53,7 @@ class Stage:
     @cached_property
     def _graph(self) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = load_profile("auto").intra_op_threads
+        options.intra_op_num_threads = load_profile("auto").prefill_threads
         options.enable_mem_pattern = False
         options.log_severity_level = 3
         return onnxruntime.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])

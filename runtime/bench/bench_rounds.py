@@ -17,7 +17,7 @@ from moedge.runtime.bench.bandwidth import Bandwidth, choose_buffer, last_cache_
 from moedge.runtime.bench.process_usage import Resident, forget_files, resident, storage_bytes
 from moedge.runtime.bench.results import DecodeRate, FirstToken, LoadSeconds, PromptRate, Question
 from moedge.runtime.bench.spread import Spread, percentile
-from moedge.runtime.bench.token_bytes import token_bytes
+from moedge.runtime.token_bytes import token_bytes
 from moedge.runtime.engine import Engine
 from moedge.runtime.integrity import HashCheck, open_bundle
 from moedge.runtime.manifest import Manifest
@@ -129,7 +129,7 @@ def measure_first_token(engine: Engine, prompt: int, cold: float, rounds: int, w
 
 def measure_decoding(engine: Engine, question: Question, watch: Stopwatch) -> tuple[tuple[DecodeRate, ...], Bandwidth]:
     """Steps from each depth, and the bandwidth of the same minutes, measured before and after."""
-    threads = engine.profile.intra_op_threads
+    threads = engine.profile.decode_threads
     watch.on_step("bandwidth")
     caches = last_cache_bytes()
     size = choose_buffer(detect_memory().available_bytes, caches)

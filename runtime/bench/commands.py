@@ -20,9 +20,10 @@ def bench(
     ] = "",
     threads: Annotated[int | None, typer.Option("-t", "--threads", help="Default: the profile's.")] = None,
     rounds: Annotated[int, typer.Option("-r", "--rounds", help="Rounds, after one that warms up.")] = 5,
-    profile: Annotated[
-        str | None, typer.Option(help="A device profile, by name or path; default: this machine.")
-    ] = None,
+    device: Annotated[
+        str,
+        typer.Option("--device", "--profile", help="A device's profile, by name or path, or auto for this machine."),
+    ] = "auto",
     allow_slow: Annotated[bool, typer.Option("--allow-slow", help="Run even without a fast expert kernel.")] = False,
     allow_low_memory: Annotated[
         bool, typer.Option("--allow-low-memory", help="Run though memory may not hold the model and a full context.")
@@ -31,7 +32,6 @@ def bench(
 ) -> None:
     """Measure how fast a bundle runs here: prompts, tokens, loads, memory, and the share of what memory allows."""
     import time
-    from dataclasses import replace
 
     import psutil
 
@@ -48,11 +48,11 @@ def bench(
     lengths = parse_lengths("-p", prompts, 1), steps, parse_lengths("-d", depths, 0)
     manifest = open_bundle(bundle, check_hashes=False)
     question = fit(*lengths, rounds, manifest.model.context_length, parse_batches(batch, manifest))
-    device = load_profile(profile or "auto")
+    profile = load_profile(device)
     if threads is not None:
-        device = replace(device, intra_op_threads=threads, sources=device.sources | {"intra_op_threads": "-t"})
+        profile = profile.with_threads(threads, "-t")
     with steps_progress("bench", count_steps(question)) as on_step:
-        results = run_bench(bundle, manifest, device, question, imports, allow_slow, allow_low_memory, on_step)
+        results = run_bench(bundle, manifest, profile, question, imports, allow_slow, allow_low_memory, on_step)
     if as_json:
         import json
 

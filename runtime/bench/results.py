@@ -6,7 +6,7 @@ from typing import Any
 from moedge.runtime.bench.bandwidth import Bandwidth
 from moedge.runtime.bench.process_usage import Resident
 from moedge.runtime.bench.spread import Spread
-from moedge.runtime.bench.token_bytes import TokenBytes
+from moedge.runtime.token_bytes import TokenBytes
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The results of `moedge bench` for people."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -30,10 +31,15 @@ def _heading(results: Results) -> Iterator[str]:
           f"{bundle['manifest_sha256'][:12]}"  # fmt: skip
     yield f"moedge {versions['moedge']}{commit}, onnxruntime {versions['onnxruntime']}, kernels: {told['kernels']}"
     yield f"{machine['cpu'] or 'unknown CPU'} ({machine['architecture']}: {' '.join(machine['isa'])})"
-    yield f"profile {profile['name']}, {profile['intra_op_threads']} threads, prompts in chunks of "\
+    yield f"profile {profile['name']}, {_threads(profile)} threads, prompts in chunks of "\
           f"{profile['prefill_chunk']}, awake for {profile['awake_us']} µs, caches in {profile['cache_type']}; "\
           f"load of the machine before: {told['load']}"  # fmt: skip
     yield from (f"[bold]note:[/bold] {sentence}" for sentence in results.question.left_out)
+
+
+def _threads(profile: dict[str, Any]) -> str:
+    prefill, decode = profile["prefill_threads"], profile["decode_threads"]
+    return str(decode) if prefill == decode else f"{prefill} (prompts) and {decode} (decode)"
 
 
 def _rates(results: Results) -> Table:

@@ -6,7 +6,7 @@ and pages for what is written. Tensors of other layouts are each timeline's own.
 
 from collections.abc import Iterable
 
-from moedge.devices.profile import CacheType
+from moedge.devices.profile_file import CacheType
 from moedge.runtime.cache.buffer import Binding
 from moedge.runtime.cache.native_buffer import NativeBuffer, NativeMemory
 from moedge.runtime.manifest import CacheTensor

@@ -7,7 +7,7 @@ tokens they hold is the session's.
 import weakref
 from collections.abc import Iterable
 
-from moedge.devices.profile import CacheType
+from moedge.devices.profile_file import CacheType
 from moedge.runtime.cache.arena import Arena
 from moedge.runtime.cache.buffer import Binding, Buffer
 from moedge.runtime.cache.native_buffer import NativeBuffer

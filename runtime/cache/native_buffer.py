@@ -10,7 +10,7 @@ from typing import Self
 
 import numpy as np
 
-from moedge.devices.profile import CacheType
+from moedge.devices.profile_file import CacheType
 from moedge.runtime.cache.buffer import FLOAT_BYTES, Binding
 from moedge.runtime.cache.eviction import Eviction, count_held
 from moedge.runtime.cache.reservation import CAN_GIVE_BACK, give_back, reserve_bytes

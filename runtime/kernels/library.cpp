@@ -32,6 +32,9 @@ MOEDGE_EXPORT void moedge_lend(int threads, int awake_us) {
   Pool::lend(threads > 0 ? Pool::make(threads, awake_us) : nullptr);
 }
 
+// In runs that this thread begins from now on no more than so many threads of a pool work.
+MOEDGE_EXPORT void moedge_limit(int threads) { moedge::Pool::limit(threads); }
+
 MOEDGE_EXPORT int64_t moedge_usage(uint64_t owner, int64_t layer, uint64_t* counts, int64_t room) {
   return moedge::Usage::read(owner, layer, counts, room);
 }

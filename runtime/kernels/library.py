@@ -54,6 +54,10 @@ class Library:
         finally:
             self._functions.moedge_lend(0, 0)
 
+    def limit(self, threads: int) -> None:
+        """Of the threads that kernels share, no more than these work in runs that this thread begins from now on."""
+        self._functions.moedge_limit(threads)
+
     def usage(self, owner: int, layer: int, experts: int) -> tuple[int, ...]:
         """How often each of a layer's experts was chosen [experts], since the kernels of `owner` were made.
 
@@ -124,6 +128,8 @@ def _load(path: Path) -> ctypes.CDLL:
         functions.moedge_own.argtypes = [ctypes.c_uint64]
         functions.moedge_lend.restype = None
         functions.moedge_lend.argtypes = [ctypes.c_int, ctypes.c_int]
+        functions.moedge_limit.restype = None
+        functions.moedge_limit.argtypes = [ctypes.c_int]
         functions.moedge_usage.restype = ctypes.c_int64
         counts = ctypes.POINTER(ctypes.c_uint64)
         functions.moedge_read.restype = ctypes.c_uint64

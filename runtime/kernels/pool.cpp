@@ -56,6 +56,7 @@ void wake(std::atomic<uint32_t>& word, int count) {
 }
 
 thread_local Pool* current = nullptr;
+thread_local uint32_t most_helpers = UINT_MAX;
 
 }  // namespace
 
@@ -104,6 +105,8 @@ Pool::~Pool() {
 void Pool::lend(Pool* pool) { current = pool; }
 
 Pool* Pool::lent() { return current; }
+
+void Pool::limit(int threads) { most_helpers = threads > 1 ? (uint32_t)threads - 1 : 0; }
 
 // Calls work(what, i) for each i below count. A second caller, or an item that calls, does all of it alone.
 void Pool::run(size_t count, Work work, void* what) {
@@ -155,7 +158,8 @@ uint32_t Pool::want(uint64_t now) {
   const uint32_t whole = (uint32_t)allowed_;
   credit_ += passed * (allowed_ - whole);
   if (credit_ > MOST_CREDIT) credit_ = MOST_CREDIT;
-  return whole + (allowed_ > whole && credit_ > 0);
+  const uint32_t helpers = whole + (allowed_ > whole && credit_ > 0);
+  return helpers < most_helpers ? helpers : most_helpers;
 }
 
 void Pool::work_off() {

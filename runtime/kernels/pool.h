@@ -24,6 +24,9 @@ class Pool {
   static void lend(Pool* pool);
   static Pool* lent();
 
+  // How many threads work at most in calls that this thread makes from now on, itself included.
+  static void limit(int threads);
+
   Threads threads() {
     return {[](void* self, size_t count, Work work, void* what) { static_cast<Pool*>(self)->run(count, work, what); },
             this};

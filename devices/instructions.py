@@ -1,0 +1,67 @@
+"""Whether a CPU has the instructions that a description of it says: an unknown one ends a program without a word.
+
+On ARM the kernel tells every program what the CPU has (getauxval); /proc/cpuinfo, which libraries read too, and a
+profile may say more than that. x86's CPUs tell it themselves.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from moedge.devices.errors import MoedgeError
+
+AT_HWCAP, AT_HWCAP2 = 16, 26
+# Linux, arch/arm64/include/uapi/asm/hwcap.h: name to word and bit.
+_BITS = {
+    "asimd": (AT_HWCAP, 1), "fphp": (AT_HWCAP, 9), "asimdhp": (AT_HWCAP, 10), "asimddp": (AT_HWCAP, 20),
+    "sve": (AT_HWCAP, 22), "sve2": (AT_HWCAP2, 1), "svei8mm": (AT_HWCAP2, 9), "i8mm": (AT_HWCAP2, 13),
+    "bf16": (AT_HWCAP2, 14), "sme": (AT_HWCAP2, 23),
+}  # fmt: skip
+Ask = Callable[[int], int]
+
+
+def real_isa(architecture: str, ask: Ask | None = None) -> tuple[str, ...] | None:
+    """The flags that the kernel says this CPU has, in its own spelling; None where it says nothing to programs."""
+    if architecture != "aarch64" or not sys.platform.startswith("linux"):
+        return None
+    ask = ask or _auxiliary()
+    return tuple(flag for flag, (word, bit) in _BITS.items() if ask(word) >> bit & 1)
+
+
+def _auxiliary() -> Ask:
+    function = ctypes.CDLL(None).getauxval
+    function.argtypes, function.restype = [ctypes.c_ulong], ctypes.c_ulong
+    return lambda word: int(function(word))
+
+
+def refuse_missing(which: str, stated: Sequence[str], real: Sequence[str] | None) -> None:
+    """MoedgeError if a description, of a name like "device profile rk3588", states what the CPU does not have."""
+    missing = [flag for flag in stated if flag not in real] if real is not None else []
+    if missing:
+        raise MoedgeError(
+            f"{which} says that this CPU has {', '.join(missing)}, and it has not: what is made for such a CPU would "
+            "crash here. Take `--device auto`, or correct the description."
+        )
+
+
+def survives(work: Callable[[], None]) -> str | None:
+    """Do some work in a child process, of which nothing is left; None if it ends well, else what ended it."""
+    if not hasattr(os, "fork"):
+        work()
+        return None
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)  # nothing of the parent's is flushed or closed twice
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return f"signal {signal.Signals(os.WTERMSIG(status)).name}"
+    return None if os.WEXITSTATUS(status) == 0 else "an error"
