@@ -33,8 +33,8 @@ from peers.shapes import SHAPES, PeerShape
 
 from moedge.devices.detect import detect
 from moedge.runtime.bench.provenance import find_commit
-from moedge.runtime.token_bytes import token_bytes
 from moedge.runtime.manifest import ROTARY_TABLES, read_manifest
+from moedge.runtime.token_bytes import token_bytes
 
 DEFAULT = tuple(engine for engine in ENGINES if engine != "moedge:if")
 # Of the others, ONNX Runtime's plan is made where it is asked for by --engine: files and minutes for little.

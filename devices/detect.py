@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from moedge.devices.container import container_limits
-from moedge.devices.cores import CpuInfo, Cluster, clusters_of, fast_of, find_cores, name_of
+from moedge.devices.cores import Cluster, CpuInfo, clusters_of, fast_of, find_cores, name_of
 from moedge.devices.kernel_files import read_text
 from moedge.devices.memory import built_in_bytes
 

@@ -1,4 +1,4 @@
-"""How fast a device answers with a model: arithmetic over what a token costs (TokenWork) and what the device does (Rates).
+"""How fast a device answers with a model: arithmetic over what a token costs and what the device does.
 
 Nothing is opened or measured here. docs/planning.md has the formulas beside measurements.
 """

@@ -10,7 +10,16 @@ from moedge.devices.cores import Cluster
 from moedge.devices.detect import Machine, detect
 from moedge.devices.errors import MoedgeError
 from moedge.devices.nearest import nearest
-from moedge.devices.profile_file import Affinity, CacheType, Fact, ProfileSpec, profile_names, read_spec, user_folder
+from moedge.devices.profile_file import (
+    Affinity,
+    CacheType,
+    DevicePlan,
+    Fact,
+    ProfileSpec,
+    profile_names,
+    read_spec,
+    user_folder,
+)
 from moedge.devices.rates import NARROW, Rates, estimate_rates
 
 CORE_BYTES_PER_S = 14e9  # that one core reads at most: of a server's memory a machine of few cores has a part
@@ -41,7 +50,7 @@ class Profile:
     context: int  # tokens, likewise
     cache_type: CacheType  # of keys and values in the native plan
     memory_budget_bytes: int  # that moedge may take
-    expert_plan: str  # likewise
+    expert_plan: DevicePlan  # likewise
     rates: Rates
     sources: dict[str, str]  # field to where its value comes from
 
@@ -130,7 +139,7 @@ def resolve(name: str, spec: ProfileSpec, machine: Machine) -> Profile:
 def hold_to(spec: ProfileSpec, machine: Machine) -> ProfileSpec:
     """The nearest profile of a machine, with what the machine says of itself in the place of what is stated."""
     hardware, settings = spec.hardware, spec.settings
-    seen = {"isa": Fact(machine.isa, "detected")}
+    seen: dict[str, Any] = {"isa": Fact(machine.isa, "detected")}
     memory, limit = machine.usable_memory_bytes, machine.memory_limit_bytes
     seen["memory_bytes"] = Fact(memory, "detected" if limit is None else "detected, the container's limit")
     stated = hardware.clusters.value if hardware.clusters else ()

@@ -1,7 +1,7 @@
 """Profiles as files: TOML with a source beside every value, one that extends another, and what is refused in them.
 
-A key is stated, or named in `detected` and read from the machine at hand; neither is an error. What a profile becomes on
-a machine is profile.py's, which of them a machine takes nearest.py's.
+A key is stated, or named in `detected` and read from the machine at hand; neither is an error. What a profile becomes
+on a machine is profile.py's, which of them a machine takes nearest.py's.
 """
 
 import difflib
@@ -23,6 +23,7 @@ MOST_EXTENDED = 8  # one after the other
 
 V = TypeVar("V")
 CacheType = Literal["float32", "float16", "int8"]  # what numbers caches hold, where the runtime has the choice
+DevicePlan = Literal["native", "fused", "if"]  # whose kernels run experts; what each is: docs/graph.md
 Affinity = Literal["all", "fast"]  # any core, or only those of the fastest kind
 
 
@@ -70,7 +71,7 @@ class SettingsSpec:
     context: Fact[int] | None = None
     cache_type: Fact[CacheType] | None = None
     memory_budget_bytes: Fact[int] | None = None
-    expert_plan: Fact[Literal["native", "fused", "if"]] | None = None
+    expert_plan: Fact[DevicePlan] | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ A_CYCLE = {
 LEAST_A_CYCLE = (2, 0.3)
 # Cores whose units are half as wide or fewer, as their optimization guides say.
 NARROW = ("Cortex-A53", "Cortex-A55", "Cortex-A510", "Cortex-A520")
-PROMPT_SHARE = 0.32  # of those products, in prompts
+PROMPT_SHARE = 0.42  # of those products, in prompts
 ARM_PROMPT_SHARE = 0.16  # the only published figure, of another engine on a Raspberry Pi 5, is 0.12
 MEMORY_SHARE = 0.85  # of what plain reading reaches, in the products of a single token
 CACHE_SHARE = 0.7  # of what weights are read at

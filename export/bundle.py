@@ -17,6 +17,7 @@ from moedge.export.calibration.texts import CalibrationText
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.graph.tied_head import with_stored_head
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit, refuse_target
+from moedge.export.planning.fitting import refuse_unfit
 from moedge.export.process_memory import keep_freed_memory
 from moedge.export.rehearsal import Rehearsal, refuse_extra_biases, rehearse
 from moedge.export.report import ExportReport
@@ -53,6 +54,8 @@ def export_bundle(
         understood = understand(source, options)
         model, context, talking = understood.model, understood.context, understood.talking
         rehearsal = rehearse(source, model, context, options.scheme, options.plan, options.scale_dtype)
+        if options.device is not None and options.target is None:
+            refuse_unfit(target.name, source, model, context, rehearsal.schemes, options.plan, options.device)
         refuse_extra_biases(source, model, rehearsal.extra_biases)
         notes = [*talking.notes, *(options.plan_notes or ()), *rehearsal.notes]
         options = replace(options, calibration=_choose_calibration(options, rehearsal, notes))

@@ -18,6 +18,7 @@ from moedge.export.graph.builder import Builder
 from moedge.export.graph.decoder import build_decoder
 from moedge.export.graph.plans import LOWERINGS
 from moedge.export.graph.probe import build_probe
+from moedge.export.graph.qmoe import set_accuracy
 from moedge.export.graph.saving import save_graph
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit
 from moedge.export.process_memory import peak_resident_bytes
@@ -84,6 +85,8 @@ class BundleMaker:
             if genai is not None and plan != "native":  # no other runtime has moedge's operators
                 add_last_logits(graph, model.vocab_size)
                 write_genai_files(folder, genai, source)
+            if options.device is not None:
+                set_accuracy(graph, options.device.accuracy_level)
             save_graph(graph, folder / MODEL_NAME)
             talking.write(folder)
             kernels = [scheme for scheme, _ in lowering.expert_schemes.most_common()]

@@ -10,13 +10,14 @@ from typing import Annotated, Literal
 import typer
 
 from moedge.devices.errors import MoedgeError
+from moedge.devices.profile import Profile, load_profile
 from moedge.export.calibration.texts import CalibrationText
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit
 from moedge.export.schemes import DEFAULT, QUANTIZABLE, SCHEME_CHOICES, parse_plan, spell
 from moedge.export.targets import parse_target, plan_cheapest
 from moedge.export.tokenizer.brought import brought_templates
 from moedge.quant.scheme import EXPERT_SCHEMES
-from moedge.runtime.manifest import REPORT_NAME, Manifest
+from moedge.runtime.manifest import REPORT_NAME, ExpertPlan, Manifest
 
 
 def export(
@@ -28,6 +29,13 @@ def export(
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the bundle to make.")],
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="The device that the bundle is for, by its profile's name or path: its choices are the defaults, and "
+            "what does not fit into its memory is refused."
+        ),
+    ] = None,
     scheme: Annotated[
         str | None,
         typer.Option(help=f"How weights are stored: {', '.join(SCHEME_CHOICES)}. [default: {DEFAULT}]"),
@@ -112,11 +120,14 @@ def export(
     target = parse_target(target_size, target_kl)
     if target is not None and scheme is not None:
         raise MoedgeError("--scheme says what --target-size and --target-kl would measure: leave one out.")
-    schemes = parse_plan(scheme or DEFAULT, group or ()) if target is None else plan_cheapest(target, group or ())
+    profile = None if device is None else load_profile(device)
+    changes = group or ()
+    chosen = scheme or (profile.scheme if profile else DEFAULT)
+    schemes = parse_plan(chosen, changes) if target is None else plan_cheapest(target, changes)
     texts = _calibration(calibration or "mix") if schemes.quantized else None
     options = ExportOptions(
         schemes,
-        experts,
+        experts or _plan_for(profile, schemes.quantized),
         context,
         force,
         resume,
@@ -126,6 +137,7 @@ def export(
         scale_dtype=scale_dtype,
         target=target,
         judge=not no_eval,
+        device=profile,
     ).decided()
     folder, hub = _folder(checkpoint, output, options)
     try:
@@ -156,6 +168,11 @@ def families(as_json: Annotated[bool, typer.Option("--json", help="Print the lis
         print("  ".join([*cells, row[-1]]))
     schemes = f"{', '.join(SCHEME_CHOICES)}; for routed experts {' and '.join(EXPERT_SCHEMES)}"
     print(f"\nPlans: native, fused, if. Schemes: {schemes}. Number formats of checkpoints: docs/formats.md.")
+
+
+def _plan_for(profile: Profile | None, quantized: bool) -> ExpertPlan | None:
+    """The device's own choice; None leaves it to this machine."""
+    return profile.expert_plan if profile and quantized else None
 
 
 def _calibration(name: str) -> CalibrationText | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from moedge.devices.errors import MoedgeError
+from moedge.devices.profile import Profile
 from moedge.export.calibration.texts import CalibrationText
 from moedge.export.targets import Target
 from moedge.export.writing.journal import refuse_kept
@@ -33,6 +34,7 @@ class ExportOptions:
     `scale_dtype` is what scales are kept in; None: each scheme's own, or float32 where that would take too much memory.
     With a `target`, what `scheme` leaves open is measured, and `scheme` is the one with the fewest bytes.
     `judge`: the finished bundle is compared with the checkpoint, unless that would take long, for its report.
+    `device` is where the bundle is to answer: one that does not fit is refused, and what is not chosen is as it says.
     `force` replaces a bundle, and throws an interrupted export away unless `resume` goes on with it.
     """
 
@@ -48,6 +50,7 @@ class ExportOptions:
     scale_dtype: Literal["float8", "float16", "float32"] | None = None
     target: Target | None = None
     judge: bool = False
+    device: Profile | None = None
     plan_notes: tuple[str, ...] | None = None  # what a user should hear of the plan; None: it is not decided yet
 
     @property

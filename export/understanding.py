@@ -45,4 +45,4 @@ def _context(options: ExportOptions, model: ModelConfig) -> int:
         raise MoedgeError(
             f"--context {options.context} is not within 1 to {longest}, the positions this model was made for."
         )
-    return options.context or min(DEFAULT_CONTEXT, longest)
+    return options.context or min(options.device.context if options.device else DEFAULT_CONTEXT, longest)

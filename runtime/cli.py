@@ -25,6 +25,7 @@ class Verb:
 
 VERBS = {
     "export": Verb("moedge.export.commands", "Convert a checkpoint into a quantized ONNX bundle."),
+    "plan": Verb("moedge.export.planning.commands", "Say whether a model fits a device, and how fast it will answer."),
     "families": Verb("moedge.export.commands", "List the model families that can be exported."),
     "eval": Verb("moedge.export.evaluation.commands", "Measure how well a bundle keeps to its checkpoint."),
     "inspect": Verb("moedge.runtime.commands", "Show what a bundle holds: model, bits a tensor group, sizes."),

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from moedge.devices.forecast import Bound, CacheRows, Storage, TokenWork, decode_seconds, prompt_seconds
 from moedge.devices.profile import Profile
-from moedge.runtime.token_bytes import token_bytes
 from moedge.runtime.manifest import ROUTED_EXPERTS, Manifest
 from moedge.runtime.memory_need import MemoryNeed, memory_need
 from moedge.runtime.sizes import cache_row_bytes
+from moedge.runtime.token_bytes import token_bytes
 
 PROMPT = 512  # tokens, of the rate that is told
 DEPTHS = (0, 512, 4096)  # tokens in the cache

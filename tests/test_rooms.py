@@ -29,6 +29,18 @@ ROOMS_MAY_IMPORT = {
     "export/writing": {"export/checkpoint"},
     "export/tokenizer": {"export/checkpoint"},
     "export/graph": {"export/checkpoint", "export/model", "export/writing"},
+    "export/planning": {
+        "export/checkpoint",
+        "export/families",
+        "export/graph",
+        "export/hub",
+        "export/model",
+        "export/rehearsal",
+        "export/report",
+        "export/schemes",
+        "export/tokenizer",
+        "export/writing",
+    },
     "export/streaming": {"export/checkpoint", "export/model", "export/graph", "export/writing"},
     "export/sensitivity": {
         "export/calibration",
@@ -52,6 +64,7 @@ ROOMS_MAY_IMPORT = {
         "export/rehearsal",
     },
     "export/hub": {
+        "export/planning",
         "export/checkpoint",
         "export/writing",
         "export/options",
@@ -66,6 +79,7 @@ ROOMS_MAY_IMPORT = {
         "runtime/manifest",
         "runtime/integrity",
         "runtime/sizes",
+        "runtime/token_bytes",
         "runtime/progress",
         "runtime/kernels",
     },
@@ -78,8 +92,8 @@ ROOMS_MAY_IMPORT = {
 MANIFEST = "moedge.runtime.manifest"  # the one contract that `export` shares with `runtime`
 # whether moedge's kernels are here decides what an export makes unless it is told
 KERNELS = "moedge.runtime.kernels.library"
-# the one room that measures what `export` makes by what `runtime` serves; nothing of `runtime` imports it
-EVALUATION = ROOT / "export" / "evaluation"
+# the rooms that measure, and plan, what `export` makes by what `runtime` serves; nothing of `runtime` imports them
+BY_RUNTIME = (ROOT / "export" / "evaluation", ROOT / "export" / "planning")
 COMMAND = "moedge.runtime.cli"  # what a stage's `__main__` and optimum's command, which nobody imports, hand over to
 
 
@@ -94,7 +108,7 @@ def test_imports_run_one_way(path: Path) -> None:
         nobody_imports = path.name == "__main__.py" or path.parent == REGISTER_FOLDER
         command = nobody_imports and name.startswith(COMMAND)
         kernels = path == ROOT / "export" / "options.py" and name == KERNELS
-        measured = path.parent == EVALUATION and other == "runtime"
+        measured = path.parent in BY_RUNTIME and other == "runtime"
         told = contract or command or kernels or measured
         assert other in MAY_IMPORT[stage] | {stage} or told, f"{path} imports {name}"
 

@@ -14,6 +14,14 @@ FP32_ACTIVATIONS = 1
 INT8_ACTIVATIONS = 4
 
 
+def set_accuracy(graph: ir.Graph, level: int) -> None:
+    """Let nodes that multiply in int8 do it in another precision, as MatMulNBits documents its accuracy_level."""
+    for node in graph:
+        known = node.attributes.get("accuracy_level")
+        if known is not None and known.as_int() == INT8_ACTIVATIONS:
+            node.attributes["accuracy_level"] = ir.AttrInt64("accuracy_level", level)
+
+
 def qmoe_inputs(
     x: ir.Value,
     routing: Routing,

@@ -25,6 +25,7 @@ from moedge.export.hub.fit import Space, estimate, memory_note, refuse_too_large
 from moedge.export.hub.name import HubName
 from moedge.export.hub.preview import ShardHeader, TensorHeader, preview
 from moedge.export.options import ExportOptions, HubCommit, refuse_target
+from moedge.export.planning.fitting import refuse_unfit
 from moedge.export.rehearsal import rehearse
 from moedge.export.sensitivity.planning import Planner
 from moedge.export.understanding import understand
@@ -87,6 +88,8 @@ def fetch(name: HubName, target: Path, options: ExportOptions, say: Callable[[st
         understood = understand(checkpoint, options)
         model, context = understood.model, understood.context
         rehearsal = rehearse(checkpoint, model, context, options.scheme, plan, options.scale_dtype)
+        if options.device is not None and options.target is None:
+            refuse_unfit(str(name), checkpoint, model, context, rehearsal.schemes, plan, options.device)
         size = estimate(rehearsal.groups, model.tie_word_embeddings, plan)
         if options.target is not None:
             planner = Planner(checkpoint, model, context, understood.talking, options, rehearsal)
