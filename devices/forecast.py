@@ -126,6 +126,18 @@ def prompt_seconds(work: TokenWork, rates: Rates, tokens: int, chunk: int, stora
     return Seconds(memory, compute, fetched, len(chunks) * work.layers * rates.layer_s + rates.step_s)
 
 
+def chunk_seconds(work: TokenWork, rates: Rates, tokens: int, past: int) -> float:
+    """A run of some tokens of a prompt after `past` others, without the head."""
+    product = rates.fused_prompt_macs_per_s if work.fused else rates.prompt_macs_per_s
+    reading = rates.fused_weights_bytes_per_s if work.fused else rates.weights_bytes_per_s
+    took = tokens * (work.dense_macs + work.chosen * work.expert_macs) / product
+    took += (work.dense_bytes + work.touched(tokens) * work.expert_bytes) / reading
+    for rows in work.cache:
+        pairs = _looked_at(past + tokens, rows.window) - _looked_at(past, rows.window)
+        took += rows.macs * pairs / rates.prompt_attention_macs_per_s
+    return took + work.layers * rates.layer_s
+
+
 def chunks_of(tokens: int, chunk: int) -> Sequence[int]:
     """A prompt's runs, in tokens."""
     whole, left = divmod(tokens, chunk)

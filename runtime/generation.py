@@ -95,6 +95,11 @@ class Generation:
         """How many of the tokens fed last are ahead of the answer; the logits before each are to be taken too."""
         return len(self._ahead)
 
+    @property
+    def unfed(self) -> int:
+        """How many tokens are still to be run before the next one is taken."""
+        return len(self._unfed)
+
     def feed(self, most: int, border: int | None = None, beside: int = 0) -> list[int]:
         """The next tokens to run, up to `most`: pieces of the prompt at first, then what was taken last.
 

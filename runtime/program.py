@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from moedge.devices.errors import MoedgeError
 from moedge.devices.profile import Profile
 from moedge.runtime.cache import Arena, Cache
+from moedge.runtime.device_plan import work_of
 from moedge.runtime.distribution import Logits
 from moedge.runtime.feed import Feed, MaskFeed, Segment, SegmentFeed
 from moedge.runtime.kernels.library import Library, open_library
 from moedge.runtime.manifest import LAST_LOGITS, MODEL_NAME, ExpertPlan, Manifest
+from moedge.runtime.pace import Pace, unit_of
 
 
 class Interrupted(Exception):  # noqa: N818 - it was asked for, it is no error
@@ -86,6 +88,12 @@ class Program:
         self._graph = graph
         self._cache_tensors = manifest.cache
         self._cache_type = profile.cache_type
+        work = work_of(manifest, profile) if self.batches else None
+        seconds = profile.prefill_chunk_ms / 1e3
+        latent = any(tensor.past.endswith(".latent") for tensor in manifest.cache)
+        self.cut_unit = 1 if work is None else unit_of(work, profile.rates, seconds, latent)
+        # how prompts are cut beside others; None where cuts change what they give
+        self.pace = None if work is None else Pace(work, profile.rates, seconds)
         self._threads = profile.prefill_threads, profile.decode_threads
         self._feed = _feed_of(manifest)
         self._slots = slots if self.batches else 1

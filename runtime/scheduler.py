@@ -211,7 +211,7 @@ class Scheduler:
         try:
             if self._batch is not None and len(works) > 1:
                 return run_steps(self._batch, works)
-            return [run_step(*work) for work in works]
+            return [run_step(*work, alone=len(self._running) < 2) for work in works]
         except Interrupted:
             raise
         except Exception as error:

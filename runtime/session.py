@@ -14,6 +14,7 @@ from moedge.devices.errors import MoedgeError
 from moedge.runtime.distribution import Logits
 from moedge.runtime.feed import Segment
 from moedge.runtime.integrity import HashCheck
+from moedge.runtime.pace import cut
 from moedge.runtime.program import Interrupted, Program
 from moedge.runtime.prompt_too_long import PromptTooLong
 
@@ -65,10 +66,11 @@ class Session:
         MoedgeError before any work if the tokens do not fit the context or the vocabulary.
         """
         self.check(token_ids)
-        last = (len(token_ids) - 1) // self.chunk * self.chunk
-        for start in range(0, last, self.chunk):
-            self.append(token_ids[start : start + self.chunk])
-        return self.run(token_ids[last:]).copy()
+        begun = 0
+        while (count := self.piece(len(token_ids) - begun)) < len(token_ids) - begun:
+            self.append(token_ids[begun : begun + count])
+            begun += count
+        return self.run(token_ids[begun:]).copy()
 
     def decode(self, token_id: int) -> Logits:
         """Append one token; the logits [vocab] after it."""
@@ -117,6 +119,17 @@ class Session:
         total = self.length + len(token_ids)
         if total > self.capacity:
             raise PromptTooLong(f"{total} tokens", self.capacity)
+
+    def piece(self, left: int, alone: bool = True) -> int:
+        """How many of a prompt's `left` tokens the next run takes: about a chunk, less if others wait for its end."""
+        pace, unit = self._program.pace, self._program.cut_unit
+        longest = self.chunk if alone or pace is None else pace.longest(self.length, unit, self.chunk)
+        return cut(self.length, left, longest, unit)
+
+    def note_piece(self, tokens: int, seconds: float) -> None:
+        """A run of so many tokens of a prompt, which are held now, took so long."""
+        if self._program.pace is not None:
+            self._program.pace.note(tokens, self.length - tokens, seconds)
 
     def append(self, token_ids: Sequence[int]) -> None:
         """Append tokens in one run, as `run` does, whose logits nobody wants: it does not wait for hashes."""

@@ -19,15 +19,20 @@ from moedge.runtime.session import Session
 Work = tuple[Session, Generation]
 
 
-def run_step(session: Session, generation: Generation) -> NDArray[np.float32]:
+def run_step(session: Session, generation: Generation, alone: bool = True) -> NDArray[np.float32]:
     """Run what the answer feeds next; the logits [1 + guesses, vocab], memory that the next run writes again.
 
-    None, [0, vocab], while there is more of the prompt. Raises as `Session.run` does.
+    None, [0, vocab], while there is more of the prompt, of which less is run if the answer is not `alone`. Raises as
+    `Session.run` does.
     """
-    fed = generation.feed(session.chunk, session.border)
+    reads = not generation.decodes
+    fed = generation.feed(_most(session, generation, alone), session.border)
     began = time.perf_counter()
     logits = _run(session, fed, generation.rows())
-    generation.note_run(len(logits), time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    generation.note_run(len(logits), seconds)
+    if reads:
+        session.note_piece(len(fed), seconds)
     return logits
 
 
@@ -40,12 +45,13 @@ def run_steps(batch: Batch, works: Sequence[Work]) -> list[NDArray[np.float32] |
     """
     decoding = sum(generation.decodes for _, generation in works)
     most = 1 + MOST_GUESSES // max(1, decoding)
-    shares = []
+    shares, reading = list[Share](), list[tuple[Session, int]]()
     for session, generation in works:
         decodes = generation.decodes
-        longest = min(most, session.chunk) if decodes else session.chunk
-        fed = generation.feed(longest, session.border, decoding - decodes)
+        fed_most = min(most, session.chunk) if decodes else _most(session, generation, False)
+        fed = generation.feed(fed_most, session.border, decoding - decodes)
         shares.append(Share(session, fed, 1 + generation.ahead if generation.ready else 0))
+        reading += [] if decodes else [(session, len(fed))]
     began = time.perf_counter()
     try:
         found = batch.run(shares)
@@ -54,10 +60,18 @@ def run_steps(batch: Batch, works: Sequence[Work]) -> list[NDArray[np.float32] |
     except Exception:
         return [_run_alone(*work, share.token_ids) for work, share in zip(works, shares, strict=True)]
     seconds, rows = time.perf_counter() - began, sum(share.wanted for share in shares)
+    for session, count in reading:
+        session.note_piece(count, seconds)
     if decoding == len(works):  # what all have in common is learnt once
         for generation in [each for _, each in works if each.guesses][:1]:
             generation.note_run(rows, seconds)
     return [*found]
+
+
+def _most(session: Session, generation: Generation, alone: bool) -> int:
+    """How many tokens may be fed: of a prompt a piece, behind its end or an answer's last token what is guessed too."""
+    piece = session.piece(generation.unfed, alone)
+    return piece if piece < generation.unfed else max(piece, session.chunk)
 
 
 def _run_alone(session: Session, generation: Generation, fed: Sequence[int]) -> NDArray[np.float32] | Exception:

@@ -79,6 +79,8 @@ class FakeLane:
 class FakeProgram:
     """After a prompt comes the first word of its script, after n words the next, after the last the end."""
 
+    cut_unit, pace = 1, None
+
     vocab_size = VOCAB_SIZE
     rotary_switch = 0
     library = None

@@ -21,11 +21,11 @@ from moedge.runtime.bench.asking import fit, parse_lengths
 from moedge.runtime.bench.bench import count_steps
 from moedge.runtime.bench.provenance import find_commit
 from moedge.runtime.bench.spread import Spread, percentile
-from moedge.runtime.token_bytes import TokenBytes, token_bytes
 from moedge.runtime.cli import main
 from moedge.runtime.manifest import CacheTensor, ExpertKernel, TensorGroup, read_manifest
 from moedge.runtime.program import Program
 from moedge.runtime.progress import step_lines
+from moedge.runtime.token_bytes import TokenBytes, token_bytes
 
 SHORT = ("-p", "8,16", "-n", "4", "-d", "0,8", "-r", "2")
 

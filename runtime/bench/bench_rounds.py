@@ -17,12 +17,12 @@ from moedge.runtime.bench.bandwidth import Bandwidth, choose_buffer, last_cache_
 from moedge.runtime.bench.process_usage import Resident, forget_files, resident, storage_bytes
 from moedge.runtime.bench.results import DecodeRate, FirstToken, LoadSeconds, PromptRate, Question
 from moedge.runtime.bench.spread import Spread, percentile
-from moedge.runtime.token_bytes import token_bytes
 from moedge.runtime.engine import Engine
 from moedge.runtime.integrity import HashCheck, open_bundle
 from moedge.runtime.manifest import Manifest
 from moedge.runtime.session import Session
 from moedge.runtime.sizes import cache_bytes_read
+from moedge.runtime.token_bytes import token_bytes
 
 UNCACHED = 16  # tokens at a prompt's end that are new, where the rest is in the cache
 OnStep = Callable[[str], None]  # what begins now
