@@ -22,6 +22,7 @@ class CacheRows:
 
     bytes: int
     macs: int
+    prompt_macs: int  # where many tokens look at once: latent rows are made keys and values once for all of them
     window: int = 0
 
 
@@ -122,7 +123,7 @@ def prompt_seconds(work: TokenWork, rates: Rates, tokens: int, chunk: int, stora
         memory += (work.dense_bytes + touched) / reading
         fetched += (1 - storage.resident) * touched / storage.bytes_per_s if storage else 0.0
     for rows in work.cache:
-        compute += rows.macs * _looked_at(tokens, rows.window) / rates.prompt_attention_macs_per_s
+        compute += rows.prompt_macs * _looked_at(tokens, rows.window) / rates.prompt_attention_macs_per_s
     return Seconds(memory, compute, fetched, len(chunks) * work.layers * rates.layer_s + rates.step_s)
 
 
@@ -134,7 +135,7 @@ def chunk_seconds(work: TokenWork, rates: Rates, tokens: int, past: int) -> floa
     took += (work.dense_bytes + work.touched(tokens) * work.expert_bytes) / reading
     for rows in work.cache:
         pairs = _looked_at(past + tokens, rows.window) - _looked_at(past, rows.window)
-        took += rows.macs * pairs / rates.prompt_attention_macs_per_s
+        took += rows.prompt_macs * pairs / rates.prompt_attention_macs_per_s
     return took + work.layers * rates.layer_s
 
 

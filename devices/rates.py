@@ -28,7 +28,7 @@ ARM_PROMPT_SHARE = 0.16  # the only published figure, of another engine on a Ras
 MEMORY_SHARE = 0.85  # of what plain reading reaches, in the products of a single token
 CACHE_SHARE = 0.7  # of what weights are read at
 ATTENTION_SHARE, PROMPT_ATTENTION_SHARE = 0.15, 0.55  # of the products in prompts
-LAYER_CYCLES, STEP_CYCLES = 180_000, 900_000  # of all else
+LAYER_CYCLES, STEP_CYCLES = 140_000, 230_000  # of all else
 FUSED_DECODE, FUSED_PROMPT = 0.55, 0.4  # ONNX Runtime's kernels against moedge's own
 USUAL_MHZ = 2000  # where nothing tells
 

@@ -146,17 +146,18 @@ def work_of(manifest: Manifest, profile: Profile) -> TokenWork | None:
 
 def _rows(manifest: Manifest, profile: Profile) -> Iterator[CacheRows]:
     """Query heads share key heads: each multiplies as many numbers as a row of one key head has."""
-    found: dict[int, tuple[int, int]] = {}
+    found: dict[int, tuple[int, int, int]] = {}
     for tensor in manifest.cache:
         nbytes = cache_row_bytes(tensor, profile.cache_type)
         kind = tensor.past.rpartition(".")[2]
         # a latent row is key and value of all heads; each channel of a convolution has a tap a token
         heads = {"convolution": 1, "latent": 2 * manifest.model.num_attention_heads}
         macs = heads.get(kind, manifest.model.num_attention_heads) * tensor.shape[-1]
-        size, products = found.get(tensor.window, (0, 0))
-        found[tensor.window] = size + nbytes, products + macs
-    for window, (size, products) in found.items():
-        yield CacheRows(size, products, window)
+        size, products, many = found.get(tensor.window, (0, 0, 0))
+        shared = macs // 2 if kind == "latent" else macs
+        found[tensor.window] = size + nbytes, products + macs, many + shared
+    for window, (size, products, many) in found.items():
+        yield CacheRows(size, products, many, window)
 
 
 def _from_storage(work: TokenWork, need: MemoryNeed, profile: Profile) -> FromStorage | None:

@@ -23,7 +23,7 @@ from moedge.runtime.pace import LATENT_UNIT, UNIT, Pace, cut, unit_of
 from moedge.runtime.sampling import SamplingParams
 
 # 1 ms a token at depth 0, and another after every 1,000
-WORK = TokenWork(0, 0, 8, 2, 0, 1_000_000, 0, (CacheRows(100, 1000),), 0)
+WORK = TokenWork(0, 0, 8, 2, 0, 1_000_000, 0, (CacheRows(100, 1000, 1000),), 0)
 RATES = Rates(1e9, 1e9, 1e9, 1e9, 1e9, 0.0, 0.0, 1e9, 1e9)
 
 
@@ -53,7 +53,7 @@ def test_the_time_of_a_run_by_hand() -> None:
     assert whole == pytest.approx(
         sum(chunk_seconds(WORK, RATES, n, past) for n, past in ((100, 0), (100, 100), (50, 200)))
     )
-    window = replace(WORK, cache=(CacheRows(100, 1000, window=10),))
+    window = replace(WORK, cache=(CacheRows(100, 1000, 1000, window=10),))
     assert chunk_seconds(window, RATES, 100, 1000) == pytest.approx(0.1 + 1e-6 * 100 * 10)
     assert decode_seconds(WORK, RATES, 1000).total == pytest.approx(1e-3)
 
