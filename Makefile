@@ -40,6 +40,7 @@ KEEP = build/peers
 PEERS =
 CHECKPOINT := examples/edge_assistant/checkpoint
 BUNDLE := build/edge-assistant
+ARM := build/arm
 KERNELS := runtime/kernels
 LIBRARY := $(KERNELS)/libmoedge_kernels.so
 # One for each machine that gets a wheel; Debian calls them so on both.
@@ -48,8 +49,8 @@ COMPILERS = x86_64-linux-gnu-g++ aarch64-linux-gnu-g++
 EXPORT_INPUTS := $(shell find $(CHECKPOINT) export quant runtime/manifest.py devices/errors.py devices/structure.py \
 	-type f -not -name '*.pyc' 2>/dev/null)
 
-.PHONY: serve bundle test test-clients test-arm check lint types typecheck coverage mutants bench bench-fidelity help-pages \
-	wheels clean
+.PHONY: serve bundle test test-clients test-arm test-arm-boards test-arm-kernels arm-root arm-packages check lint types \
+	typecheck coverage mutants bench bench-fidelity help-pages wheels clean
 
 # The server itself prints the curl line, once requests are answered.
 serve: $(BUNDLE)/manifest.json $(LIBRARY)
@@ -66,13 +67,28 @@ $(BUNDLE)/manifest.json: $(EXPORT_INPUTS) | $(VENV)/export.stamp $(LIBRARY)
 test: $(VENV)/dev.stamp $(LIBRARY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
-# The kernels as ARM's CPUs run them. Where Debian's packages for that are missing, it says which; `test` goes without.
-test-arm: $(VENV)/dev.stamp
+# moedge as four ARM machines and its kernels as five ARM CPUs, emulated; docs/arm.md. It says which of Debian's packages
+# are missing and installs none of them. `test` has the kernels too, where the packages are there.
+test-arm: test-arm-boards test-arm-kernels
+
+test-arm-boards: arm-root $(BUNDLE)/manifest.json
+	ARM=$(ARM) BUNDLE=$(BUNDLE) $(BIN)/python -m pytest -q -c /dev/null \
+		--rootdir tests/arm --confcutdir tests/arm -p no:cacheprovider tests/arm
+
+test-arm-kernels: arm-packages $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -q tests/test_kernels_native.py -k arm
+
+# An arm64 Debian of files, with moedge as a device installs it.
+arm-root: arm-packages $(VENV)/dev.stamp
+	@$(BIN)/python tests/arm/make_root.py $(ARM)
+
+arm-packages:
 	@missing=; \
 	command -v aarch64-linux-gnu-g++ >/dev/null || missing="$$missing g++-aarch64-linux-gnu"; \
 	command -v qemu-aarch64-static >/dev/null || missing="$$missing qemu-user-static"; \
+	PATH="$$PATH:/usr/sbin" command -v debootstrap >/dev/null || missing="$$missing debootstrap"; \
+	test "$$(id -u)" = 0 || command -v fakeroot >/dev/null || missing="$$missing fakeroot"; \
 	test -z "$$missing" || { echo "make test-arm needs more of Debian: apt install$$missing" >&2; exit 1; }
-	$(BIN)/python -m pytest -q tests/test_kernels_native.py -k arm
 
 # The clients that people use, against a server with the embedded model; they install half a gigabyte beside it.
 test-clients: $(BUNDLE)/manifest.json $(LIBRARY) $(CLIENTS)/stamp

@@ -8,10 +8,15 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from moedge.devices.cores import PARTS
 from moedge.devices.errors import MoedgeError
 
+SYSTEM = "/proc/cpuinfo"
+LONGEST_S = 60  # that work in a child may take
+# Libraries take the others for CPUs with asimddp by name: systems older than the flag do not tell of it.
+WITH_DOT = frozenset(PARTS.values()) - {"Cortex-A53", "Cortex-A55", "Cortex-A72", "Cortex-A73"}
 AT_HWCAP, AT_HWCAP2 = 16, 26
 # Linux, arch/arm64/include/uapi/asm/hwcap.h: name to word and bit.
 _BITS = {
@@ -37,17 +42,31 @@ def _auxiliary() -> Ask:
 
 
 def refuse_missing(which: str, stated: Sequence[str], real: Sequence[str] | None) -> None:
-    """MoedgeError if a description, of a name like "device profile rk3588", states what the CPU does not have."""
+    """MoedgeError if SYSTEM, or "device profile rk3588", states what is not real; of None nothing is known."""
     missing = [flag for flag in stated if flag not in real] if real is not None else []
     if missing:
+        instead = "" if which == SYSTEM else "take `--device auto`, or "
         raise MoedgeError(
-            f"{which} says that this CPU has {', '.join(missing)}, and it has not: what is made for such a CPU would "
-            "crash here. Take `--device auto`, or correct the description."
+            f"{which} says that this CPU has {', '.join(missing)}, and it has not, so what is made for such a CPU "
+            f"would crash here: {instead}correct the description."
+        )
+
+
+def refuse_misnamed(cores: Iterable[str], real: Sequence[str] | None) -> None:
+    """MoedgeError if the system calls a core what has asimddp, and it has not."""
+    named = [core for core in cores if core in WITH_DOT]
+    if real is not None and named and "asimddp" not in real:
+        raise MoedgeError(
+            f"{SYSTEM} calls this CPU a {named[0]}, which has asimddp, and it has not: onnxruntime's kernels go by the "
+            "name and would crash here. Export for moedge's own with `--experts native`, or correct the description."
         )
 
 
 def survives(work: Callable[[], None]) -> str | None:
-    """Do some work in a child process, of which nothing is left; None if it ends well, else what ended it."""
+    """Do some work in a child process, of which nothing is left; None if it ends well, else what ended it.
+
+    Where there are no child processes of this kind it is done here.
+    """
     if not hasattr(os, "fork"):
         work()
         return None
@@ -57,6 +76,7 @@ def survives(work: Callable[[], None]) -> str | None:
     if not child:
         code = 1
         try:
+            signal.alarm(LONGEST_S)  # a lock that another thread held at the fork stays locked in the child
             work()
             code = 0
         finally:
