@@ -82,7 +82,7 @@ def load_profile(name_or_path: str, machine: Machine | None = None) -> Profile:
             "write one (CONTRIBUTING.md) and pass its path with --device."
         )
     name, spec = read_spec(chosen)
-    return resolve(name, hold_to(spec, machine), machine)
+    return resolve(name, hold_to(spec, machine, name in own), machine)
 
 
 def resolve(name: str, spec: ProfileSpec, machine: Machine) -> Profile:
@@ -136,8 +136,11 @@ def resolve(name: str, spec: ProfileSpec, machine: Machine) -> Profile:
     )
 
 
-def hold_to(spec: ProfileSpec, machine: Machine) -> ProfileSpec:
-    """The nearest profile of a machine, with what the machine says of itself in the place of what is stated."""
+def hold_to(spec: ProfileSpec, machine: Machine, own: bool = False) -> ProfileSpec:
+    """The nearest profile of a machine, with what the machine says of itself in the place of what is stated.
+
+    What the user's `own` states of memory's bandwidth is believed.
+    """
     hardware, settings = spec.hardware, spec.settings
     seen: dict[str, Any] = {"isa": Fact(machine.isa, "detected")}
     memory, limit = machine.usable_memory_bytes, machine.memory_limit_bytes
@@ -147,7 +150,7 @@ def hold_to(spec: ProfileSpec, machine: Machine) -> ProfileSpec:
     if machine.clusters and (told_clocks or sum(c.count for c in stated) != machine.cores):
         seen["clusters"] = Fact(_clocked(machine.clusters, stated), "detected")
     band = hardware.memory_bytes_per_s
-    if band is not None and machine.cores * CORE_BYTES_PER_S < band.value:
+    if band is not None and not own and machine.cores * CORE_BYTES_PER_S < band.value:
         what = f"{machine.cores} cores, {CORE_BYTES_PER_S / 1e9:g} GB/s each at most"
         seen["memory_bytes_per_s"] = Fact(machine.cores * CORE_BYTES_PER_S, what)
     told = dict[str, Fact[Any] | None]()

@@ -33,6 +33,7 @@ VERBS = {
     "run": Verb("moedge.runtime.commands", "Answer one prompt, or chat in the terminal."),
     "bench": Verb("moedge.runtime.bench.commands", "Measure how fast a bundle runs on this machine."),
     "serve": Verb("moedge.edge_server.commands", "Serve a bundle over HTTP."),
+    "profile": Verb("moedge.runtime.profiling.commands", "Measure this machine: a device profile, and a report."),
     "devices": Verb("moedge.devices.commands", "List device profiles and what was detected here."),
 }
 
