@@ -1,6 +1,6 @@
 """What `moedge plan` says of bundles beside what they really take here: memory at a full context, prompts and decoding.
 
-    python benchmarks/planning.py BUNDLE ... [--device NAME] [--write]   # a table; --write puts it into docs/planning.md
+    python benchmarks/planning.py BUNDLE ... [--device NAME] [--write]   # --write puts it into docs/planning.md
 
 Each bundle is measured in a process of its own, so that its peak is only its own. Published figures of other engines
 stand beside what the shipped profiles predict at the same bits: see PUBLISHED.
@@ -131,8 +131,8 @@ def published() -> Iterator[str]:
             each.active * 1e9 * each.bits / 8 / rates.weights_bytes_per_s + each.layers * rates.layer_s + rates.step_s
         )
         planned = 1 / seconds
-        yield f"| {each.where} | {each.model}, {each.bits} | {each.decode} | {planned:.1f}: {planned / each.decode:.2f} "\
-              f"| {each.device} |"  # fmt: skip
+        ratio = f"{planned:.1f}: {planned / each.decode:.2f}"
+        yield f"| {each.where} | {each.model}, {each.bits} | {each.decode} | {ratio} | {each.device} |"
 
 
 def main() -> None:

@@ -16,6 +16,10 @@ Bound = Literal["memory", "compute", "storage"]
 HITS = ((0.0, 0.0), (0.25, 0.51), (0.4, 0.8), (1.0, 1.0))
 
 
+# Weights that MatMulNBits turns from codes of 8 bits to fp32, with one thread (2-core x86-64, onnxruntime 1.32).
+UNPACKED_A_SECOND = 0.5e9
+
+
 @dataclass(frozen=True)
 class CacheRows:
     """What a token looks at of each token before it, in layers of one kind; `window`: at most so many, 0 at all."""
@@ -40,6 +44,7 @@ class TokenWork:
     cache: tuple[CacheRows, ...]
     layers: int
     fused: bool = False  # ONNX Runtime's kernels
+    unpacked: int = 0  # weights, at each run, by these
 
     @property
     def chosen(self) -> float:
@@ -107,7 +112,7 @@ def decode_seconds(work: TokenWork, rates: Rates, depth: int, storage: Storage |
         memory=weights + (read if read >= multiplied else 0.0),
         compute=multiplied if multiplied > read else 0.0,
         storage=fetched,
-        rest=work.layers * rates.layer_s + rates.step_s,
+        rest=work.layers * rates.layer_s + rates.step_s + work.unpacked / UNPACKED_A_SECOND,
     )
 
 
@@ -124,7 +129,8 @@ def prompt_seconds(work: TokenWork, rates: Rates, tokens: int, chunk: int, stora
         fetched += (1 - storage.resident) * touched / storage.bytes_per_s if storage else 0.0
     for rows in work.cache:
         compute += rows.prompt_macs * _looked_at(tokens, rows.window) / rates.prompt_attention_macs_per_s
-    return Seconds(memory, compute, fetched, len(chunks) * work.layers * rates.layer_s + rates.step_s)
+    rest = len(chunks) * (work.layers * rates.layer_s + work.unpacked / UNPACKED_A_SECOND) + rates.step_s
+    return Seconds(memory, compute, fetched, rest)
 
 
 def chunk_seconds(work: TokenWork, rates: Rates, tokens: int, past: int) -> float:
@@ -136,7 +142,7 @@ def chunk_seconds(work: TokenWork, rates: Rates, tokens: int, past: int) -> floa
     for rows in work.cache:
         pairs = _looked_at(past + tokens, rows.window) - _looked_at(past, rows.window)
         took += rows.prompt_macs * pairs / rates.prompt_attention_macs_per_s
-    return took + work.layers * rates.layer_s
+    return took + work.layers * rates.layer_s + work.unpacked / UNPACKED_A_SECOND
 
 
 def chunks_of(tokens: int, chunk: int) -> Sequence[int]:

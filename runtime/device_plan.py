@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from moedge.devices.forecast import Bound, CacheRows, Storage, TokenWork, decode_seconds, prompt_seconds
 from moedge.devices.profile import Profile
-from moedge.runtime.manifest import ROUTED_EXPERTS, Manifest
+from moedge.runtime.manifest import ATTENTION, CONVOLUTION, DENSE_MLP, ROUTED_EXPERTS, Manifest
 from moedge.runtime.memory_need import MemoryNeed, memory_need
 from moedge.runtime.sizes import cache_row_bytes
 from moedge.runtime.token_bytes import token_bytes
@@ -17,6 +17,7 @@ from moedge.runtime.token_bytes import token_bytes
 PROMPT = 512  # tokens, of the rate that is told
 DEPTHS = (0, 512, 4096)  # tokens in the cache
 FIRST_TOKENS = (100, 1000, 10_000)  # of prompts
+EXACT_PLANES = 3  # of int8 numbers, that an exact activation is multiplied as: see docs/kernels.md
 LEAST_RESIDENT = 0.02  # of the experts: with less, nothing is answered in any time
 
 
@@ -130,18 +131,38 @@ def work_of(manifest: Manifest, profile: Profile) -> TokenWork | None:
     expert_macs = sum(group.parameters for group in routed)
     dense_macs = model.active_parameters - expert_macs * model.num_experts_per_tok // max(1, experts)
     dense_macs -= sum(group.parameters for group in groups if group.name in ("embedding", "lm_head"))
+    exact = _exact_parameters(manifest, 2) if manifest.experts.plan == "native" else 0
     return TokenWork(
         expert_bytes=all_bytes,
         expert_macs=expert_macs,
         experts=experts,
         experts_per_token=model.num_experts_per_tok if experts else 0,
         dense_bytes=read.dense,
-        dense_macs=max(0, dense_macs),
+        dense_macs=max(0, dense_macs) + (EXACT_PLANES - 1) * exact,
         head_bytes=read.head,
         cache=tuple(_rows(manifest, profile)),
         layers=model.num_hidden_layers,
         fused=manifest.experts.plan != "native",
+        unpacked=_unpacked(manifest),
     )
+
+
+def _exact_parameters(manifest: Manifest, least_bits: int) -> int:
+    """Weights of at least so many bits that are multiplied with exact activations: those up to the first router.
+
+    Dense layers come before those with experts.
+    """
+    model = manifest.model
+    layers = min(model.num_hidden_layers, model.num_hidden_layers - model.moe_layers + 1)
+    groups = [group for group in manifest.tensors if group.block and group.kernel_bits >= least_bits]
+    mixing = sum(group.parameters for group in groups if group.name in (ATTENTION, CONVOLUTION))
+    dense = sum(group.parameters for group in groups if group.name == DENSE_MLP)
+    return mixing * layers // max(1, model.num_hidden_layers) + dense
+
+
+def _unpacked(manifest: Manifest) -> int:
+    """Weights that ONNX Runtime unpacks at each run: it has no kernel for codes of 8 bits with exact activations."""
+    return _exact_parameters(manifest, 8) if manifest.experts.plan == "fused" else 0
 
 
 def _rows(manifest: Manifest, profile: Profile) -> Iterator[CacheRows]:

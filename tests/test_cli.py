@@ -234,4 +234,4 @@ def test_letters_that_the_terminal_cannot_show_do_not_stop_a_verb() -> None:
 
 def test_json_of_devices_is_all_that_stands_on_stdout() -> None:
     done = python("-m", "moedge.devices", "--json")
-    assert json.loads(done.stdout)["machine"]["cores"] >= 1
+    assert json.loads(done.stdout)[0]["machine"]["cores"] >= 1

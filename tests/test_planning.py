@@ -66,7 +66,9 @@ def test_a_config_alone_tells_what_an_export_makes(family: str, scheme: str, pla
 
 
 def test_experts_in_mxfp4_stay_so(board, tmp_path: Path) -> None:
-    path = config_of(small("gpt_oss", intermediate_size=64, quantization_config={"quant_method": "mxfp4"}), tmp_path / "alone")
+    path = config_of(
+        small("gpt_oss", intermediate_size=64, quantization_config={"quant_method": "mxfp4"}), tmp_path / "alone"
+    )
     kernel = open_model(str(path)).manifest("balanced", "fused", CONTEXT).experts
     assert (kernel.codes, kernel.bits) == ("mxfp4", 4)
 
