@@ -19,7 +19,7 @@ from moedge.runtime.sizes import (
 )
 
 # Of the profiles we bring, as the device at hand is not asked: the longest chunk, in tokens, and what caches hold.
-PREFILL_CHUNK = 256
+PREFILL_CHUNK = 512
 CACHE_TYPE: CacheType = "float16"
 
 

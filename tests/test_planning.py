@@ -13,6 +13,7 @@ from hub_server import running_hub
 from published_configs import PUBLISHED
 from tiny_families import small as small_of
 
+from moedge.devices.forecast import Storage
 from moedge.devices.profile import Profile, load_profile
 from moedge.devices.profile_file import profile_names
 from moedge.export.bundle import export_bundle
@@ -20,8 +21,8 @@ from moedge.export.options import ExportOptions
 from moedge.export.planning.modelled import open_model
 from moedge.export.schemes import parse_plan
 from moedge.runtime.cli import main
-from moedge.runtime.device_plan import make_plan
-from moedge.runtime.manifest import Manifest
+from moedge.runtime.device_plan import make_plan, work_of
+from moedge.runtime.manifest import CacheTensor, ExpertKernel, Manifest, ModelFacts, TensorGroup
 
 CONTEXT = 64
 
@@ -215,3 +216,41 @@ def test_a_bundle_has_the_scheme_that_it_has(capsys, tmp_path: Path) -> None:
     assert "the bundle has int8" in capsys.readouterr().err
     assert main(["plan", str(tmp_path / "bundle"), "--context", "65"]) == 1
     assert "is not within 1 to 64" in capsys.readouterr().err
+
+
+def test_what_a_token_costs_by_hand() -> None:
+    """hidden 128; 3 layers, the first dense; 8 experts of 32, 2 for a token; a table that is the head too."""
+    attention, dense, routed, table = 3 * 40_960, 24_576, 2 * 8 * 12_288, 500 * 128
+    groups = (
+        TensorGroup("embedding", "int8-block64", 8, 64, table, 70_000),
+        TensorGroup("attention", "int8-block64", 8, 64, attention, 130_000),
+        TensorGroup("dense mlp", "int8-block64", 8, 64, dense, 26_000),
+        TensorGroup("routed experts", "int4-block64", 4, 64, routed, 110_592),
+    )
+    active = attention + dense + routed // 4 + table
+    model = ModelFacts("toy", 128, 500, 3, 4, 2, 8, 2, 1, active, 1000, (1,), None, "plain")
+    rows = [("key", (2, 32), 0), ("value", (2, 32), 0), ("latent", (1, 48), 0), ("convolution", (1, 128), 3)]
+    cache = tuple(CacheTensor(f"past.0.{kind}", f"present.0.{kind}", "native", *rest) for kind, *rest in rows)
+    manifest = Manifest(1, "toy", "int4", ExpertKernel("native", 4, 64, False), model, cache, groups, {}, {})
+    work = work_of(manifest, load_profile("rk3588"))
+    assert work is not None
+    assert (work.expert_bytes, work.expert_macs, work.chosen) == (110_592, routed, 0.25)
+    # up to the first router, that is in two of three layers, activations are three int8 numbers
+    assert work.dense_macs == attention + dense + 2 * (attention * 2 // 3 + dense)
+    assert work.head_bytes == 70_000
+    assert work.token_bytes == 70_000 + 130_000 + 26_000 + 70_000 // 500 + 110_592 // 4
+    kept, window = work.cache
+    assert (kept.bytes, kept.window) == (2 * 2 * 32 * 2 + 48 * 2, 0)  # float16
+    assert kept.macs == 2 * 4 * 32 + 2 * 4 * 48  # a latent row is key and value of all four heads
+    assert kept.prompt_macs == 2 * 4 * 32 + 4 * 48
+    assert (window.macs, window.window) == (128, 3)
+    assert work.unpacked == 0
+    fused = work_of(replace(manifest, experts=replace(manifest.experts, plan="fused")), load_profile("rk3588"))
+    assert fused is not None
+    assert (fused.dense_macs, fused.unpacked) == (attention + dense, attention * 2 // 3 + dense)
+
+
+def test_less_memory_for_experts_is_more_from_storage() -> None:
+    shares = [Storage(share / 20, 1e9).missed for share in range(21)]
+    assert shares == sorted(shares, reverse=True)
+    assert (shares[0], shares[5], shares[20]) == (1.0, pytest.approx(0.49), pytest.approx(0.0))

@@ -3,7 +3,6 @@
 A manifest of the second is made as an export would make it, on a lowering that writes nothing.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -79,6 +78,3 @@ def memory_of(manifest: Manifest) -> int:
             "plan for: take --experts native or fused."
         )
     return size
-
-
-Open = Callable[[str], PlannedModel]
