@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moedge.devices.errors import MoedgeError
+from moedge.devices.profile_file import FOLDER, read_spec
 from moedge.runtime import manifest as contract
 from moedge.runtime.bundle_report import PREFILL_CHUNK, describe, description_lines
 from moedge.runtime.cli import main
@@ -292,8 +292,7 @@ def test_inspect_tells_bits_and_bytes(bundle: Path, capsys: pytest.CaptureFixtur
 
 
 def test_inspect_counts_with_the_longest_chunk_of_the_profiles_we_bring_and_names_it(bundle: Path) -> None:
-    folder = Path(__file__).parents[1] / "devices/profiles"
-    chunks = [tomllib.loads(path.read_text())["prefill_chunk"]["value"] for path in folder.glob("*.toml")]
-    assert max(chunks) == PREFILL_CHUNK
+    chunks = [read_spec(str(path))[1].settings.prefill_chunk for path in FOLDER.glob("*.toml")]
+    assert max(chunk.value for chunk in chunks if chunk) == PREFILL_CHUNK
     [line] = [line for line in description_lines(read_manifest(bundle)) if "to answer" in line]
     assert line.endswith(f"with one full context, prompts in chunks of {PREFILL_CHUNK}")
