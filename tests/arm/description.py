@@ -8,14 +8,18 @@ from pathlib import Path
 
 from boards import CORES, Board
 
-SHOWN = ("proc", "sys")  # of the root, the board's own
+# Of Debian's folders, what programs are made of. Where the repository lies no folder of that name may be: qemu would
+# look for the bundle in it.
+SHARED = ("bin", "sbin", "lib", "usr", "etc")
+OWN = ("root",)
 
 
 def describe(board: Board, debian: Path, root: Path) -> None:
-    """Make `root`: the Debian root's folders, and the board's /proc and /sys."""
-    for entry in debian.iterdir():
-        if entry.name not in SHOWN:
-            (root / entry.name).symlink_to(entry)
+    """Make `root`: the Debian root's programs, and the board's /proc and /sys."""
+    for name in SHARED:
+        (root / name).symlink_to(debian / name)
+    for name in OWN:
+        (root / name).mkdir()
     for name, text in (processors(board) | limits(board) | firmware(board)).items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
