@@ -126,8 +126,8 @@ def test_instruction_sets_share_no_function(native):
 def test_sanitizers_find_nothing(tmp_path):
     check, _ = compile_check(tmp_path, {}, flags=SANITIZERS)
     begin = time.monotonic()
-    for seed in range(1001, 1041, 4):
-        check.run(seed, cases=4)
+    for seed in range(1001, 1041, 2):
+        check.run(seed, cases=2)
         if time.monotonic() - begin > SANITIZED_S:  # 40 cases take one minute on some machines, seven on others
             break
 
