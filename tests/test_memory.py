@@ -186,17 +186,7 @@ def test_run_refuses_before_onnxruntime_opens_anything(bundle, small_device, mon
     assert told.err.startswith("moedge: toy needs about 83.9 MB")
     assert "caches of 1 full context 0.0 MB" in told.err
     assert "this device has 40.0 MB: export with a leaner `--scheme`, or pass --allow-low-memory" in told.err
-    words = [
-        "run",
-        str(bundle),
-        "h",
-        "--raw",
-        "--device",
-        str(small_device),
-        "--allow-low-memory",
-        "--max-tokens",
-        "3",
-    ]
+    words = ["run", str(bundle), "h", "--raw", "--device", str(small_device), "--allow-low-memory", "--max-tokens", "3"]
     assert main(words) == 0
     told = capsys.readouterr()
     assert told.out.strip()
