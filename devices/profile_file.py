@@ -99,10 +99,15 @@ class ProfileSpec:
     settings: SettingsSpec = field(default_factory=SettingsSpec)
     rates: RatesSpec = field(default_factory=RatesSpec)
     match: Match = field(default_factory=Match)
-    detected: tuple[str, ...] = ()  # keys of `hardware` and `settings` that are read from the machine at hand
+    detected: tuple[str, ...] = ()  # those of DETECTABLE that are read from the machine at hand
 
 
 KEYS = tuple(f.name for table in (HardwareSpec, SettingsSpec) for f in fields(table))
+# Of them those that a machine tells; the others are choices.
+DETECTABLE = (
+    *(each.name for each in fields(HardwareSpec)),
+    *("prefill_threads", "decode_threads", "affinity", "memory_budget_bytes"),
+)
 
 
 def user_folder() -> Path:
@@ -158,26 +163,29 @@ def _read(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """What is not of the kind that it must be stays as it is, to be refused by name."""
     merged = below | above
-    for table in TABLES:
+    tables = [name for name in TABLES if all(isinstance(data.get(name, {}), dict) for data in (below, above))]
+    for table in tables:
         lower, upper = below.get(table, {}), above.get(table, {})
-        if isinstance(lower, dict) and isinstance(upper, dict) and (lower or upper):
-            # what identifies the one identifies not the other, in part
-            merged[table] = upper if table == "match" and upper else lower | upper
-    own, stated = above.get("detected", []), {key for name in ("hardware", "settings") for key in above.get(name, {})}
+        # what identifies the one identifies not the other, in part
+        merged[table] = upper if table == "match" and upper else lower | upper
+    own = above.get("detected", [])
     if isinstance(own, list):
+        facts = [name for name in ("hardware", "settings") if name in tables]
+        stated = {key for name in facts for key in above.get(name, {})}
         merged["detected"] = own + [key for key in below.get("detected", []) if key not in stated and key not in own]
-        for table in ("hardware", "settings"):  # what is below is no longer stated where it is to be detected
-            kept = {key: fact for key, fact in merged.get(table, {}).items() if key not in own or key in stated}
-            merged[table] = kept
+        for table in facts:  # what is below is no longer stated where it is to be detected
+            merged[table] = {key: fact for key, fact in merged[table].items() if key not in own or key in stated}
     return merged
 
 
 def _check(spec: ProfileSpec, which: str) -> None:
     stated = {}
     for key in spec.detected:
-        if key not in KEYS:
-            raise MoedgeError(f"{which}: `detected` names {key}, which is no key: leave it out.")
+        if key not in DETECTABLE:
+            why = "no machine tells" if key in KEYS else "is no key"
+            raise MoedgeError(f"{which}: `detected` names {key}, which {why}: leave it out.")
     for name, table in (("hardware", spec.hardware), ("settings", spec.settings), ("rates", spec.rates)):
         for each in fields(table):
             fact = getattr(table, each.name)
@@ -186,7 +194,8 @@ def _check(spec: ProfileSpec, which: str) -> None:
                 if not fact.source.strip():
                     raise MoedgeError(f"{which}: {name}.{each.name} has no source: say where the value comes from.")
             elif name != "rates" and each.name not in spec.detected:
-                raise MoedgeError(f"{which}: {name}.{each.name} is missing: state it, or name it in `detected`.")
+                instead = ", or name it in `detected`" if each.name in DETECTABLE else ", or extend another profile"
+                raise MoedgeError(f"{which}: {name}.{each.name} is missing: state it{instead}.")
     for key in spec.detected:
         if key in stated:
             raise MoedgeError(f"{which}: {key} is stated and named in `detected`: drop one of the two.")

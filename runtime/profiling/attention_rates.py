@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def measure_attention(
         slots = open_slots(shape, rows, chunk, profile, library, drawing)
         by_shape[shape] = _deep_steps(slots, seconds / 4)
         pairs = chunk * PROMPT_DEPTH + chunk * (chunk + 1) // 2
-        taken = repeat(lambda slots=slots: slots.seconds(chunk, PROMPT_DEPTH), seconds / 4)  # type: ignore[misc]
+        taken = repeat(partial(slots.seconds, chunk, PROMPT_DEPTH), seconds / 4)
         prompts += [shape.macs * pairs / each for each in taken]
     cache = [ALL_KEYS.row_bytes * DEPTH / each for each in by_shape[ALL_KEYS]]
     attention = [SHARED_KEYS.macs * DEPTH / each for each in by_shape[SHARED_KEYS]]
