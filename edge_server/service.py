@@ -102,6 +102,7 @@ class Service:
         Both hold for every chat that says nothing else.
         """
         engine.template_variables(wishes)
+        engine.check_guesses(prompt_lookup_num_tokens)
         defaults = replace(engine.defaults, prompt_lookup_num_tokens=prompt_lookup_num_tokens)
         scheduler = Scheduler(engine, max_running, max_queued, stalled_after_s)
         self._loaded = Loaded(engine, scheduler, int(time.time()), wishes, defaults)

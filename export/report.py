@@ -126,5 +126,5 @@ def facts_of(model: ModelConfig, groups: tuple[TensorGroup, ...], context: int, 
         eos_token_ids=talking.eos_token_ids,
         bos_token_id=talking.bos_token_id,
         chat_format=talking.chat_format,
-        rotary_switch=min(filter(None, (kind.rope.switches(context) for kind in kinds)), default=0),
+        rotary_switch=min(filter(None, (kind.rope.switches(context) for kind in kinds if kind.rope)), default=0),
     )

@@ -6,6 +6,7 @@ may be of a bundle, or of one that was never made (export/planning).
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import prod
 
 from moedge.devices.forecast import Bound, CacheRows, Storage, TokenWork, decode_seconds, prompt_seconds
 from moedge.devices.profile import Profile
@@ -18,6 +19,7 @@ PROMPT = 512  # tokens, of the rate that is told
 DEPTHS = (0, 512, 4096)  # tokens in the cache
 FIRST_TOKENS = (100, 1000, 10_000)  # of prompts
 EXACT_PLANES = 3  # of int8 numbers, that an exact activation is multiplied as: see docs/kernels.md
+STATE_PASSES = 3  # products with each number of a recurrent state, a token
 LEAST_RESIDENT = 0.02  # of the experts: with less, nothing is answered in any time
 
 
@@ -170,6 +172,11 @@ def _rows(manifest: Manifest, profile: Profile) -> Iterator[CacheRows]:
     found: dict[int, tuple[int, int, int]] = {}
     for tensor in manifest.cache:
         nbytes = cache_row_bytes(tensor, profile.cache_type)
+        if tensor.is_state:  # read and written by each token
+            numbers = prod(tensor.shape)
+            size, products, many = found.get(1, (0, 0, 0))
+            found[1] = size + 2 * nbytes, products + STATE_PASSES * numbers, many + STATE_PASSES * numbers
+            continue
         kind = tensor.past.rpartition(".")[2]
         # a latent row is key and value of all heads; each channel of a convolution has a tap a token
         heads = {"convolution": 1, "latent": 2 * manifest.model.num_attention_heads}

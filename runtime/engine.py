@@ -153,6 +153,7 @@ class Engine:
         room = session.capacity - session.length - len(unfed)
         guesses, lookup = params.prompt_lookup_num_tokens, None
         if guesses:
+            self.check_guesses(guesses)
             known = [*session.tokens, *unfed]
             grows = room if params.max_tokens is None else min(room, params.max_tokens)
             lookup = PromptLookup(known, guesses, grows, self.step_cost)
@@ -168,6 +169,14 @@ class Engine:
             constraint=None if params.grammar is None else self.grammars.constraint(params.grammar),
             library=self.program.library,
         )
+
+    def check_guesses(self, prompt_lookup_num_tokens: int) -> None:
+        """MoedgeError if answers are to have guesses that this model cannot take back."""
+        if prompt_lookup_num_tokens and any(tensor.is_state for tensor in self.manifest.cache):
+            raise MoedgeError(
+                f"{self.manifest.name} has recurrent layers, whose state cannot go back over wrong guesses: leave "
+                "prompt_lookup_num_tokens at 0."
+            )
 
     def generate(
         self, token_ids: Sequence[int], params: SamplingParams, session: Session | None = None

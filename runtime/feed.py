@@ -20,6 +20,7 @@ class Segment(NamedTuple):
     past: int
     token_ids: Sequence[int]
     wanted: int
+    states: tuple[int, int] = (0, 0)  # that are read and written, where layers keep any
 
 
 class Feed(Protocol):
@@ -48,7 +49,7 @@ class MaskFeed:
 
     def bind(self, binding: onnxruntime.IOBinding, segments: Sequence[Segment]) -> None:
         """One segment, there are no slots. The mask is a view of ones."""
-        [(_, past, token_ids, wanted)] = segments
+        [(_, past, token_ids, wanted, _)] = segments
         total = past + len(token_ids)
         if total > self.mask.shape[1]:
             self.mask = np.ones((1, min(2 * total, self._context_length)), np.int64)
@@ -74,7 +75,7 @@ class SegmentFeed:
     def bind(self, binding: onnxruntime.IOBinding, segments: Sequence[Segment]) -> None:
         """Writes where the last run's inputs were, if there are as many."""
         if len(segments) == 1 and self._bound == (binding, 1, 1, 1):
-            [(slot, past, token_ids, wanted)] = segments
+            [(slot, past, token_ids, wanted, _)] = segments
             if wanted == len(token_ids) == 1:  # as most are; numpy takes long to read lists
                 self._ids[0], self._segments[0, 0], self._segments[0, 1] = token_ids[0], slot, past
                 return
@@ -96,3 +97,23 @@ class SegmentFeed:
         self._ids[:] = list(chain.from_iterable(segment.token_ids for segment in segments))
         self._segments[:] = [(segment.slot, segment.past, len(segment.token_ids)) for segment in segments]
         self._rows[:] = rows
+
+
+class StatesFeed(SegmentFeed):
+    """`states` beside these, for graphs whose layers keep some."""
+
+    names = SegmentFeed.names | {"states"}
+
+    def __init__(self, context_length: int) -> None:
+        super().__init__(context_length)
+        self._states = np.empty((0, 2), np.int64)
+        self._told: onnxruntime.IOBinding | None = None
+
+    def bind(self, binding: onnxruntime.IOBinding, segments: Sequence[Segment]) -> None:
+        """Writes where the last run's inputs were, if there are as many."""
+        super().bind(binding, segments)
+        if self._told is not binding or len(self._states) != len(segments):
+            self._states = np.empty((len(segments), 2), np.int64)
+            binding.bind_input("states", "cpu", 0, np.int64, self._states.shape, self._states.ctypes.data)
+            self._told = binding
+        self._states[:] = [segment.states for segment in segments]

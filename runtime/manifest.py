@@ -45,9 +45,9 @@ ROTARY_TABLES: Final = "rotary tables"  # computed, no weights of the model's
 ExpertPlan = Literal["native", "fused", "if"]
 ScaleDtype = Literal["float32", "float16", "bfloat16", "float8", "float8e4m3fn", "float8e8m0"]
 CodeKind = Literal["integers", "mxfp4", "nvfp4"]
-CacheLayout = Literal["rows", "shared", "native"]
+CacheLayout = Literal["rows", "shared", "native", "state", "states"]
 ChatFormat = Literal[
-    "deepseek_v3", "deepseek_v3_1", "ernie", "glm", "gpt_oss", "granite", "hermes",
+    "cohere", "deepseek_v3", "deepseek_v3_1", "ernie", "gemma4", "glm", "gpt_oss", "granite", "hermes",
     "kimi_k2", "lfm2", "mistral", "plain", "qwen3_coder", "think",
 ]  # fmt: skip
 
@@ -150,6 +150,10 @@ class CacheTensor:
     native: `past` and `present` are one buffer of bytes [slots, kv_heads, capacity, row_bytes], extended in place by
     moedge's kernels. `shape` is (kv_heads, width). What numbers a row is made of is the runtime's choice, unless it is
     `exact`: fp32 then. With a `window` only its last rows are read, the new tokens' own included.
+    state: what a recurrent layer keeps, of one size whatever the length: `past` [1, *shape] is what it was, `present`
+    what it has become.
+    states: the same of many timelines, `past` and `present` one buffer [states, *shape] of which the graph input
+    `states` tells which state of a timeline is read and which is written.
     """
 
     past: str
@@ -158,6 +162,11 @@ class CacheTensor:
     shape: tuple[int, ...]
     window: int = 0
     exact: bool = False
+
+    @property
+    def is_state(self) -> bool:
+        """Whether its size is the same whatever the length."""
+        return self.layout in ("state", "states")
 
 
 @dataclass(frozen=True)

@@ -60,3 +60,13 @@ def cut(past: int, left: int, longest: int, unit: int) -> int:
     if past + left - end < UNIT:
         end = (past + left - UNIT) // unit * unit
     return end - past if end > past else left
+
+
+def cut_before_end(past: int, left: int, unit: int) -> int:
+    """How many of a prompt's last tokens the next run takes where states are kept between runs: all but the last few.
+
+    The next prompt of a conversation mostly parts from this one shortly before its end, where templates open the
+    answer.
+    """
+    end = (past + left - UNIT) // unit * unit
+    return end - past if end - past >= UNIT else left

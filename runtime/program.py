@@ -20,7 +20,7 @@ from moedge.devices.profile import Profile
 from moedge.runtime.cache import Arena, Cache
 from moedge.runtime.device_plan import work_of
 from moedge.runtime.distribution import Logits
-from moedge.runtime.feed import Feed, MaskFeed, Segment, SegmentFeed
+from moedge.runtime.feed import Feed, MaskFeed, Segment, SegmentFeed, StatesFeed
 from moedge.runtime.kernels.library import Library, open_library
 from moedge.runtime.manifest import LAST_LOGITS, MODEL_NAME, ExpertPlan, Manifest
 from moedge.runtime.pace import Pace, unit_of
@@ -136,7 +136,8 @@ class Program:
         `logits` [n, vocab] takes those of the last n tokens instead. Raises Interrupted if the lane was.
         """
         binding = lane.binding if logits is None else self._bind(logits)
-        segment = Segment(lane.cache.slot, past, token_ids, 1 if logits is None else len(logits))
+        wanted = 1 if logits is None else len(logits)
+        segment = Segment(lane.cache.slot, past, token_ids, wanted, lane.cache.turn(past, len(token_ids)))
         lane.feed.bind(binding, [segment])
         lane.cache.bind(binding, past, len(token_ids))
         self._run(binding, lane, len(token_ids) == 1)
@@ -209,7 +210,9 @@ def session_options(profile: Profile, library: Library | None) -> onnxruntime.Se
 
 def _feed_of(manifest: Manifest) -> type[Feed]:
     """What the graphs of a bundle's plan are told."""
-    return SegmentFeed if manifest.experts.plan == "native" else MaskFeed
+    if manifest.experts.plan != "native":
+        return MaskFeed
+    return StatesFeed if any(tensor.is_state for tensor in manifest.cache) else SegmentFeed
 
 
 def _check_names(folder: Path, manifest: Manifest, graph: onnxruntime.InferenceSession) -> None:

@@ -265,9 +265,9 @@ class Scheduler:
 
     def _session_for(self, token_ids: list[int]) -> Session:
         """The idle session that saves most work; a new or the oldest one rather than that of another chat."""
-        best = max(self._idle, key=lambda session: session.common(token_ids), default=None)
+        best = max(self._idle, key=lambda session: session.reusable(token_ids), default=None)
         # all prompts of one template begin alike: what agrees in less than half of the shorter one is another chat
-        if best is not None and 2 * best.common(token_ids) < min(best.length, len(token_ids)):
+        if best is not None and 2 * best.reusable(token_ids) < min(best.length, len(token_ids)):
             best = self._idle[0] if len(self._idle) + len(self._running) > self._max_running else None
         if best is None:
             return self._engine.session()

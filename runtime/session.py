@@ -14,7 +14,7 @@ from moedge.devices.errors import MoedgeError
 from moedge.runtime.distribution import Logits
 from moedge.runtime.feed import Segment
 from moedge.runtime.integrity import HashCheck
-from moedge.runtime.pace import cut
+from moedge.runtime.pace import cut, cut_before_end
 from moedge.runtime.program import Interrupted, Program
 from moedge.runtime.prompt_too_long import PromptTooLong
 
@@ -79,8 +79,8 @@ class Session:
     def rollback(self, length: int) -> None:
         """Forget all tokens from position `length` on, and the pending one.
 
-        A model with convolutions or windows keeps all of its state for the last few hundred tokens only: see
-        `Cache.reachable`.
+        A model with convolutions or windows keeps all of its state for the last few hundred tokens only, one with
+        recurrent layers for some lengths: see `Cache.reachable`.
         """
         if not 0 <= length <= self.length:
             raise MoedgeError(f"cannot roll back to {length} tokens, the session holds {self.length}.")
@@ -94,12 +94,16 @@ class Session:
 
     def resume(self, token_ids: Sequence[int]) -> list[int]:
         """Roll back to the longest prefix of `token_ids` in the cache; the rest, at least one token, is to be fed."""
-        self.rollback(self.cache.reachable(self.common(token_ids[:-1])))
+        self.rollback(self.reusable(token_ids))
         return list(token_ids[self.length :])
 
     def common(self, token_ids: Sequence[int]) -> int:
         """How many tokens of the cache `token_ids` begins with."""
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self.tokens, token_ids, strict=False)))
+
+    def reusable(self, token_ids: Sequence[int]) -> int:
+        """How many tokens `resume` would leave in the cache."""
+        return self.cache.reachable(self.common(token_ids[:-1]))
 
     def fork(self) -> "Session":
         """A session of its own with the same tokens; copies what the cache holds."""
@@ -124,7 +128,8 @@ class Session:
         """How many of a prompt's `left` tokens the next run takes: about a chunk, less if others wait for its end."""
         pace, unit = self._program.pace, self._program.cut_unit
         longest = self.chunk if alone or pace is None else pace.longest(self.length, unit, self.chunk)
-        return cut(self.length, left, longest, unit)
+        taken = cut(self.length, left, longest, unit)
+        return cut_before_end(self.length, left, unit) if taken == left and self.cache.has_states else taken
 
     def note_piece(self, tokens: int, seconds: float) -> None:
         """A run of so many tokens of a prompt, which are held now, took so long."""
@@ -161,7 +166,8 @@ class Session:
         """The same tokens for a run of several sessions, of the last `wanted` with logits. After it comes `hold`, and
         before that `prove` where logits are wanted.
         """
-        return Segment(self.cache.slot, len(self.tokens), token_ids, wanted)
+        past = len(self.tokens)
+        return Segment(self.cache.slot, past, token_ids, wanted, self.cache.turn(past, len(token_ids)))
 
     def hold(self, token_ids: Sequence[int]) -> None:
         """These tokens were run, and are the session's from now on."""

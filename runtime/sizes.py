@@ -72,12 +72,15 @@ def cache_bytes_per_token(manifest: Manifest, wish: CacheType) -> int:
     `wish` is what numbers caches are to hold, those that the profile chooses for.
     """
 
-    return sum(cache_row_bytes(tensor, wish) for tensor in manifest.cache if not tensor.window)
+    return sum(cache_row_bytes(tensor, wish) for tensor in manifest.cache if not tensor.window and not tensor.is_state)
 
 
 def cache_bytes_read(manifest: Manifest, wish: CacheType, length: int) -> int:
-    """Bytes of all caches that a step reads after `length` tokens: of a window no more than its rows."""
-    return sum(cache_row_bytes(tensor, wish) * min(length, tensor.window or length) for tensor in manifest.cache)
+    """Bytes of all caches that a step reads after `length` tokens: of a window no more than its rows, of states all."""
+    return sum(
+        cache_row_bytes(tensor, wish) * (1 if tensor.is_state else min(length, tensor.window or length))
+        for tensor in manifest.cache
+    )
 
 
 def cache_row_bytes(tensor: CacheTensor, wish: CacheType) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import tiny_hybrids
 import tiny_models as tiny
 from transformers import (
     DeepseekV2Config,
@@ -55,7 +56,7 @@ LATENT = {
     "num_key_value_heads": 4,
 }  # fmt: skip
 
-BASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
+BASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = tiny_hybrids.BASES | {
     "mixtral": (MixtralConfig, LOCAL),
     "deepseek_v2": (
         DeepseekV2Config,
@@ -145,6 +146,12 @@ def glm4v_moe(**changes: Any) -> PreTrainedConfig:
     )  # fmt: skip
 
 
+def _text_of(family: str) -> Callable[..., PreTrainedConfig]:
+    """Makes a small model of several kinds of input around the text model of a family."""
+    around = getattr(tiny_hybrids, family)
+    return lambda **changes: around(small(f"{family}_text", **changes))
+
+
 def _maker(family: str) -> Callable[..., PreTrainedConfig]:
     return lambda **changes: small(family, **changes)
 
@@ -153,9 +160,13 @@ MAKERS: dict[str, Callable[..., PreTrainedConfig]] = {
     "deepseek_v3": tiny.deepseek_v3, "kimi_k25": kimi_k25, "glm4v_moe": glm4v_moe,
     "qwen3_moe": tiny.qwen3_moe,
     **{name: _maker(name) for name in BASES},
+    **{name: _text_of(name) for name in ("qwen3_5_moe", "gemma4")},
 }  # fmt: skip
 
 SHAPES: dict[str, PreTrainedConfig] = {
+    **{name: small(name) for name in tiny_hybrids.BASES},
+    **{name: small(family, **changes) for name, (family, changes) in tiny_hybrids.SHAPES.items()},
+    **{name: MAKERS[name]() for name in ("qwen3_5_moe", "gemma4")},
     "mixtral": small("mixtral"),
     "mixtral-window": small("mixtral", sliding_window=9, num_key_value_heads=4, head_dim=24),
     "mixtral-tied-odd": small(
@@ -236,7 +247,7 @@ SHAPES: dict[str, PreTrainedConfig] = {
 }  # fmt: skip
 
 # Sizes that blocks of 64 divide, where a family's own differ from those that all have.
-WIDE: dict[str, dict[str, Any]] = {
+WIDE: dict[str, dict[str, Any]] = tiny_hybrids.WIDE | {
     "deepseek_v3": {"moe_intermediate_size": 64, "q_lora_rank": 64, "v_head_dim": 16},
     "kimi_k25": {"moe_intermediate_size": 64, "q_lora_rank": 64, "v_head_dim": 16},
     "deepseek_v2": {"moe_intermediate_size": 64, "q_lora_rank": 64},

@@ -5,6 +5,8 @@ from typing import Any
 
 from moedge.devices.errors import MoedgeError
 
+_INFINITIES = ("Infinity", "inf", {"__float__": "Infinity"})
+
 
 class Config:
     """A checkpoint's config.json; every getter raises MoedgeError that names the key."""
@@ -20,6 +22,10 @@ class Config:
     def otherwise(self, key: str, value: Any) -> "Config":
         """The same configuration with `value` where the key is null or absent."""
         return self if self.has(key) else Config(self._data | {key: value}, self.source)
+
+    def stating(self, key: str, value: Any) -> "Config":
+        """The same configuration with `value` for the key, whatever it has there."""
+        return Config(self._data | {key: value}, self.source)
 
     def spelled(self, key: str, *others: str) -> "Config":
         """The same configuration where a key that is null or absent has the value of the first other spelling."""
@@ -53,6 +59,10 @@ class Config:
         section = self.section(key)
         return [section.section(name) for name in section._data]
 
+    def narrowed(self, key: str, inner: str) -> "Config":
+        """The same configuration where a section holds no more than a section within it."""
+        return Config(self._data | {key: self.section(key).section(inner)._data}, self.source)
+
     def integers(self, key: str) -> list[int]:
         """A list of whole numbers; empty where it is null or absent."""
         value = self._data.get(key) or []
@@ -77,6 +87,21 @@ class Config:
         if not isinstance(value, list) or not value or not all(_is_number(item) for item in value):
             raise self._wrong(key, value, "a list of numbers")
         return tuple(float(item) for item in value)
+
+    def limits(self, key: str) -> tuple[float, float]:
+        """Two numbers that others are held between; 0 and infinity where it is null or absent.
+
+        Infinity may be spelt as Python's JSON, or as transformers 5 does, an object with its name.
+        """
+        value = self._data.get(key)
+        if value is None:
+            return 0.0, math.inf
+        pair = [math.inf if item in _INFINITIES else item for item in value] if isinstance(value, list) else []
+        if len(pair) != 2 or not all(isinstance(item, int | float) and not isinstance(item, bool) for item in pair):
+            raise self._wrong(key, value, "a list of two numbers")
+        if not 0 <= pair[0] <= pair[1]:
+            raise self.refuse(key, "the first must not be below 0 nor above the second")
+        return float(pair[0]), float(pair[1])
 
     def texts(self, key: str) -> list[str]:
         """A list of strings; empty where it is null or absent."""

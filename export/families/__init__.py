@@ -17,8 +17,7 @@ from moedge.export.model.config import GroupedQuery, ModelConfig
 MOST_LAYERS = 4096
 # Mixture-of-Experts models that people try, and what of their layers moedge has no mathematics for.
 REASONS = {
-    **dict.fromkeys(("granitemoehybrid", "jamba", "nemotron_h"), "Mamba layers"),
-    **dict.fromkeys(("bailing_hybrid", "kimi_linear", "qwen3_5_moe", "qwen3_next"), "layers of delta attention"),
+    "jamba": "Mamba layers of the first kind",
     **dict.fromkeys(("bailing_moe_linear", "minimax", "minimax_m1", "minimax_text_01"), "layers of linear attention"),
     "deepseek_v32": "sparse attention",
 }

@@ -6,8 +6,9 @@ Source: modeling_deepseek_v3.py of transformers 5.23; DeepSeek-V3 (arXiv:2412.19
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import Experts, ModelConfig, Router, TensorNames
+from moedge.export.model.config import Experts, ModelConfig, Router
 from moedge.export.model.parts import patterns_after_last, read_decoder, read_latent, read_rope
+from moedge.export.model.tensor_names import TensorNames
 
 MODEL_TYPES = {"deepseek_v3": "DeepSeek V3, V3.1 and R1, Moonlight", "kimi_k2": "Kimi K2 and K2 Thinking"}
 ATTENTION = "latent"

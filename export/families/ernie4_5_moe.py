@@ -6,8 +6,9 @@ Source: modeling_ernie4_5_moe.py of transformers 5.23; the gate's switches are o
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import Experts, ModelConfig, Router, TensorNames
+from moedge.export.model.config import Experts, ModelConfig, Router
 from moedge.export.model.parts import read_decoder, read_grouped_query
+from moedge.export.model.tensor_names import TensorNames
 
 MODEL_TYPES = {"ernie4_5_moe": "ERNIE-4.5-21B-A3B, ERNIE-4.5-300B-A47B"}
 ATTENTION = "grouped-query"

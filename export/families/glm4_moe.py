@@ -6,8 +6,9 @@ Source: modeling_glm4_moe.py of transformers 5.23; GLM-4.5 (arXiv:2508.06471).
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import Experts, ModelConfig, Router, TensorNames
+from moedge.export.model.config import Experts, ModelConfig, Router
 from moedge.export.model.parts import patterns_after_last, read_decoder, read_grouped_query
+from moedge.export.model.tensor_names import TensorNames
 
 MODEL_TYPES = {"glm4_moe": "GLM-4.5, GLM-4.5-Air, GLM-4.6"}
 ATTENTION = "grouped-query"

@@ -6,8 +6,9 @@ Source: modeling_gpt_oss.py of transformers 5.23; gpt-oss model card (arXiv:2508
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import JOINT, Experts, Gate, ModelConfig, Router, TensorNames
+from moedge.export.model.config import Experts, Gate, ModelConfig, Router
 from moedge.export.model.parts import read_decoder, read_grouped_query, slide, sliding_layers
+from moedge.export.model.tensor_names import JOINT, TensorNames
 
 # what a config without rotary parameters means
 YARN = {

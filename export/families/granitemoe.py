@@ -6,8 +6,9 @@ Source: modeling_granitemoe.py and modeling_granitemoeshared.py of transformers 
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import LINEAR, Experts, ModelConfig, Multipliers, Router, TensorNames
+from moedge.export.model.config import Experts, ModelConfig, Multipliers, Router
 from moedge.export.model.parts import read_decoder, read_grouped_query
+from moedge.export.model.tensor_names import LINEAR, TensorNames
 
 MODEL_TYPES = {
     "granitemoe": "Granite 3.0 and 3.1 1B-A400M and 3B-A800M",

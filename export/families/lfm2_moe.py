@@ -6,8 +6,9 @@ Source: modeling_lfm2_moe.py of transformers 5.23; LFM2 (arXiv:2511.23404).
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import NUMBERED, Experts, ModelConfig, Router, ShortConvolution, TensorNames
+from moedge.export.model.config import Experts, ModelConfig, Router, ShortConvolution
 from moedge.export.model.parts import read_decoder, read_grouped_query
+from moedge.export.model.tensor_names import NUMBERED, TensorNames
 
 MODEL_TYPES = {"lfm2_moe": "LFM2-8B-A1B, LFM2.5-8B-A1B"}
 ATTENTION = "grouped-query, convolution"

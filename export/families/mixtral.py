@@ -6,8 +6,9 @@ Source: modeling_mixtral.py of transformers 5.23; Mixtral of Experts (arXiv:2401
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import NUMBERED, Experts, ModelConfig, Router, TensorNames
+from moedge.export.model.config import Experts, ModelConfig, Router
 from moedge.export.model.parts import read_decoder, read_grouped_query, with_window
+from moedge.export.model.tensor_names import NUMBERED, TensorNames
 
 MODEL_TYPES = {"mixtral": "Mixtral 8x7B and 8x22B"}
 ATTENTION = "grouped-query"

@@ -6,9 +6,10 @@ Source: modeling_phimoe.py of transformers 5.23; GRIN-MoE (arXiv:2409.12136), Ph
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import NUMBERED, Experts, ModelConfig, Router, TensorNames
+from moedge.export.model.config import Experts, ModelConfig, Router
 from moedge.export.model.parts import read_decoder, read_grouped_query, with_window
 from moedge.export.model.rope import LongRope
+from moedge.export.model.tensor_names import NUMBERED, TensorNames
 
 MODEL_TYPES = {"phimoe": "Phi-3.5-MoE-instruct, Phi-mini-MoE, GRIN-MoE"}
 ATTENTION = "grouped-query"

@@ -6,8 +6,9 @@ Source: modeling_qwen2_moe.py of transformers 5.23; Qwen2 (arXiv:2407.10671).
 from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
-from moedge.export.model.config import Experts, ModelConfig, Router, TensorNames
+from moedge.export.model.config import Experts, ModelConfig, Router
 from moedge.export.model.parts import read_decoder, read_grouped_query, slide, sliding_layers
+from moedge.export.model.tensor_names import TensorNames
 
 MODEL_TYPES = {"qwen2_moe": "Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B"}
 ATTENTION = "grouped-query"

@@ -11,7 +11,8 @@ import numpy as np
 import onnx_ir as ir
 
 from moedge.export.graph.arithmetic import attend, give_present, rms_norm, rows_port
-from moedge.export.graph.lowering import Latents, Lowering, Positions
+from moedge.export.graph.lowering import Lowering, Positions
+from moedge.export.graph.mixer_inputs import Latents
 from moedge.export.model.config import MultiHeadLatent
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import onnx_ir as ir
 
 from moedge.export.graph.builder import Builder
-from moedge.export.graph.lowering import Bias, CachePort, Norm, Positions, Vector
+from moedge.export.graph.lowering import Bias, CachePort, Norm, Positions
+from moedge.export.graph.mixer_inputs import Vector
 from moedge.export.model.config import Gate
 from moedge.runtime.manifest import CacheTensor
 
@@ -26,8 +27,23 @@ def normalize(b: Builder, x: ir.Value, norm: Norm) -> ir.Value:
     return b.op("LayerNormalization", x, norm.weight, norm.bias, attributes={"axis": -1, "epsilon": norm.eps})
 
 
+def soften(b: Builder, x: ir.Value, cap: float) -> ir.Value:
+    """cap · tanh(x / cap), without a node where the cap is 0."""
+    return scale(b, b.op("Tanh", scale(b, x, 1 / cap)), cap) if cap else x
+
+
+def activate(b: Builder, joined: ir.Value, how: Gate) -> ir.Value:
+    """What an MLP makes of gate and up [s, 2 · width], gate before up, or of up alone [s, width]; see `Gate`."""
+    if how.matrices == 1:
+        return b.op("Pow", b.op("Relu", joined), b.constant(np.array(2, np.float32)))
+    gate, up = b.ops("Split", joined, attributes={"axis": -1, "num_outputs": 2}, outputs=2)
+    return apply_gate(b, gate, up, how)
+
+
 def apply_gate(b: Builder, gate: ir.Value, up: ir.Value, how: Gate) -> ir.Value:
-    """gate · sigmoid(alpha gate) · (up + beta), both held within the limit first; see `Gate`."""
+    """gate · sigmoid(alpha gate) · (up + beta), both held within the limit first, or gelu(gate) · up; see `Gate`."""
+    if how.kind == "geglu_tanh":
+        return b.op("Mul", b.op("Gelu", gate, attributes={"approximate": "tanh"}), up)
     if how.limit is not None:
         low, high = (b.constant(np.array(v, np.float32)) for v in (-how.limit, how.limit))
         gate, up = b.op("Min", gate, high), b.op("Clip", up, low, high)

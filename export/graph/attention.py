@@ -1,5 +1,9 @@
 """Grouped-query attention of a layer: its projections and what they read; what lies between is the lowering's."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -7,32 +11,90 @@ from numpy.typing import NDArray
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.checkpoint.views import Reordered, halves_order, stack
 from moedge.export.graph.block import Block, Order
-from moedge.export.graph.lowering import Heads, Positions, Vector
-from moedge.export.model.config import GroupedQuery
+from moedge.export.graph.builder import Builder
+from moedge.export.graph.lowering import Positions
+from moedge.export.graph.mixer_inputs import Heads, Vector
+from moedge.export.model.config import GroupedQuery, OutputGate
 from moedge.runtime.manifest import ATTENTION
 
 
 def grouped_query_attention(block: Block, config: GroupedQuery, x: ir.Value, where: Positions) -> ir.Value:
     """Self-attention over normed hidden states x [s, hidden_size]."""
     b, dim, name = block.builder, config.head_dim, block.place(block.model.names.attention)
-    heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
     with b.scope(name):
-        parts = {f"{name}.{p}_proj": n * dim for p, n in zip("qkv", heads, strict=True)}
-        read = [block.matrix(part, rows, block.model.hidden_size) for part, rows in parts.items()]
-        matrices = [block.read_norm_of(block.model.names.input_norm, matrix) for matrix in read]
-        v_proj = f"{name}.v_proj"
-        matrices[2] = block.channels.write(v_proj, matrices[2])
-        orders: list[Order] = [None, None, None]
-        if config.rope.interleaved:
-            orders[:2] = (_pair_halves(n, config) for n in heads[:2])
-        weights = [m if order is None else Reordered(m, order) for m, order in zip(matrices, orders, strict=True)]
-        bias = block.bias("qkv_proj", parts, ATTENTION, orders) if config.bias else None
-        joined = block.low.linear("qkv_proj", x, stack(weights), ATTENTION, bias)
+        joined, gate = _project_in(block, config, name, x)
         out = block.low.grouped_query(block.layer, _read_heads(block, config, name, joined), config, where)
+        if config.gate and gate:
+            out = _open_gate(b, config, config.gate, out, gate)
         o_proj = open_output(block, name, config.num_heads * dim)
-        if config.clip is None:  # a clipped value has the size that it has
-            o_proj = block.channels.read(v_proj, o_proj, config.heads_a_key, dim)
+        if _value_scales(config):
+            o_proj = block.channels.read(f"{name}.v_proj", o_proj, config.heads_a_key, dim)
         return project_out(block, name, out, o_proj, config.output_bias)
+
+
+def _project_in(block: Block, config: GroupedQuery, name: str, x: ir.Value) -> tuple[ir.Value, ir.Value | None]:
+    """One product of all that reads x: the heads' part, and what a gate is made of."""
+    dim, heads, kv = config.head_dim, config.num_heads, config.num_kv_heads
+    beside = config.gate is not None and config.gate.module == "q_proj"  # each head's query, then its gate
+    rows = {"q_proj": heads * dim * (2 if beside else 1), "k_proj": kv * dim}
+    if not config.value_is_key:
+        rows["v_proj"] = kv * dim
+    parts = {f"{name}.{part}": count for part, count in rows.items()}
+    read = [block.matrix(part, count, block.model.hidden_size) for part, count in parts.items()]
+    matrices = [block.read_norm_of(block.model.names.input_norm, matrix) for matrix in read]
+    if _value_scales(config):
+        matrices[2] = block.channels.write(f"{name}.v_proj", matrices[2])
+    orders: list[Order] = [None] * len(parts)
+    if config.rope and config.rope.interleaved:
+        orders[:2] = (_pair_halves(n, config) for n in (heads, kv))
+    width = heads * dim + (len(parts) - 1) * kv * dim
+    if beside:
+        by_head = np.arange(2 * heads * dim).reshape(heads, 2, dim)
+        first = by_head[:, 0].reshape(-1)
+        orders[0] = first if orders[0] is None else first[orders[0]]
+        matrices.append(matrices[0])
+        orders.append(by_head[:, 1].reshape(-1))
+    bias = _bias(block, parts, orders) if config.bias else None
+    if config.gate and not beside:
+        count = heads if config.gate.per_head else heads * dim
+        gate = block.matrix(f"{name}.{config.gate.module}", count, block.model.hidden_size)
+        matrices.append(block.read_norm_of(block.model.names.input_norm, gate))
+        orders.append(None)
+        if bias is not None:
+            bias = replace(bias, values=np.append(bias.values, np.zeros(count, np.float32)))
+    weights = [m if order is None else Reordered(m, order) for m, order in zip(matrices, orders, strict=True)]
+    joined = block.low.linear("qkv_proj", x, stack(weights), ATTENTION, bias)
+    if config.gate is None:
+        return joined, None
+    sizes = block.builder.ints(width, sum(m.shape[0] for m in weights) - width)
+    first_part, gate_part = block.builder.ops("Split", joined, sizes, attributes={"axis": -1}, outputs=2)
+    return first_part, gate_part
+
+
+def _bias(block: Block, parts: dict[str, int], orders: Sequence[Order]) -> Vector:
+    """The biases of q, k and v, and of a gate whose rows stand beside the queries'."""
+    if len(orders) == len(parts):
+        return block.bias("qkv_proj", parts, ATTENTION, orders)
+    whole = block.bias("qkv_proj", parts, ATTENTION, [None] * len(parts))
+    ends = np.cumsum([0, *parts.values()])
+    pieces = [whole.values[start:end] for start, end in pairwise(ends)]
+    pieces.append(pieces[0])
+    values = [p if order is None else p[order] for p, order in zip(pieces, orders, strict=True)]
+    return replace(whole, values=np.concatenate(values))
+
+
+def _value_scales(config: GroupedQuery) -> bool:
+    """Whether a value n times as large makes the result n times as large, channel by channel."""
+    return config.clip is None and not config.value_is_key and not config.value_norm
+
+
+def _open_gate(b: Builder, config: GroupedQuery, how: OutputGate, out: ir.Value, gate: ir.Value) -> ir.Value:
+    """out [s, heads * dim] times a function of the gate [s, heads] or [s, heads * dim]."""
+    opened = b.op("Sigmoid" if how.activation == "sigmoid" else "Softplus", gate)
+    if not how.per_head:
+        return b.op("Mul", out, opened)
+    by_head = b.op("Reshape", out, b.ints(0, config.num_heads, config.head_dim))
+    return b.op("Reshape", b.op("Mul", by_head, b.op("Unsqueeze", opened, b.ints(-1))), b.ints(0, -1))
 
 
 def open_output(block: Block, name: str, width: int) -> Matrix:
@@ -49,7 +111,7 @@ def project_out(block: Block, name: str, x: ir.Value, matrix: Matrix, bias: bool
 
 def _pair_halves(heads: int, config: GroupedQuery) -> NDArray[np.int64]:
     """The order of rows that turns neighbouring rotary pairs into halves."""
-    if config.rope.dim != config.head_dim:
+    if config.rope is None or config.rope.dim != config.head_dim:
         raise AssertionError("no family rotates neighbours in a part of a head")
     return halves_order(heads, 0, config.rope.dim)
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.checkpoint.modules import open_matrix
-from moedge.export.graph.arithmetic import rms_norm
+from moedge.export.graph.arithmetic import normalize, rms_norm
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.channels import Channels
-from moedge.export.graph.lowering import Lowering, Norm, Vector
+from moedge.export.graph.lowering import Lowering, Norm
+from moedge.export.graph.mixer_inputs import Vector
 from moedge.export.model.config import Mixer, ModelConfig
 from moedge.quant.blocks import F32
 from moedge.runtime.manifest import NORMS, GroupName
@@ -37,7 +38,7 @@ class Block:
         return self.low.builder
 
     @property
-    def mixer(self) -> Mixer:
+    def mixer(self) -> Mixer | None:
         """What lets its tokens see one another."""
         return self.model.mixers[self.layer]
 
@@ -61,6 +62,10 @@ class Block:
         """The normalization of hidden states that is called so in `TensorNames`."""
         return read_norm(self.low, self.checkpoint, self.model, self.place(name), self.channels)
 
+    def norm_after(self, name: str, x: ir.Value) -> ir.Value:
+        """x normalized by the norm that is called so in `TensorNames`, as it is where there is none."""
+        return normalize(self.builder, x, self.norm(name)) if name else x
+
     def read_norm_of(self, norm: str, matrix: Matrix) -> Matrix:
         """A matrix that reads hidden states behind the normalization that is called so in `TensorNames`."""
         return self.channels.read(self.place(norm), matrix)
@@ -70,9 +75,10 @@ class Block:
         return rms_norm(self.builder, x, self.norm_weight(module, width).store(self.builder), eps)
 
     def norm_weight(self, module: str, width: int) -> Vector:
-        """The weight of a module that is an RMSNorm."""
+        """The weight of a module that is an RMSNorm of the model's kind."""
         name = f"{module}.weight"
-        return Vector(name, self.channels.divide(module, self.parameter(name, width)), NORMS)
+        values = self.parameter(name, width) + np.float32(self.model.norm_offset)
+        return Vector(name, self.channels.divide(module, values), NORMS)
 
     def bias(self, name: str, parts: dict[str, int], group: GroupName, orders: Sequence[Order] = (None,)) -> Vector:
         """The biases of product `name`: those of `parts` one after the other, each in its order if it has one."""
@@ -86,10 +92,14 @@ def read_norm(
 ) -> Norm:
     """A normalization of hidden states, of the model's kind, its results times `share`."""
 
-    def part(which: str) -> ir.Value:
+    def part(which: str, offset: float = 0.0) -> ir.Value:
         full = f"{name}.{which}"
-        values = channels.divide(name, checkpoint.read_parameter(full, model.hidden_size))
+        values = channels.divide(name, checkpoint.read_parameter(full, model.hidden_size) + np.float32(offset))
         return low.builder.vector(full, values * np.float32(share), NORMS)
 
     eps = model.norm_eps / model.multipliers.residual**2  # of hidden states that are kept divided: see `Hidden`
-    return Norm(part("weight"), part("bias") if model.norm == "layer" else None, eps)
+    weight, bias = part("weight", model.norm_offset), None
+    if model.norm == "layer":
+        none = np.zeros(model.hidden_size, np.float32)
+        bias = part("bias") if model.norm_bias else low.builder.constant(none)
+    return Norm(weight, bias, eps)

@@ -1,4 +1,7 @@
-"""A gated short convolution in the place of attention; see `ShortConvolution`. Its cache is the rows it convolves."""
+"""Convolutions of each channel by itself: LFM2's in the place of attention, see `ShortConvolution`, and a delta net's.
+
+The cache of the one is the rows it convolves, that of the other a state of its last rows.
+"""
 
 import numpy as np
 import onnx_ir as ir
@@ -6,7 +9,9 @@ import onnx_ir as ir
 from moedge.export.graph.arithmetic import give_present, rows_port
 from moedge.export.graph.block import Block
 from moedge.export.graph.builder import Attributes, Builder
-from moedge.export.graph.lowering import Convolved, Lowering, Positions, Vector
+from moedge.export.graph.lowering import Lowering, Positions
+from moedge.export.graph.mixer_inputs import Convolved, Vector
+from moedge.export.graph.recurrence import keep_state, silu, state_port
 from moedge.export.model.config import ShortConvolution
 from moedge.export.model.layouts import find_taps
 from moedge.runtime.manifest import CONVOLUTION
@@ -29,13 +34,29 @@ def short_convolution(block: Block, config: ShortConvolution, x: ir.Value, _: Po
 
 def _read_filter(block: Block, config: ShortConvolution, name: str) -> tuple[Vector, Vector | None]:
     """The taps [kernel, hidden_size] of all channels, and the bias."""
-    kernel, hidden, full = config.kernel, block.model.hidden_size, f"{name}.weight"
-    weight = block.parameter(full, *find_taps(block.checkpoint, full, hidden, kernel))
-    taps = Vector(full, np.ascontiguousarray(weight.reshape(hidden, kernel).T), CONVOLUTION)
+    hidden = block.model.hidden_size
+    taps = read_taps(block, name, hidden, config.kernel)
     if not config.bias:
         return taps, None
     full = f"{name}.bias"
     return taps, Vector(full, block.parameter(full, hidden), CONVOLUTION)
+
+
+def read_taps(block: Block, name: str, channels: int, kernel: int) -> Vector:
+    """The taps [kernel, channels] of a convolution of each channel by itself."""
+    full = f"{name}.weight"
+    weight = block.parameter(full, *find_taps(block.checkpoint, full, channels, kernel))
+    return Vector(full, np.ascontiguousarray(weight.reshape(channels, kernel).T), CONVOLUTION)
+
+
+def plain_causal_convolution(low: Lowering, layer: int, x: ir.Value, taps: Vector, bias: Vector | None) -> ir.Value:
+    """See `Lowering.causal_convolution`, in plain operators; its state is the last rows of x."""
+    b, (kernel, channels) = low.builder, taps.values.shape
+    past, tensor = state_port(layer, "conv_state", (kernel - 1, channels))
+    rows = b.op("Concat", b.op("Squeeze", past, b.ints(0)), x, attributes={"axis": 0})
+    last = b.op("Slice", rows, b.ints(1 - kernel), b.ints(2**62), b.ints(0))
+    keep_state(low.cache, past, tensor, b.op("Unsqueeze", last, b.ints(0), output=tensor.present))
+    return silu(b, _sum_taps(b, b.matrix(taps.name, taps.values, taps.group), bias, rows, kernel))
 
 
 def plain_convolution(low: Lowering, layer: int, given: Convolved) -> ir.Value:
@@ -49,13 +70,12 @@ def plain_convolution(low: Lowering, layer: int, given: Convolved) -> ir.Value:
         past, tensor = rows_port(layer, "convolution", hidden, kernel - 1)
         fresh = give_present(b, low.cache, past, tensor, new)
         rows = b.op("Squeeze", b.op("Concat", past, fresh, attributes={"axis": 1}), b.ints(0))
-    return b.op("Mul", after, _convolve(b, given, rows))
+    return b.op("Mul", after, _sum_taps(b, given.store_taps(b), given.bias, rows, kernel))
 
 
-def _convolve(b: Builder, given: Convolved, rows: ir.Value) -> ir.Value:
-    """y_t = sum_j w_j · rows[t + j], for rows [kernel - 1 + s, hidden] that begin kernel - 1 tokens early."""
-    kernel = len(given.taps.values)
-    split = b.ops("Split", given.store_taps(b), attributes={"axis": 0, "num_outputs": kernel}, outputs=kernel)
+def _sum_taps(b: Builder, taps: ir.Value, bias: Vector | None, rows: ir.Value, kernel: int) -> ir.Value:
+    """y_t = bias + sum_j w_j · rows[t + j], for rows [kernel - 1 + s, width] that begin kernel - 1 tokens early."""
+    split = b.ops("Split", taps, attributes={"axis": 0, "num_outputs": kernel}, outputs=kernel)
     terms = []
     for j, tap in enumerate(split):
         end = j - kernel + 1 or 2**62
@@ -63,4 +83,4 @@ def _convolve(b: Builder, given: Convolved, rows: ir.Value) -> ir.Value:
     total = terms[0]
     for term in terms[1:]:
         total = b.op("Add", total, term)
-    return b.op("Add", total, given.bias.store(b)) if given.bias else total
+    return b.op("Add", total, bias.store(b)) if bias else total

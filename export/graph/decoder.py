@@ -11,15 +11,16 @@ import onnx_ir as ir
 
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.modules import open_matrix
-from moedge.export.graph.arithmetic import FLOAT, normalize, scale
+from moedge.export.graph.arithmetic import FLOAT, normalize, scale, soften
 from moedge.export.graph.block import Block, read_norm
 from moedge.export.graph.channels import Channels
 from moedge.export.graph.inputs import INT64
 from moedge.export.graph.lowering import Lowering, Norm, Positions
 from moedge.export.graph.mixers import mix
 from moedge.export.graph.mlp import dense_mlp
-from moedge.export.graph.moe import moe_layer
+from moedge.export.graph.moe import experts_beside, moe_layer
 from moedge.export.model.config import ModelConfig
+from moedge.export.model.recurrent import Recurrent
 from moedge.runtime.manifest import LM_HEAD
 
 
@@ -56,8 +57,9 @@ def build_decoder(
     b, embeds, whole = low.builder, begin is None, end is None
     channels = channels or Channels()
     tokens = _input(model, embeds)
-    inputs = [tokens, *low.graph_inputs.open(b, whole)]
     layers = range(begin or 0, model.num_hidden_layers if end is None else end)
+    states = any(isinstance(model.mixers[layer], Recurrent) for layer in layers)
+    inputs = [tokens, *low.graph_inputs.open(b, whole, states)]
     where = low.positions(tokens, [model.mixers[layer] for layer in layers], context)
     hidden = _begin(low, checkpoint, model, tokens, embeds)
     for layer in layers:
@@ -77,13 +79,33 @@ def build_decoder(
 
 
 def build_block(block: Block, hidden: Hidden, where: Positions) -> Hidden:
-    """One layer: a mixer and a gated MLP, dense or Mixture-of-Experts, each behind a norm and added to what it read."""
+    """One layer: a mixer and an MLP, dense or Mixture-of-Experts, each behind a norm and added to what it read."""
     low, model, names = block.low, block.model, block.model.names
-    normed, x = _add_norm(low, hidden, block.norm(names.input_norm))
-    normed, x = _add_norm(low, Hidden(x, mix(block, normed, where)), block.norm(names.post_attention_norm))
-    with low.builder.scope(block.place(names.mlp)):
-        out = moe_layer(block, normed) if block.layer in model.moe_layers else dense_mlp(block, normed)
-    return Hidden(x, out)
+    if block.mixer is not None:
+        normed, x = _add_norm(low, hidden, block.norm(names.input_norm))
+        hidden = Hidden(x, block.norm_after(names.after_mixer, mix(block, normed, where)))
+        if model.block == "parallel":
+            return Hidden(low.builder.op("Add", x, hidden.delta), _mlp(block, normed))
+    if block.layer in model.bare_layers:
+        return hidden
+    normed, x = _add_norm(low, hidden, block.norm(names.post_attention_norm))
+    out = experts_beside(block, normed, x) if model.block == "both" else _mlp(block, normed)
+    return _scale_layer(block, Hidden(x, block.norm_after(names.after_mlp, out)))
+
+
+def _mlp(block: Block, x: ir.Value) -> ir.Value:
+    with block.builder.scope(block.place(block.model.names.mlp)):
+        return moe_layer(block, x) if block.layer in block.model.moe_layers else dense_mlp(block, x)
+
+
+def _scale_layer(block: Block, hidden: Hidden) -> Hidden:
+    """Both parts times the layer's own number, if it has one."""
+    name = block.place(block.model.names.layer_scalar)
+    if not name or (factor := float(block.parameter(name, 1)[0])) == 1.0:
+        return hidden
+    if hidden.delta is None:
+        raise AssertionError("a layer adds something")
+    return Hidden(scale(block.builder, hidden.x, factor), scale(block.builder, hidden.delta, factor))
 
 
 def _add_norm(low: Lowering, hidden: Hidden, norm: Norm) -> tuple[ir.Value, ir.Value]:
@@ -130,6 +152,7 @@ def _head(
         name = f"{names.lm_head}.bias"
         bias = checkpoint.read_parameter(name, model.vocab_size) * np.float32(share)
         head = b.op("Add", head, b.vector(name, bias, LM_HEAD))
+    head = soften(b, head, model.logits_softcap)
     logits = b.op("Unsqueeze", head, b.ints(0), output="logits")
     logits.type, logits.shape = FLOAT, ir.Shape([1, low.graph_inputs.wanted, model.vocab_size])
     return logits

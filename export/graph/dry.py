@@ -13,22 +13,13 @@ from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.inputs import MaskInputs
-from moedge.export.graph.lowering import (
-    CachePort,
-    Convolved,
-    ExpertWeights,
-    GatedMlp,
-    Heads,
-    Latents,
-    Norm,
-    Positions,
-    RouterWeights,
-    Routing,
-    Vector,
-)
+from moedge.export.graph.lowering import CachePort, ExpertWeights, GatedMlp, Norm, Positions, RouterWeights, Routing
+from moedge.export.graph.mixer_inputs import Convolved, DeltaInputs, Heads, Latents, MambaInputs, Vector
 from moedge.export.graph.positions import build_positions
+from moedge.export.graph.qmoe import kernel_gate, up_twice
 from moedge.export.graph.storing import scheme_for
 from moedge.export.model.config import Experts, GroupedQuery, Mixer, MultiHeadLatent
+from moedge.export.model.recurrent import DeltaNet, Mamba2
 from moedge.export.model.rope import Rope
 from moedge.export.writing.account import Account
 from moedge.export.writing.unwritten import UnwrittenFile
@@ -64,7 +55,7 @@ class DryLowering:
         """What the bundle would hold, and which tensors it would come from."""
         return self.builder.weights.account
 
-    def positions(self, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
+    def positions(self, tokens: ir.Value, mixers: Sequence[Mixer | None], context: int) -> Positions:
         where, _ = build_positions(self.builder, self.graph_inputs, tokens, mixers, context)
         return where
 
@@ -94,7 +85,7 @@ class DryLowering:
 
     def route(self, x: ir.Value, weights: RouterWeights, config: Experts) -> Routing:
         weights.store(self.builder)
-        self._store(weights.bias, weights.correction)
+        self._store(weights.bias, weights.correction, weights.expert_scale)
         return Routing(x, None, config.router.scale)
 
     def add_norm(self, x: ir.Value, delta: ir.Value, norm: Norm) -> tuple[ir.Value, ir.Value]:
@@ -121,8 +112,28 @@ class DryLowering:
         self._store(given.bias)
         return given.joined
 
+    def causal_convolution(self, layer: int, x: ir.Value, taps: Vector, bias: Vector | None) -> ir.Value:
+        self.builder.matrix(taps.name, taps.values, taps.group)
+        self._store(bias)
+        return x
+
+    def delta_net(self, layer: int, given: DeltaInputs, config: DeltaNet) -> ir.Value:
+        self._store(given.a, given.dt_bias, given.norm)
+        return given.mixed
+
+    def mamba2(self, layer: int, given: MambaInputs, config: Mamba2) -> ir.Value:
+        self._store(given.a, given.dt_bias, given.d, given.norm)
+        return given.mixed
+
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:
-        self._take(ROUTED_EXPERTS, weights.matrices, ROUTED_EXPERTS)
+        first = weights.gate_up
+        if self.plan == "fused":
+            try:
+                kernel_gate(config.gate)
+            except MoedgeError as error:
+                self.refusal = self.refusal or error
+            first = [up_twice(matrix, config.gate) for matrix in first]
+        self._take(ROUTED_EXPERTS, (*first, *weights.down), ROUTED_EXPERTS)
         for bias in (weights.gate_up_bias, weights.down_bias):
             if bias is not None:
                 self.account.add(ROUTED_EXPERTS, FP32, bias.size, bias.nbytes)

@@ -15,20 +15,16 @@ from moedge.export.graph.builder import MICROSOFT, Attributes, Builder, drop_abs
 from moedge.export.graph.grouped_query import OpenHeads, open_heads, plain_grouped_query, rotate
 from moedge.export.graph.inputs import MaskInputs
 from moedge.export.graph.kernel_lowering import KernelLowering
-from moedge.export.graph.lowering import (
-    CachePort,
-    ExpertWeights,
-    Heads,
-    Positions,
-    Routing,
-    Vector,
-)
+from moedge.export.graph.lowering import CachePort, ExpertWeights, Positions, Routing
+from moedge.export.graph.mixer_inputs import DeltaInputs, Heads, MambaInputs, Vector
 from moedge.export.graph.plain_parts import PlainParts
 from moedge.export.graph.positions import build_positions
-from moedge.export.graph.qmoe import FP32_ACTIVATIONS, INT8_ACTIVATIONS, qmoe_attributes, qmoe_inputs
+from moedge.export.graph.qmoe import FP32_ACTIVATIONS, INT8_ACTIVATIONS, qmoe_attributes, qmoe_inputs, up_twice
+from moedge.export.graph.recurrence import Steps, keep_state, recur_delta_net, recur_mamba2, state_port
 from moedge.export.graph.stored_values import kernel_inputs, row_inputs
 from moedge.export.graph.storing import StoredCodes, reserve_codes, store_quantized, write_rows
 from moedge.export.model.config import Experts, GroupedQuery, Mixer
+from moedge.export.model.recurrent import DeltaNet, Mamba2
 from moedge.quant.plan import SchemePlan
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
@@ -43,7 +39,7 @@ class FusedLowering(PlainParts, KernelLowering[StoredCodes]):
         self.graph_inputs = MaskInputs()
         self._lengths: tuple[ir.Value, ir.Value] | None = None
 
-    def positions(self, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
+    def positions(self, tokens: ir.Value, mixers: Sequence[Mixer | None], context: int) -> Positions:
         """Lengths, masks, and the whole rotary tables [context, dim / 2], which the kernels index."""
         b = self.builder
         where, total = build_positions(b, self.graph_inputs, tokens, mixers, context)
@@ -64,19 +60,18 @@ class FusedLowering(PlainParts, KernelLowering[StoredCodes]):
         b, kv, dim = self.builder, config.num_kv_heads, config.head_dim
         if self._lengths is None:
             raise AssertionError("positions come before attention")
-        q, k, rope, rotary = heads.q, heads.k, config.rope, where.rotary[config.rope]
-        rotates = dim % 16 == 0 and rope.dim % 16 == 0 and not rotary.switch
-        if not rotates:
-            q = rotate(self, q, config.num_heads, dim, rope, where)
-            k = rotate(self, k, kv, dim, rope, where)
+        q, k, tables = heads.q, heads.k, self._turn(config, where)
+        if tables is None:
+            q = rotate(self, q, config.num_heads, dim, config.rope, where)
+            k = rotate(self, k, kv, dim, config.rope, where)
         parts = (q, config.num_heads), (k, kv), (heads.v, kv)
         flat = [b.op("Reshape", t, b.ints(1, -1, n * dim)) for t, n in parts]
         ports = [self._shared_port(layer, name, kv, dim) for name in ("key", "value")]
-        tables = (rotary.cos, rotary.sin) if rotates else (None, None)
         position_ids = attention_bias = None
-        inputs = [*flat, *(past for past, _ in ports), *self._lengths, *tables, position_ids, attention_bias]
+        turning = tables or (None, None)
+        inputs = [*flat, *(past for past, _ in ports), *self._lengths, *turning, position_ids, attention_bias]
         attributes: Attributes = {"num_heads": config.num_heads, "kv_num_heads": kv, "scale": config.scale}
-        attributes["do_rotary"] = int(rotates)
+        attributes["do_rotary"] = int(tables is not None)
         if where.hides(config):
             attributes["local_window_size"] = config.window
         out, *presents = b.ops(
@@ -90,6 +85,60 @@ class FusedLowering(PlainParts, KernelLowering[StoredCodes]):
             value.type, value.shape = FLOAT, past.shape
             self.cache.append(CachePort(tensor, past, value))
         return b.op("Reshape", out, b.ints(-1, config.num_heads * dim))
+
+    def _turn(self, config: GroupedQuery, where: Positions) -> tuple[ir.Value, ir.Value] | None:
+        """The rotary tables, if the kernel is to rotate and can."""
+        rope = config.rope
+        if rope is None or config.head_dim % 16 or rope.dim % 16 or where.rotary[rope].switch:
+            return None
+        return where.rotary[rope].cos, where.rotary[rope].sin
+
+    def delta_net(self, layer: int, given: DeltaInputs, config: DeltaNet) -> ir.Value:
+        """LinearAttention within plain operators."""
+        return recur_delta_net(self.builder, layer, given, config, self._recur)
+
+    def mamba2(self, layer: int, given: MambaInputs, config: Mamba2) -> ir.Value:
+        """The same."""
+        return recur_mamba2(self.builder, layer, given, config, self._recur)
+
+    def _recur(self, layer: int, steps: Steps) -> ir.Value:
+        """One LinearAttention node. GatedDeltaNet, which does the same, takes ten times as long and more."""
+        b, (heads, keys, values) = self.builder, steps.state
+        past, tensor = state_port(layer, "recurrent_state", steps.state)
+        widths = (steps.q, steps.key_heads * keys), (steps.k, steps.key_heads * keys), (steps.v, heads * values)
+        flat = [b.op("Reshape", x, b.ints(1, -1, width)) for x, width in widths]
+        decay = b.op("Reshape", steps.decay, b.ints(1, -1, heads * (keys if steps.by_channel else 1)))
+        beta = None if steps.beta is None else b.op("Unsqueeze", steps.beta, b.ints(0))
+        out, present = b.ops(
+            "LinearAttention",
+            *drop_absent_last([*flat, past, decay, beta]),
+            attributes={
+                "q_num_heads": steps.key_heads,
+                "kv_num_heads": heads,
+                "update_rule": "gated" if beta is None else "gated_delta",
+                "scale": 1.0,
+            },
+            outputs=[b.full_name("recurred"), tensor.present],
+            domain=MICROSOFT,
+        )
+        keep_state(self.cache, past, tensor, present)
+        return b.op("Reshape", out, b.ints(-1, heads, values))
+
+    def causal_convolution(self, layer: int, x: ir.Value, taps: Vector, bias: Vector | None) -> ir.Value:
+        """One CausalConvWithState node."""
+        b, (kernel, channels) = self.builder, taps.values.shape
+        past, tensor = state_port(layer, "conv_state", (kernel - 1, channels))
+        weight = np.ascontiguousarray(taps.values.T)[:, None]  # [channels, 1, kernel]
+        stored = b.matrix(taps.name, weight, taps.group)
+        out, present = b.ops(
+            "CausalConvWithState",
+            *(b.op("Unsqueeze", x, b.ints(0)), stored, bias.store(b) if bias else None, past),
+            attributes={"channels_last": 1, "activation": "silu"},
+            outputs=[b.full_name("convolved"), tensor.present],
+            domain=MICROSOFT,
+        )
+        keep_state(self.cache, past, tensor, present)
+        return b.op("Squeeze", out, b.ints(0))
 
     def _shared_port(self, layer: int, name: str, heads: int, dim: int) -> tuple[ir.Value, CacheTensor]:
         shape = ir.Shape([1, heads, "capacity", dim])
@@ -134,12 +183,13 @@ class FusedLowering(PlainParts, KernelLowering[StoredCodes]):
         """One QMoE node, its result times the routing scale."""
         b = self.builder
         self._note_factors(scheme, weights)
-        first = self._reserve_experts("gate_up_proj", weights.gate_up, scheme)
+        gate_up = [up_twice(matrix, config.gate) for matrix in weights.gate_up]
+        first = self._reserve_experts("gate_up_proj", gate_up, scheme)
         second = self._reserve_experts("down_proj", weights.down, scheme)
         if not first.codes.kept:
-            for e, (gate_up, down) in enumerate(zip(weights.gate_up, weights.down, strict=True)):
-                self._write_expert(first, gate_up, e)
-                self._write_expert(second, down, e)
+            for e, matrices in enumerate(zip(gate_up, weights.down, strict=True)):
+                for room, matrix in zip((first, second), matrices, strict=True):
+                    self._write_expert(room, matrix, e)
         tensors = kernel_inputs(b, first), kernel_inputs(b, second)
         inputs = qmoe_inputs(x, routing, *tensors, self.expert_biases(weights))
         attributes = qmoe_attributes(scheme, config, routing)

@@ -8,7 +8,8 @@ import onnx_ir as ir
 
 from moedge.export.graph.arithmetic import attend, give_present, rms_norm, rows_port
 from moedge.export.graph.builder import Builder
-from moedge.export.graph.lowering import Heads, Lowering, Positions
+from moedge.export.graph.lowering import Lowering, Positions
+from moedge.export.graph.mixer_inputs import Heads
 from moedge.export.model.config import GroupedQuery
 from moedge.export.model.rope import Rope
 
@@ -29,7 +30,9 @@ class OpenHeads:
 def open_heads(b: Builder, heads: Heads, config: GroupedQuery) -> OpenHeads:
     """The joint product taken apart."""
     dim, counts = config.head_dim, (config.num_heads, config.num_kv_heads, config.num_kv_heads)
-    q, k, v = b.ops("Split", heads.joined, b.ints(*(n * dim for n in counts)), attributes={"axis": -1}, outputs=3)
+    sizes = [n * dim for n in counts[: 2 if config.value_is_key else 3]]
+    q, k, *rest = b.ops("Split", heads.joined, b.ints(*sizes), attributes={"axis": -1}, outputs=len(sizes))
+    v = rest[0] if rest else k
     if config.qk_norm == "whole":
         q, k = _norm_both(b, heads, q, k)
     if config.clip is not None:
@@ -38,6 +41,8 @@ def open_heads(b: Builder, heads: Heads, config: GroupedQuery) -> OpenHeads:
     q, k, v = (b.op("Reshape", t, b.ints(0, n, dim)) for t, n in zip((q, k, v), counts, strict=True))
     if config.qk_norm == "head":
         q, k = _norm_both(b, heads, q, k)
+    if config.value_norm:
+        v = rms_norm(b, v, b.constant(np.ones(dim, np.float32)), heads.norm_eps)
     return OpenHeads(q, k, v, None if heads.sinks is None else heads.sinks.store(b))
 
 
@@ -49,8 +54,10 @@ def _norm_both(b: Builder, heads: Heads, q: ir.Value, k: ir.Value) -> tuple[ir.V
     return q, rms_norm(b, k, second.store(b), heads.norm_eps)
 
 
-def rotate(low: Lowering, x: ir.Value, heads: int, dim: int, rope: Rope, where: Positions) -> ir.Value:
+def rotate(low: Lowering, x: ir.Value, heads: int, dim: int, rope: Rope | None, where: Positions) -> ir.Value:
     """Rotate the first rope.dim dimensions of each head of x [s, heads, dim]."""
+    if rope is None:
+        return x
     if rope.dim == dim:
         return low.rope(x, heads, rope, where)
     b = low.builder

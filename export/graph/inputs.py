@@ -33,8 +33,8 @@ class GraphInputs(Protocol):
         """What the number of wanted logits is called in shapes."""
         ...
 
-    def open(self, b: Builder, head: bool) -> list[ir.Value]:
-        """The inputs, of a graph that ends in a head or not."""
+    def open(self, b: Builder, head: bool, states: bool) -> list[ir.Value]:
+        """The inputs, of a graph that ends in a head or not, with states of a fixed size among its caches or not."""
         ...
 
     def measure(self, b: Builder, tokens: ir.Value) -> Lengths:
@@ -51,7 +51,7 @@ class MaskInputs:
 
     wanted = "logits_to_keep"
 
-    def open(self, b: Builder, head: bool) -> list[ir.Value]:
+    def open(self, b: Builder, head: bool, states: bool) -> list[ir.Value]:
         """The mask, and how many logits are kept: an initializer that may be overridden."""
         self._mask = ir.Value(name="attention_mask", type=INT64, shape=ir.Shape([1, "total_length"]))
         if not head:
@@ -74,16 +74,19 @@ class MaskInputs:
 class SegmentInputs:
     """`segments` [b, 3], each a timeline's slot, past and new tokens, and `logits_rows` [n], of the new tokens'.
 
+    Where layers keep states, `states` [b, 2]: of each segment the state that is read, and the one that is written.
+
     Lengths are those of one timeline, for what reads no segments by itself.
     """
 
     wanted = "logits_rows"
 
-    def open(self, b: Builder, head: bool) -> list[ir.Value]:
+    def open(self, b: Builder, head: bool, states: bool) -> list[ir.Value]:
         """The segments, and rows."""
         self.segments = ir.Value(name="segments", type=INT64, shape=ir.Shape(["segments", 3]))
+        self.states = ir.Value(name="states", type=INT64, shape=ir.Shape(["segments", 2]))
         self._rows = ir.Value(name="logits_rows", type=INT64, shape=ir.Shape(["logits_rows"]))
-        return [self.segments, self._rows] if head else [self.segments]
+        return [self.segments, *([self.states] if states else []), *([self._rows] if head else [])]
 
     def measure(self, b: Builder, tokens: ir.Value) -> Lengths:
         """The past is the first segment's."""

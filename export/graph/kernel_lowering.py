@@ -13,7 +13,8 @@ import onnx_ir as ir
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.graph.arithmetic import add_bias
 from moedge.export.graph.builder import MICROSOFT, Builder
-from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing, Vector
+from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Routing
+from moedge.export.graph.mixer_inputs import Vector
 from moedge.export.graph.storing import scheme_for, store_floats
 from moedge.export.model.config import Experts
 from moedge.export.model.rope import Rope

@@ -14,7 +14,9 @@ from moedge.export.checkpoint.modules import open_planes
 from moedge.export.checkpoint.views import Reordered, halves_order, stack
 from moedge.export.graph.attention import open_output, project_out
 from moedge.export.graph.block import Block
-from moedge.export.graph.lowering import Latents, Positions, Vector
+from moedge.export.graph.builder import Builder
+from moedge.export.graph.lowering import Positions
+from moedge.export.graph.mixer_inputs import Latents, Vector
 from moedge.export.graph.storing import read_finite
 from moedge.export.model.config import MultiHeadLatent
 from moedge.export.model.layouts import find_absorbed
@@ -33,9 +35,15 @@ def latent_attention(block: Block, config: MultiHeadLatent, x: ir.Value, where: 
             first, width = _open_halved(block, config, f"{name}.q_proj", hidden, heads, nope), heads * (nope + rotary)
         else:
             first, width = block.matrix(f"{name}.q_a_proj", config.q_lora_rank, hidden), config.q_lora_rank
-        first, down = (block.read_norm_of(block.model.names.input_norm, matrix) for matrix in (first, down))
+        parts = [first, down]
+        if config.head_gate:
+            parts.append(block.matrix(f"{name}.{config.head_gate}", heads, hidden))
+        parts = [block.read_norm_of(block.model.names.input_norm, matrix) for matrix in parts]
         bias = _read_bias(block, config, name) if config.bias else None
-        joined = low.linear("q_kv_a_proj", x, stack([first, down]), ATTENTION, bias)
+        joined, gate = low.linear("q_kv_a_proj", x, stack(parts), ATTENTION, bias), None
+        if config.head_gate:
+            sizes = b.ints(width + config.latent_width, heads)
+            joined, gate = b.ops("Split", joined, sizes, attributes={"axis": -1}, outputs=2)
 
         def query(part: ir.Value) -> ir.Value:
             if config.q_lora_rank is None:
@@ -49,6 +57,8 @@ def latent_attention(block: Block, config: MultiHeadLatent, x: ir.Value, where: 
         norm = block.norm_weight(f"{name}.kv_a_layernorm", rank)
         latents = Latents(joined, width, query, norm, up.full, up.join, up.absorb)
         out = low.latent(block.layer, latents, config, where)
+        if gate is not None:
+            out = _weigh_heads(b, config, out, gate)
         o_proj = block.channels.read(up.values, open_output(block, name, heads * config.v_head_dim))
         return project_out(block, name, out, o_proj, config.bias)
 
@@ -142,8 +152,15 @@ def _open_halved(block: Block, config: MultiHeadLatent, name: str, columns: int,
     return Reordered(matrix, order) if config.rope.interleaved else matrix
 
 
+def _weigh_heads(b: Builder, config: MultiHeadLatent, out: ir.Value, gate: ir.Value) -> ir.Value:
+    """out [s, num_heads * v_head_dim], each head times sigmoid of its gate in [s, num_heads]."""
+    by_head = b.op("Reshape", out, b.ints(0, config.num_heads, config.v_head_dim))
+    opened = b.op("Unsqueeze", b.op("Sigmoid", gate), b.ints(-1))
+    return b.op("Reshape", b.op("Mul", by_head, opened), b.ints(0, config.num_heads * config.v_head_dim))
+
+
 def _read_bias(block: Block, config: MultiHeadLatent, name: str) -> Vector:
-    """Biases of the down-projections, in the order of the rows; without q_lora_rank the query has none."""
+    """Biases of the product's rows, in their order; without q_lora_rank the query has none, and a gate never."""
     heads, nope, rotary = config.num_heads, config.qk_nope_head_dim, config.qk_rope_head_dim
     down = block.parameter(f"{name}.kv_a_proj_with_mqa.bias", config.latent_width)
     if config.rope.interleaved:
@@ -152,4 +169,5 @@ def _read_bias(block: Block, config: MultiHeadLatent, name: str) -> Vector:
         first = np.zeros(heads * (nope + rotary), np.float32)
     else:
         first = block.parameter(f"{name}.q_a_proj.bias", config.q_lora_rank)
-    return Vector(f"{name}.q_kv_a_proj.bias", np.concatenate([first, down]), ATTENTION)
+    gate = np.zeros(heads if config.head_gate else 0, np.float32)
+    return Vector(f"{name}.q_kv_a_proj.bias", np.concatenate([first, down, gate]), ATTENTION)

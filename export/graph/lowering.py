@@ -6,7 +6,7 @@ Hidden states are 2-D, [s, hidden_size]: batch is 1.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,8 +15,10 @@ import onnx_ir as ir
 from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.inputs import GraphInputs
+from moedge.export.graph.mixer_inputs import Convolved, DeltaInputs, Heads, Latents, MambaInputs, Vector
 from moedge.export.graph.storing import store_whole
-from moedge.export.model.config import Attention, Experts, GroupedQuery, Mixer, MultiHeadLatent
+from moedge.export.model.config import SILU, Attention, Experts, Gate, GroupedQuery, Mixer, MultiHeadLatent
+from moedge.export.model.recurrent import DeltaNet, Mamba2
 from moedge.export.model.rope import Rope
 from moedge.quant.blocks import F32
 from moedge.quant.scheme import Scheme
@@ -69,71 +71,11 @@ class Norm:
 
 
 @dataclass(frozen=True)
-class Vector:
-    """A named fp32 parameter that no scheme rounds, on its way into a graph."""
-
-    name: str
-    values: F32
-    group: GroupName
-
-    def store(self, b: Builder) -> ir.Value:
-        """The same as a value of the graph."""
-        return b.vector(self.name, self.values, self.group)
-
-
-@dataclass(frozen=True)
-class Heads:
-    """What grouped-query attention has of its tokens: one product, neither normalized nor clipped nor rotated yet."""
-
-    joined: ir.Value  # [s, (num_heads + 2 num_kv_heads) * head_dim]: q of all heads, then k, then v
-    norms: tuple[Vector, Vector] | None  # weights of q and of k, for `GroupedQuery.qk_norm`
-    norm_eps: float
-    sinks: Vector | None  # [num_heads]: scores that take part in the softmax and weigh nothing
-
-    @property
-    def vectors(self) -> list[Vector]:
-        """All parameters."""
-        return [vector for vector in (*(self.norms or ()), self.sinks) if vector is not None]
-
-
-@dataclass(frozen=True)
-class Latents:
-    """What multi-head latent attention has of its tokens: one product, neither normalized nor rotated yet.
-
-    Its columns are `query_width` that `query` makes the heads' queries of, then the latent row and what is rotated.
-    """
-
-    joined: ir.Value  # [s, query_width + latent_width]
-    query_width: int
-    query: Callable[[ir.Value], ir.Value]  # [s, query_width] to [s, num_heads * (nope + rope)]
-    norm: Vector  # of the latent row
-    up: str  # the up-projection's name
-    joint: Callable[[], Matrix]  # it, [num_heads * (nope + v), rank]: of each head the keys' rows, then the values'
-    absorbed: Callable[[], tuple[ir.Value, ir.Value]]  # its parts in fp32, [num_heads, nope, rank] and [., rank, v]
-
-
-@dataclass(frozen=True)
-class Convolved:
-    """What a short convolution has of its tokens: one product [s, 3 * hidden_size], biases added, and its own weights.
-
-    The last of the taps [kernel, hidden_size] is the token's own.
-    """
-
-    joined: ir.Value
-    taps: Vector
-    bias: Vector | None
-
-    def store_taps(self, b: Builder) -> ir.Value:
-        """The taps as a value of the graph."""
-        return b.matrix(self.taps.name, self.taps.values, self.taps.group)
-
-
-@dataclass(frozen=True)
 class GatedMlp:
     """The weights of an MLP that every token runs, down(silu(gate x) * up x), none of them multiplied yet.
 
-    `gate_up` is gate and up, or both as one matrix, gate rows before up rows. Biases: of gate and up in that order
-    [2 * width], and of down [hidden_size].
+    `gate_up` is gate and up, or both as one matrix, gate rows before up rows; or up alone. Biases: of these in that
+    order, and of down [hidden_size].
     """
 
     gate_up: Sequence[Matrix]
@@ -141,6 +83,7 @@ class GatedMlp:
     width: int
     group: GroupName
     biases: tuple[F32, F32] | None
+    how: Gate = SILU
 
     def name_biases(self, b: Builder) -> tuple[Vector | None, Vector | None]:
         """The biases as parameters of a graph."""
@@ -164,6 +107,7 @@ class RouterWeights:
     matrix: Matrix
     bias: Vector | None = None
     correction: Vector | None = None
+    expert_scale: Vector | None = None  # what chosen experts' weights are times, once normalized
 
     def store(self, b: Builder) -> ir.Value:
         """The matrix as a value of the graph."""
@@ -184,7 +128,7 @@ class Routing:
 
 @dataclass(frozen=True)
 class ExpertWeights:
-    """The routed experts of a layer, two matrices each: rows gate0, up0, gate1, up1, … in the first.
+    """The routed experts of a layer, two matrices each: rows gate0, up0, gate1, up1, … in the first, or up rows alone.
 
     Biases of all experts, if they have any: [experts, 2 * intermediate_size] in that order, and [experts, hidden_size].
     """
@@ -223,7 +167,7 @@ class Lowering(Protocol):
         """What the graph is told beside tokens and caches."""
         ...
 
-    def positions(self, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
+    def positions(self, tokens: ir.Value, mixers: Sequence[Mixer | None], context: int) -> Positions:
         """Lengths, positions, masks and rotary tables for these layers; the new tokens are axis 1 of `tokens`."""
         ...
 
@@ -269,6 +213,18 @@ class Lowering(Protocol):
 
     def convolve(self, layer: int, given: Convolved) -> ir.Value:
         """c · conv(b · x) [s, hidden_size] of the three parts b, c, x of the product, over a cache of rows."""
+        ...
+
+    def causal_convolution(self, layer: int, x: ir.Value, taps: Vector, bias: Vector | None) -> ir.Value:
+        """silu(bias + sum_j taps[j] x[t - kernel + 1 + j]) [s, channels], each channel by itself, over a state."""
+        ...
+
+    def delta_net(self, layer: int, given: DeltaInputs, config: DeltaNet) -> ir.Value:
+        """What a delta net makes of its convolved tokens, normalized and gated [s, values]."""
+        ...
+
+    def mamba2(self, layer: int, given: MambaInputs, config: Mamba2) -> ir.Value:
+        """What Mamba-2 makes of its convolved tokens, gated and normalized [s, inner]."""
         ...
 
     def experts(self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts) -> ir.Value:

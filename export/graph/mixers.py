@@ -8,9 +8,12 @@ import onnx_ir as ir
 from moedge.export.graph.attention import grouped_query_attention
 from moedge.export.graph.block import Block
 from moedge.export.graph.convolution import short_convolution
+from moedge.export.graph.delta_net import delta_net
 from moedge.export.graph.latent import latent_attention
 from moedge.export.graph.lowering import Positions
+from moedge.export.graph.mamba import mamba2
 from moedge.export.model.config import GroupedQuery, MultiHeadLatent, ShortConvolution
+from moedge.export.model.recurrent import DeltaNet, Mamba2
 
 Build = Callable[[Block, Any, ir.Value, Positions], ir.Value]
 
@@ -18,6 +21,8 @@ BUILDERS: dict[type[Any], Build] = {
     GroupedQuery: grouped_query_attention,
     MultiHeadLatent: latent_attention,
     ShortConvolution: short_convolution,
+    DeltaNet: delta_net,
+    Mamba2: mamba2,
 }
 
 

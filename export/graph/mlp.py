@@ -1,13 +1,12 @@
-"""A gated MLP that every token runs: a dense layer's, or the shared experts of a Mixture-of-Experts layer as one."""
+"""An MLP that every token runs: a dense layer's, or the shared experts of a Mixture-of-Experts layer as one."""
 
 import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.views import stack
-from moedge.export.graph.arithmetic import apply_gate
+from moedge.export.graph.arithmetic import activate
 from moedge.export.graph.block import Block
 from moedge.export.graph.lowering import GatedMlp, Lowering, RouterWeights
-from moedge.export.model.config import SILU
 from moedge.export.model.layouts import find_mlp
 from moedge.runtime.manifest import DENSE_MLP, GroupName
 
@@ -21,18 +20,21 @@ def dense_mlp(block: Block, x: ir.Value) -> ir.Value:
 def read_mlp(block: Block, name: str, width: int, group: GroupName) -> GatedMlp:
     """The weights of module `name`."""
     hidden = block.model.hidden_size
-    parts = find_mlp(block.checkpoint, name, block.model.names.parts)
-    rows = 2 * width // len(parts.gate_up)  # both in one are gate rows before up rows
+    parts, how = find_mlp(block.checkpoint, name, block.model.names.parts), block.model.mlp_gate
+    rows = how.matrices * width // len(parts.gate_up)  # both in one are gate rows before up rows
     norm = block.model.names.post_attention_norm
     gate_up = [block.read_norm_of(norm, block.matrix(part, rows, hidden)) for part in parts.gate_up]
-    gate_up[-1] = block.channels.write(parts.down, gate_up[-1], slice(rows - width, None))
-    down = block.channels.read(parts.down, block.matrix(parts.down, hidden, width))
+    down = block.matrix(parts.down, hidden, width)
+    if how.scales_up:
+        gate_up[-1] = block.channels.write(parts.down, gate_up[-1], slice(rows - width, None))
+        down = block.channels.read(parts.down, down)
     biases = None
     if block.model.mlp_bias:
         first = np.concatenate([block.parameter(f"{part}.bias", rows) for part in parts.gate_up])
-        first = block.channels.divide(parts.down, first, slice(width, None))
+        if how.scales_up:
+            first = block.channels.divide(parts.down, first, slice(width, None))
         biases = first, block.parameter(f"{parts.down}.bias", hidden)
-    return GatedMlp(gate_up, down, width, group, biases)
+    return GatedMlp(gate_up, down, width, group, biases, how)
 
 
 def plain_mlp(low: Lowering, x: ir.Value, weights: GatedMlp) -> ir.Value:
@@ -40,8 +42,7 @@ def plain_mlp(low: Lowering, x: ir.Value, weights: GatedMlp) -> ir.Value:
     b, group = low.builder, weights.group
     first, second = weights.name_biases(b)
     joined = low.linear("gate_up_proj", x, stack(weights.gate_up), group, first)
-    gate, up = b.ops("Split", joined, attributes={"axis": -1, "num_outputs": 2}, outputs=2)
-    return low.linear("down_proj", apply_gate(b, gate, up, SILU), weights.down, group, second)
+    return low.linear("down_proj", activate(b, joined, weights.how), weights.down, group, second)
 
 
 def plain_shared(

@@ -13,21 +13,12 @@ from moedge.export.graph.builder import MOEDGE, Attributes, Builder, drop_absent
 from moedge.export.graph.convolution import plain_convolution
 from moedge.export.graph.inputs import SegmentInputs
 from moedge.export.graph.kernel_lowering import KernelLowering
-from moedge.export.graph.lowering import (
-    CachePort,
-    Convolved,
-    ExpertWeights,
-    GatedMlp,
-    Heads,
-    Latents,
-    Norm,
-    Positions,
-    RouterWeights,
-    Routing,
-    Vector,
-)
+from moedge.export.graph.lowering import CachePort, ExpertWeights, GatedMlp, Norm, Positions, RouterWeights, Routing
+from moedge.export.graph.mixer_inputs import Convolved, Heads, Latents, Vector
 from moedge.export.graph.mlp import plain_mlp, plain_shared
+from moedge.export.graph.native_recurrent import NativeRecurrent
 from moedge.export.graph.positions import build_positions
+from moedge.export.graph.routing import scale_experts
 from moedge.export.graph.storing import scheme_for, store_floats
 from moedge.export.graph.tiled import StoredTiles, store_tiles
 from moedge.export.model.config import Experts, GroupedQuery, Mixer, MultiHeadLatent, Router
@@ -41,14 +32,14 @@ PLAIN_BITS = 32  # of a latent up-projection that no scheme rounds
 BYTES = ir.TensorType(ir.DataType.UINT8)
 
 
-class NativeLowering(KernelLowering[StoredTiles]):
+class NativeLowering(NativeRecurrent, KernelLowering[StoredTiles]):
     """Lowers a decoder to moedge's operators and ONNX Runtime's contributed ones."""
 
     def __init__(self, builder: Builder, schemes: SchemePlan, rounding: Rounding, notes: list[str]) -> None:
         super().__init__(builder, schemes, rounding, notes)
         self.graph_inputs = SegmentInputs()
 
-    def positions(self, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
+    def positions(self, tokens: ir.Value, mixers: Sequence[Mixer | None], context: int) -> Positions:
         """The whole rotary tables; kernels have all else from the segments."""
         where, _ = build_positions(self.builder, self.graph_inputs, tokens, mixers, context)
         return where
@@ -63,7 +54,8 @@ class NativeLowering(KernelLowering[StoredTiles]):
 
     def grouped_query(self, layer: int, heads: Heads, config: GroupedQuery, where: Positions) -> ir.Value:
         """One Attention node, which takes the joint product as it comes and extends a cache buffer in place."""
-        b, rotary = self.builder, where.rotary[config.rope]
+        b, rope = self.builder, config.rope
+        rotary = where.rotary[rope] if rope else None
         window = config.window if where.hides(config) else 0
         norms = [norm.store(b) for norm in heads.norms] if heads.norms else [None, None]
         sinks = heads.sinks.store(b) if heads.sinks else None
@@ -71,18 +63,23 @@ class NativeLowering(KernelLowering[StoredTiles]):
             "heads": config.num_heads,
             "kv_heads": config.num_kv_heads,
             "dim": config.head_dim,
-            "rotary": config.rope.dim,
+            "rotary": rope.dim if rope else 0,
             "scale": config.scale,
             "window": window,
             "norm": config.qk_norm,
             "eps": heads.norm_eps,
             "clip": config.clip or 0.0,
-            "switch": rotary.switch,
+            "switch": rotary.switch if rotary else 0,
             "activation_bits": self.activation_bits,
             "layer": layer,
         }
+        if config.value_is_key:
+            attributes["value"] = "key"
+        if config.value_norm:
+            attributes["value_norm"] = 1
+        tables = (rotary.cos, rotary.sin) if rotary else (None, None)
         pasts = [self.cache_input(layer, name, config.num_kv_heads) for name in ("key", "value")]
-        inputs = [heads.joined, *pasts, self.graph_inputs.segments, rotary.cos, rotary.sin, *norms, sinks]
+        inputs = [heads.joined, *pasts, self.graph_inputs.segments, *tables, *norms, sinks]
         out, *presents = b.ops(
             "Attention",
             *drop_absent_last(inputs),
@@ -203,16 +200,17 @@ class NativeLowering(KernelLowering[StoredTiles]):
         if not router.weighs_by_logits:
             names.append(self.builder.full_name("selection_weights"))
         select, *weigh = self._route(x, weights, config.num_experts_per_tok, router, names)
-        return Routing(select, weigh[0] if weigh else None, router.scale)
+        return Routing(select, scale_experts(self.builder, weigh[0], weights) if weigh else None, router.scale)
 
     def mixture(
         self, x: ir.Value, routing: Routing, weights: ExpertWeights, config: Experts, scheme: Scheme
     ) -> ir.Value:
         """One Experts node, which adds biases and scales its result itself."""
         b, gate = self.builder, config.gate
+        gated = gate.matrices == 2
         first, second = (
             store_tiles(b, b.full_name(name), part, scheme, self.rounding, ROUTED_EXPERTS, stacked=True, paired=paired)
-            for name, part, paired in (("gate_up_proj", weights.gate_up, True), ("down_proj", weights.down, False))
+            for name, part, paired in (("gate_up_proj", weights.gate_up, gated), ("down_proj", weights.down, False))
         )
         tiles = (b.initializer(stored.region.tensor) for stored in (first, second))
         inputs = [x, routing.select, routing.weigh, *tiles, *self.expert_biases(weights)]
@@ -223,7 +221,7 @@ class NativeLowering(KernelLowering[StoredTiles]):
             "k": config.num_experts_per_tok,
             "hidden": hidden,
             "inter": inter,
-            "activation": "swiglu",
+            "activation": gate.kind,
             "alpha": gate.alpha,
             "beta": gate.beta,
             "limit": gate.limit or 0.0,
@@ -240,11 +238,12 @@ class NativeLowering(KernelLowering[StoredTiles]):
         wanted, (first, second) = self._schemes.of(group, self.layer), weights.name_biases(b)
         name = b.full_name("gate_up_proj")
         scheme = scheme_for(weights.gate_up, wanted, name, self.notes)
-        pairs = (in_turn(weights.gate_up),)
-        stored = store_tiles(b, name, pairs, scheme, self.rounding, group, paired=True)
-        if first:
+        paired = weights.how.matrices == 2
+        rows = (in_turn(weights.gate_up) if paired else weights.gate_up[0],)
+        stored = store_tiles(b, name, rows, scheme, self.rounding, group, paired=paired)
+        if first and paired:
             first = replace(first, values=first.values.reshape(2, -1).T.reshape(-1))
-        inner = self._multiply(x, stored, first)
+        inner = self._multiply(x, stored, first, activation=weights.how.kind)
         name = b.full_name("down_proj")
         scheme = scheme_for((weights.down,), wanted, name, self.notes)
         return self._multiply(inner, self.store(name, weights.down, scheme, group), second, share, onto)
@@ -256,11 +255,12 @@ class NativeLowering(KernelLowering[StoredTiles]):
         bias: Vector | None,
         share: ir.Value | None = None,
         onto: ir.Value | None = None,
+        activation: str = "none",
     ) -> ir.Value:
-        """onto + share * (x · Wᵀ + bias), or of paired rows silu(gate) * up in place of the product."""
+        """onto + share * (x · Wᵀ + bias), or in place of the product what an MLP's activation makes of it."""
         inputs = [x, self._tiles(stored), bias.store(self.builder) if bias else None, share, onto]
         more: Attributes = {
-            "activation": "swiglu" if stored.paired else "none",
+            "activation": activation,
             "activation_bits": self.activation_bits,
         }
         return self._run("Linear", drop_absent_last(inputs), stored, more)
@@ -289,6 +289,7 @@ class NativeLowering(KernelLowering[StoredTiles]):
             "eps": router.norm_eps,
             "least_sum": router.norm_min,
             "jitter": router.jitter_eps,
+            **({"softcap": router.softcap} if router.softcap else {}),
             "groups": router.n_group,
             "open_groups": router.topk_group,
             "group_best": 2 if router.group_score == "top2" else 1,

@@ -1,21 +1,18 @@
 """The parts of a decoder that the `fused` and the `if` plan write alike, in plain operators."""
 
+from functools import partial
+
 import onnx_ir as ir
 
 from moedge.export.graph.absorbed import absorbed_latent
-from moedge.export.graph.convolution import plain_convolution
-from moedge.export.graph.lowering import (
-    Convolved,
-    GatedMlp,
-    Latents,
-    Lowering,
-    Positions,
-    RouterWeights,
-    Routing,
-)
+from moedge.export.graph.convolution import plain_causal_convolution, plain_convolution
+from moedge.export.graph.lowering import GatedMlp, Lowering, Positions, RouterWeights, Routing
+from moedge.export.graph.mixer_inputs import Convolved, DeltaInputs, Latents, MambaInputs, Vector
 from moedge.export.graph.mlp import plain_mlp, plain_shared
+from moedge.export.graph.recurrence import plain_recurrence, recur_delta_net, recur_mamba2
 from moedge.export.graph.routing import plain_routing
 from moedge.export.model.config import Experts, MultiHeadLatent
+from moedge.export.model.recurrent import DeltaNet, Mamba2
 
 
 class PlainParts:
@@ -28,6 +25,18 @@ class PlainParts:
     def convolve(self: Lowering, layer: int, given: Convolved) -> ir.Value:
         """A product and a sum a tap."""
         return plain_convolution(self, layer, given)
+
+    def causal_convolution(self: Lowering, layer: int, x: ir.Value, taps: Vector, bias: Vector | None) -> ir.Value:
+        """A product and a sum a tap."""
+        return plain_causal_convolution(self, layer, x, taps, bias)
+
+    def delta_net(self: Lowering, layer: int, given: DeltaInputs, config: DeltaNet) -> ir.Value:
+        """A Scan over tokens."""
+        return recur_delta_net(self.builder, layer, given, config, partial(plain_recurrence, self))
+
+    def mamba2(self: Lowering, layer: int, given: MambaInputs, config: Mamba2) -> ir.Value:
+        """The same."""
+        return recur_mamba2(self.builder, layer, given, config, partial(plain_recurrence, self))
 
     def mlp(self: Lowering, x: ir.Value, weights: GatedMlp) -> ir.Value:
         """Two products with a gate between them."""

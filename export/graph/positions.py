@@ -14,14 +14,14 @@ from moedge.runtime.manifest import ROTARY_TABLES
 
 
 def build_positions(
-    b: Builder, inputs: GraphInputs, tokens: ir.Value, mixers: Sequence[Mixer], context: int
+    b: Builder, inputs: GraphInputs, tokens: ir.Value, mixers: Sequence[Mixer | None], context: int
 ) -> tuple[Positions, ir.Value]:
     """Positions with the whole rotary tables, and the total length, int64 [1]."""
     lengths = inputs.measure(b, tokens)
     past, new, total = lengths.past, lengths.new, lengths.total
     kinds = attention_of(mixers)
     rotary: dict[Rope, Rotary] = {}
-    for rope in dict.fromkeys(kind.rope for kind in kinds):
+    for rope in dict.fromkeys(kind.rope for kind in kinds if kind.rope is not None):
         cos, sin = _tables(b, rope, context, len(rotary))
         rows = find_rows(b, lengths.positions, total, rope.switches(context))
         rotary[rope] = Rotary(rows, cos, sin, rope.switches(context))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from moedge.export.graph.arithmetic import FLOAT
 from moedge.export.graph.builder import MICROSOFT, make_attributes
 from moedge.export.graph.lowering import Routing
-from moedge.export.graph.qmoe import qmoe_attributes, qmoe_inputs
+from moedge.export.graph.qmoe import kernel_gate, qmoe_attributes, qmoe_inputs
 from moedge.export.graph.storing import SCALE_TYPES
 from moedge.export.model.config import Experts, Gate
 from moedge.quant.blocks import F32, Codes, dequantize, interleave_rows, join_matrices, quantize
@@ -62,7 +62,7 @@ def _build(scheme: Scheme, config: Experts, suffix: str) -> _Part:
     exact = np.zeros_like(x)
     for share, (gate, up, down) in zip(shares.T, made, strict=True):
         g, u = x @ dequantize(gate).T, x @ dequantize(up).T
-        exact += share[:, None] * (_gate(g, u, config.gate) @ dequantize(down).T)
+        exact += share[:, None] * (_gate(g, u, kernel_gate(config.gate)) @ dequantize(down).T)
     first = [join_matrices([gate, up], lambda arrays: interleave_rows(*arrays)) for gate, up, _ in made]
     first_values = _values("gate_up", suffix, first, scheme)
     second_values = _values("down", suffix, [down for _, _, down in made], scheme)
@@ -83,7 +83,7 @@ def _build(scheme: Scheme, config: Experts, suffix: str) -> _Part:
 def _gate(gate: F32, up: F32, how: Gate) -> F32:
     if how.limit is not None:
         gate, up = np.minimum(gate, how.limit), np.clip(up, -how.limit, how.limit)
-    inner: F32 = gate / (1 + np.exp(-how.alpha * gate)) * (up + how.beta)
+    inner: F32 = gate / (1 + np.exp(np.minimum(-how.alpha * gate, 80))) * (up + how.beta)
     return inner
 
 

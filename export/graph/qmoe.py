@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx_ir as ir
 
+from moedge.devices.errors import MoedgeError
+from moedge.export.checkpoint.matrix import Matrix
+from moedge.export.checkpoint.views import Reordered
 from moedge.export.graph.builder import Attributes, drop_absent_last
 from moedge.export.graph.lowering import Routing
-from moedge.export.model.config import Experts
+from moedge.export.model.config import Experts, Gate
 from moedge.quant.scheme import Scheme
 
 # MatMulNBits' and QMoE's accuracy_level
@@ -52,15 +56,35 @@ def qmoe_inputs(
     return drop_absent_last([*named.values()])
 
 
+# relu² as swiglu, whose gate is as good as open or shut beyond 1e-3 of a unit: max(u, 0)² = u · sigmoid(alpha u) · u
+RELU2_AS_SWIGLU = Gate(alpha=1e4)
+
+
+def kernel_gate(gate: Gate) -> Gate:
+    """The gate as QMoE computes it; MoedgeError for one that it has no way to."""
+    if gate.kind == "geglu_tanh":
+        raise MoedgeError(
+            "onnxruntime's kernel of experts has no GeGLU, which this model has: export it with --experts native, or "
+            "if."
+        )
+    return RELU2_AS_SWIGLU if gate.kind == "relu2" else gate
+
+
+def up_twice(matrix: Matrix, gate: Gate) -> Matrix:
+    """What QMoE multiplies first: gate and up in turn, for which relu² has its up rows twice."""
+    return Reordered(matrix, np.repeat(np.arange(matrix.shape[0]), 2)) if gate.kind == "relu2" else matrix
+
+
 def qmoe_attributes(scheme: Scheme, config: Experts, routing: Routing) -> Attributes:
     """QMoE's attributes for gated experts in a scheme."""
-    limit: Attributes = {} if config.gate.limit is None else {"swiglu_limit": config.gate.limit}
+    gate = kernel_gate(config.gate)
+    limit: Attributes = {} if gate.limit is None else {"swiglu_limit": gate.limit}
     shared: Attributes = limit | {
         "k": config.num_experts_per_tok,
         "activation_type": "swiglu",
         "swiglu_fusion": 1,
-        "activation_alpha": config.gate.alpha,
-        "activation_beta": config.gate.beta,
+        "activation_alpha": gate.alpha,
+        "activation_beta": gate.beta,
         "expert_weight_bits": scheme.kernel_bits,
         "block_size": scheme.block,
     }

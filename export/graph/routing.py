@@ -7,19 +7,21 @@ import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.graph.arithmetic import soften
 from moedge.export.graph.block import Block
 from moedge.export.graph.builder import Builder
-from moedge.export.graph.lowering import RouterWeights, Routing, Vector
+from moedge.export.graph.lowering import RouterWeights, Routing
+from moedge.export.graph.mixer_inputs import Vector
 from moedge.export.model.config import Experts, Router
 from moedge.quant.blocks import F32
 from moedge.runtime.manifest import ROUTER
 
 
-def route(block: Block, x: ir.Value) -> Routing:
-    """What the router of a layer says of hidden states [s, hidden_size]."""
+def route(block: Block, x: ir.Value, norm: str) -> Routing:
+    """What the router of a layer says of hidden states [s, hidden_size] behind a norm, by its name in `TensorNames`."""
     names, config = block.model.names, block.model.experts
     experts, name = config.num_experts, block.place(names.router)
-    matrix = block.read_norm_of(names.post_attention_norm, block.matrix(name, experts, block.model.hidden_size))
+    matrix = block.read_norm_of(norm, block.matrix(name, experts, block.model.hidden_size))
     bias = correction = None
     if config.router.bias:
         full = f"{name}.bias"
@@ -27,7 +29,11 @@ def route(block: Block, x: ir.Value) -> Routing:
     if config.router.correction_bias:
         full = block.place(names.correction_bias)
         correction = Vector(full, _correction_bias(block.checkpoint, full, experts), ROUTER)
-    return block.low.route(x, RouterWeights(f"{name}.weight", matrix, bias, correction), config)
+    factors = None
+    if config.router.expert_scale:
+        full = block.place(names.expert_scale)
+        factors = Vector(full, block.parameter(full, experts), ROUTER)
+    return block.low.route(x, RouterWeights(f"{name}.weight", matrix, bias, correction, factors), config)
 
 
 def plain_routing(b: Builder, x: ir.Value, weights: RouterWeights, config: Experts) -> Routing:
@@ -37,6 +43,7 @@ def plain_routing(b: Builder, x: ir.Value, weights: RouterWeights, config: Exper
     if weights.bias:
         inputs.append(weights.bias.store(b))
     logits = b.op("Gemm", *inputs, attributes={"transB": 1}, output=b.full_name("router_logits"))
+    logits = soften(b, logits, router.softcap)
     if router.scoring == "sparsemixer":
         return Routing(logits, _sparsemixer(b, logits, top_k, router.jitter_eps), router.scale)
     if router.weighs_by_logits:
@@ -50,7 +57,13 @@ def plain_routing(b: Builder, x: ir.Value, weights: RouterWeights, config: Exper
         select = _best_groups(b, select, router, config.num_experts)
     if router.normalize:
         scores = _normalize(b, select, scores, router, top_k)
+    scores = scale_experts(b, scores, weights)
     return Routing(select, scores, router.scale)
+
+
+def scale_experts(b: Builder, scores: ir.Value, weights: RouterWeights) -> ir.Value:
+    """What each expert would count, times its own number if there are any."""
+    return b.op("Mul", scores, weights.expert_scale.store(b)) if weights.expert_scale else scores
 
 
 def _sigmoid(b: Builder, logits: ir.Value) -> ir.Value:

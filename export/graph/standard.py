@@ -11,20 +11,12 @@ import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.matrix import Matrix
-from moedge.export.graph.arithmetic import FLOAT, add_bias, apply_gate, normalize
+from moedge.export.graph.arithmetic import FLOAT, activate, add_bias, apply_gate, normalize
 from moedge.export.graph.builder import Builder
 from moedge.export.graph.grouped_query import open_heads, plain_grouped_query
 from moedge.export.graph.inputs import MaskInputs
-from moedge.export.graph.lowering import (
-    CachePort,
-    ExpertWeights,
-    Heads,
-    Norm,
-    Positions,
-    Rotary,
-    Routing,
-    Vector,
-)
+from moedge.export.graph.lowering import CachePort, ExpertWeights, Norm, Positions, Rotary, Routing
+from moedge.export.graph.mixer_inputs import Heads, Vector
 from moedge.export.graph.plain_parts import PlainParts
 from moedge.export.graph.positions import build_positions
 from moedge.export.graph.stored_values import (
@@ -67,7 +59,7 @@ class StandardLowering(PlainParts):
         self._rounding = rounding
         self._table: ir.Value | StoredCodes | None = None
 
-    def positions(self, tokens: ir.Value, mixers: Sequence[Mixer], context: int) -> Positions:
+    def positions(self, tokens: ir.Value, mixers: Sequence[Mixer | None], context: int) -> Positions:
         """Lengths, masks, and the rotary rows of the new tokens [s, dim / 2]."""
         where, _ = build_positions(self.builder, self.graph_inputs, tokens, mixers, context)
         return replace(where, rotary={rope: self._gather_rows(rotary) for rope, rotary in where.rotary.items()})
@@ -180,7 +172,7 @@ class StandardLowering(PlainParts):
         pairs = b.op("Transpose", at, attributes={"perm": [1, 0]})  # [n, 2]
         tokens = b.op("Gather", at, b.constant(np.array(0, np.int64)), attributes={"axis": 0})  # [n]
         rows = b.op("Gather", x, tokens)
-        inner = apply_gate(b, *self._gate_up(b, rows, expert, weights, scheme), how)
+        inner = self._inner(b, rows, expert, weights, scheme, how)
         down = self._store(b, b.full_name("down_proj"), weights.down[expert], scheme, ROUTED_EXPERTS)
         bias = None if weights.down_bias is None else weights.down_bias[expert]
         out = self._project(b, inner, "down_proj", down, bias)
@@ -194,6 +186,16 @@ class StandardLowering(PlainParts):
         )
         added.type = FLOAT
         return b.graph([], [added], "expert")
+
+    def _inner(
+        self, b: Builder, x: ir.Value, expert: int, weights: ExpertWeights, scheme: Scheme, how: Gate
+    ) -> ir.Value:
+        """What an expert's down-projection reads."""
+        if how.matrices == 2:
+            return apply_gate(b, *self._gate_up(b, x, expert, weights, scheme), how)
+        up = self._store(b, b.full_name("up_proj"), weights.gate_up[expert], scheme, ROUTED_EXPERTS)
+        bias = None if weights.gate_up_bias is None else weights.gate_up_bias[expert]
+        return activate(b, self._project(b, x, "up_proj", up, bias), how)
 
     def _gate_up(
         self, b: Builder, x: ir.Value, expert: int, weights: ExpertWeights, scheme: Scheme

@@ -1,14 +1,28 @@
 """What a model is, as values: the axes on which Mixture-of-Experts decoders differ, each a frozen dataclass.
 
 A family (export/families) reads a checkpoint's config.json into a `ModelConfig`; graph modules read nothing else.
-`TensorNames` says where its tensors stand in the checkpoint; rotary embedding is rope.py.
+Where its tensors stand in the checkpoint is tensor_names.py's; rotary embedding is rope.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
+from moedge.export.model.recurrent import Recurrent
 from moedge.export.model.rope import Rope
+from moedge.export.model.tensor_names import TensorNames
+
+
+@dataclass(frozen=True)
+class OutputGate:
+    """A gate of what attention gives, projected from what it reads: one number a head, or one a channel.
+
+    Its projection has a module of its own, or where that is "q_proj" the rows behind each head's of the queries.
+    """
+
+    module: str
+    activation: Literal["sigmoid", "softplus"]
+    per_head: bool = False
 
 
 @dataclass(frozen=True)
@@ -19,8 +33,11 @@ class GroupedQuery:
     num_kv_heads: int
     head_dim: int
     scale: float
-    rope: Rope
+    rope: Rope | None  # None: nothing is rotated
     qk_norm: Literal["none", "head", "whole"] = "none"  # RMSNorm of each head of q and k, or of all heads as one vector
+    value_norm: bool = False  # RMSNorm of each head of v, without a weight
+    value_is_key: bool = False  # v is what k is before its norm; there is no projection for it
+    gate: OutputGate | None = None
     clip: float | None = None  # q, k and v are held within ± clip
     bias: bool = False  # on q, k, v
     output_bias: bool = False
@@ -47,6 +64,7 @@ class MultiHeadLatent:
     rope: Rope
     latent_norm_eps: float
     bias: bool = False  # on the down-projections and the output
+    head_gate: str | None = None  # what a head gives is times sigmoid of its row of this projection
 
     @property
     def latent_width(self) -> int:
@@ -76,10 +94,10 @@ class ShortConvolution:
 
 
 Attention = GroupedQuery | MultiHeadLatent
-Mixer = Attention | ShortConvolution  # what lets a layer's tokens see one another
+Mixer = Attention | ShortConvolution | Recurrent  # what lets a layer's tokens see one another
 
 
-def attention_of(mixers: Sequence[Mixer]) -> list[Attention]:
+def attention_of(mixers: Sequence[Mixer | None]) -> list[Attention]:
     """The different kinds of attention among the layers', in their order."""
     return [mixer for mixer in dict.fromkeys(mixers) if isinstance(mixer, Attention)]
 
@@ -105,29 +123,44 @@ class Router:
     norm_min: float = 0.0
     scale: float = 1.0
     jitter_eps: float = 0.0
+    softcap: float = 0.0  # logits are held within it: softcap · tanh(logits / softcap); 0: they are not
+    expert_scale: bool = False  # the chosen experts' weights are times a learnt number an expert, once normalized
 
     @property
     def weighs_by_logits(self) -> bool:
         """Whether softmax over the logits of the chosen, which equals renormalizing, is what these count."""
-        plain = not self.correction_bias and self.n_group == 1
+        plain = not self.correction_bias and self.n_group == 1 and not self.expert_scale
         return self.scoring == "softmax" and self.normalize and plain
 
 
 @dataclass(frozen=True)
 class Gate:
-    """g · sigmoid(alpha g) · (u + beta) of a gate g and an up-projection u; with `limit`, g ≤ limit and |u| ≤ limit."""
+    """What an MLP makes of a gate g and an up-projection u.
 
+    swiglu: g · sigmoid(alpha g) · (u + beta); with `limit`, g ≤ limit and |u| ≤ limit.
+    geglu_tanh: gelu(g) · u, with tanh's approximation of gelu. relu2: max(u, 0)²; there is no gate.
+    """
+
+    kind: Literal["swiglu", "geglu_tanh", "relu2"] = "swiglu"
     alpha: float = 1.0
     beta: float = 0.0
     limit: float | None = None
 
     @property
+    def matrices(self) -> int:
+        """That an input is multiplied with: gate and up, or up alone."""
+        return 1 if self.kind == "relu2" else 2
+
+    @property
     def scales_up(self) -> bool:
         """Whether an up-projection n times as large makes the product n times as large."""
-        return self.beta == 0 and self.limit is None
+        return self.kind != "relu2" and self.beta == 0 and self.limit is None
 
 
 SILU = Gate()
+GEGLU = Gate("geglu_tanh")
+RELU2 = Gate("relu2")
+ACTIVATIONS = {"silu": SILU, "gelu_pytorch_tanh": GEGLU, "relu2": RELU2}  # by what config.json calls them
 
 
 @dataclass(frozen=True)
@@ -142,6 +175,8 @@ class Experts:
     bias: bool = False  # on the routed experts' projections
     shared_intermediate_size: int = 0
     shared_gate: bool = False  # the shared experts' output is weighed by sigmoid(x · w)
+    mean: bool = False  # routed and shared experts count half each
+    latent_size: int = 0  # the routed experts work between a projection down to it and one up again; 0: they do not
 
 
 @dataclass(frozen=True)
@@ -153,67 +188,15 @@ class Multipliers:
     logits_divisor: float = 1.0
 
 
-@dataclass(frozen=True)
-class Projections:
-    """The projections of a gated MLP by name: gate and up, or both as one matrix; and down."""
-
-    gate_up: tuple[str, ...]
-    down: str
-
-    def within(self, place: str) -> "Projections":
-        """The same names with something before each."""
-        return Projections(tuple(f"{place}{part}" for part in self.gate_up), f"{place}{self.down}")
-
-
-SPLIT = Projections(("gate_proj", "up_proj"), "down_proj")
-NUMBERED = Projections(("w1", "w3"), "w2")
-JOINT = Projections(("gate_up_proj",), "down_proj")
-LINEAR = Projections(("input_linear",), "output_linear")  # Granite's joint ones
-SPLIT_EXPERTS = SPLIT.within("experts.{expert}.")
-
-# How gate and up rows stand in a joint matrix of an expert, [2I, H] or [E, 2I, H]:
-# halves:  gate rows before up rows
-# in_turn: gate0, up0, gate1, …; a plain 3-D tensor of them is stored the other way round, [E, H, 2I] and down [E, I, H]
-RowOrder = Literal["halves", "in_turn"]
-
-
-@dataclass(frozen=True)
-class TensorNames:
-    """Modules by name, as the family's makers publish them; `{layer}` and `{expert}` are filled in.
-
-    Weights end in `.weight`. Names with a dot in their default are whole ones; the others are parts of the module they
-    belong to. Other spellings and layouts of the same are recognized by layouts.py.
-    """
-
-    embedding: str = "model.embed_tokens"
-    final_norm: str = "model.norm"
-    lm_head: str = "lm_head"
-    input_norm: str = "model.layers.{layer}.input_layernorm"
-    post_attention_norm: str = "model.layers.{layer}.post_attention_layernorm"
-    attention: str = "model.layers.{layer}.self_attn"
-    q_norm: str = "q_norm"
-    k_norm: str = "k_norm"
-    output: str = "o_proj"
-    convolution: str = "model.layers.{layer}.conv"
-    mlp: str = "model.layers.{layer}.mlp"
-    router: str = "model.layers.{layer}.mlp.gate"
-    correction_bias: str = "model.layers.{layer}.mlp.gate.e_score_correction_bias"
-    moe: str = "model.layers.{layer}.mlp"  # where a layer's router and routed experts are
-    experts: Projections = SPLIT_EXPERTS  # within it; without `{expert}` they are one tensor each, [E, ., .]
-    joint_rows: RowOrder = "halves"
-    shared_expert: str = "model.layers.{layer}.mlp.shared_experts"
-    shared_gate: str = "model.layers.{layer}.mlp.shared_expert_gate"
-    parts: Projections = SPLIT  # of a dense layer's MLP and of the shared experts
-    ignored: tuple[str, ...] = (r".*\.rotary_emb\.inv_freq",)  # patterns of tensors that are rightly left out
-
-    def ignoring(self, *patterns: str) -> "TensorNames":
-        """The same names with further tensors to leave out."""
-        return replace(self, ignored=(*self.ignored, *patterns))
+# sequential: x += mixer(norm(x)), then x += mlp(norm(x))
+# parallel: x += mixer(n) + mlp(n), n = norm(x)
+# both: as sequential, but with a dense MLP and, beside it, experts, each between norms of its own
+BlockKind = Literal["sequential", "parallel", "both"]
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole decoder: pre-norm blocks of a mixer and a gated MLP, dense or Mixture-of-Experts."""
+    """A whole decoder: pre-norm blocks of a mixer and an MLP, dense or Mixture-of-Experts."""
 
     model_type: str
     vocab_size: int
@@ -222,12 +205,18 @@ class ModelConfig:
     norm_eps: float
     tie_word_embeddings: bool
     max_position_embeddings: int
-    mixers: tuple[Mixer, ...]  # one a layer
+    mixers: tuple[Mixer | None, ...]  # one a layer; None: it is an MLP alone
     experts: Experts
     moe_layers: tuple[int, ...]
-    norm: Literal["rms", "layer"] = "rms"  # "layer": LayerNorm with a bias
+    bare_layers: tuple[int, ...] = ()  # without an MLP: a mixer alone
+    block: BlockKind = "sequential"
+    norm: Literal["rms", "layer"] = "rms"  # "layer": LayerNorm
+    norm_bias: bool = True  # of LayerNorms
+    norm_offset: float = 0.0  # that is added to weights of norms: 1 where a model learns how far they are from 1
     mlp_bias: bool = False  # on dense and shared MLPs
+    mlp_gate: Gate = SILU  # of dense and shared MLPs
     lm_head_bias: bool = False
+    logits_softcap: float = 0.0  # logits are held within it; 0: they are not
     multipliers: Multipliers = Multipliers()
     names: TensorNames = field(default_factory=TensorNames)
 
@@ -235,3 +224,8 @@ class ModelConfig:
     def num_hidden_layers(self) -> int:
         """Layers, the head not counted."""
         return len(self.mixers)
+
+    @property
+    def has_state(self) -> bool:
+        """Whether any layer keeps a state that cannot be rolled back."""
+        return any(isinstance(mixer, Recurrent) for mixer in self.mixers)

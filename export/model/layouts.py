@@ -13,7 +13,7 @@ from functools import cached_property
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.folder import Checkpoint, find_unmatched
 from moedge.export.checkpoint.modules import is_stored
-from moedge.export.model.config import JOINT, LINEAR, NUMBERED, SPLIT, Projections, TensorNames
+from moedge.export.model.tensor_names import JOINT, LINEAR, NUMBERED, SPLIT, UNGATED, Projections, TensorNames
 
 _GATED = (SPLIT, NUMBERED, JOINT, LINEAR)
 # Within the module of the experts. transformers 5 holds experts./JOINT in memory and writes it with
@@ -24,7 +24,7 @@ _EXPERTS = (
     *(parts.within(place) for place in ("experts.", "switch_mlp.") for parts in (SPLIT, JOINT)),
     LINEAR,
 )
-_EMBEDDING = re.compile(r"((?:.*\.)?)embed_tokens\.(?:weight|weight_packed|qweight)")
+_UNGATED = (UNGATED.within("experts.{expert}."), UNGATED.within("experts."))
 _FIRST_LAYERS = ("layers.0.", "blocks.0.")  # "blocks": transformers 5 writes Kimi K2.5 so, by a slip of its renaming
 _MODULE = re.compile(r"(model\.layers\.\d+)\.(?:mlp|block_sparse_moe|feed_forward)\.(.*)")
 _ROUTER = re.compile(r"(?:gate|router|router\.layer|router\.linear)\.([^.]+)")  # "router.linear": unsloth's gpt-oss
@@ -59,7 +59,7 @@ class Spelling:
         """The family's name for a tensor; itself if it is nothing that others spell otherwise."""
         name = self._without_prefix(name)
         match = _MODULE.fullmatch(name)
-        if match is None:
+        if match is None or self.names.moe == "model.layers.{layer}":  # experts have no module of their own
             return name
         layer, inner = match.groups()
         moe, router, correction = self._inner_names
@@ -107,7 +107,9 @@ def find_spelling(checkpoint: Checkpoint, names: TensorNames) -> Spelling:
     MoedgeError if there are two of them.
     """
     tensors = find_unmatched(checkpoint.dtypes(), names.ignored)
-    found = {match[1] for match in map(_EMBEDDING.fullmatch, tensors) if match}
+    own = names.embedding.rpartition(".")[2]
+    embedding = re.compile(rf"((?:.*\.)?)(?:embed_tokens|{own})\.(?:weight|weight_packed|qweight)")
+    found = {match[1] for match in map(embedding.fullmatch, tensors) if match}
     starts = {prefix: tuple(f"{prefix}{first}" for first in _FIRST_LAYERS) for prefix in found}
     prefixes = sorted(prefix for prefix in found if any(name.startswith(starts[prefix]) for name in tensors))
     if len(prefixes) > 1:
@@ -120,7 +122,7 @@ def find_spelling(checkpoint: Checkpoint, names: TensorNames) -> Spelling:
 
 def find_mlp(checkpoint: Checkpoint, module: str, own: Projections) -> Projections:
     """The projections of a dense layer's MLP or of shared experts, as modules; `own` where there are none at all."""
-    known = [parts.within(f"{module}.") for parts in _GATED]
+    known = [parts.within(f"{module}.") for parts in (_GATED if own != UNGATED else ())]
     return _choose(checkpoint, known, own.within(f"{module}."), lambda name: is_stored(checkpoint, name))
 
 
@@ -137,7 +139,7 @@ def find_experts(checkpoint: Checkpoint, names: TensorNames, layer: int) -> Expe
         endings = ("", ".weight", "_blocks", *_PACKED)
         return any(f"{name}{ending}" in checkpoint for ending in endings)
 
-    known = [parts.within(place) for parts in _EXPERTS]
+    known = [parts.within(place) for parts in (_UNGATED if names.parts == UNGATED else _EXPERTS)]
     found = _choose(checkpoint, known, names.experts.within(place), is_there)
     joint, in_turn = len(found.gate_up) == 1, names.joint_rows == "in_turn"
     if "{expert}" in found.down:

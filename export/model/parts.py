@@ -10,12 +10,21 @@ from dataclasses import replace
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.config import Experts, GroupedQuery, Mixer, ModelConfig, MultiHeadLatent
-from moedge.export.model.rope import Linear, Llama3, LongRope, Rope, Yarn
+from moedge.export.model.rope import Linear, Llama3, LongRope, Proportional, Rope, Yarn
 
 MOST_HEAD_DIM = 8192  # rotary tables are made before any weight's shape is compared
 # What rotary parameters may hold, by type. "finetuned" is a remark of the first YaRN models; "mrope_section" says which
 # of an image's three positions turns which frequency, and in text the three are one.
-_ANY_ROPE = ("rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "finetuned", "mrope_section")
+_ANY_ROPE = (
+    "rope_type",
+    "type",
+    "rope_theta",
+    "partial_rotary_factor",
+    "factor",
+    "finetuned",
+    "mrope_section",
+    "mrope_interleaved",
+)
 _ORIGINAL = ("original_max_position_embeddings",)
 _YARN = (
     "attention_factor", "attn_factor", "extrapolation_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim",
@@ -29,6 +38,7 @@ ROPE_KEYS = {
     "longrope": (*_ANY_ROPE, *_ORIGINAL, *_LONG),
     "llama3": (*_ANY_ROPE, *_ORIGINAL, *_LLAMA3),
     "linear": _ANY_ROPE,
+    "proportional": _ANY_ROPE,
     "dynamic": (*_ANY_ROPE, *_ORIGINAL),
 }
 
@@ -43,6 +53,11 @@ def read_rope(
     """
     newer = config.section("rope_parameters")
     parameters = config.section("rope_scaling") if config.says_anything("rope_scaling") else newer
+    share = 1.0
+    if parameters.says("rope_type", "proportional"):  # of all dimensions some turn, which is no part of them
+        share = parameters.number("partial_rotary_factor", 1.0)
+        parameters = parameters.stating("partial_rotary_factor", 1.0)
+        newer, config = parameters, config.stating("partial_rotary_factor", 1.0)
     theta = parameters.number("rope_theta", newer.number("rope_theta", config.number("rope_theta", theta)))
     dim = head_dim
     if partial is not None:
@@ -60,6 +75,9 @@ def read_rope(
         raise parameters.refuse("factor", "there is no rope_type that says what it scales")
     kind = parameters.text(key, "default")
     parameters.require_known(*ROPE_KEYS[kind])
+    if kind == "proportional":
+        scaling = Proportional(share, _positive(parameters, "factor", 1.0))
+        return Rope(theta, dim, interleaved, scaling)
     return Rope(theta, dim, interleaved, _scaling(kind, config, parameters, dim // 2))
 
 
@@ -145,7 +163,7 @@ def _longrope(config: Config, parameters: Config, frequencies: int) -> LongRope:
 
 def read_decoder(
     config: Config,
-    mixers: Sequence[Mixer],
+    mixers: Sequence[Mixer | None],
     experts: Experts,
     moe_layers: tuple[int, ...],
     norm_eps: float = 1e-6,

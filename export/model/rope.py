@@ -70,13 +70,21 @@ class LongRope:
 
 
 @dataclass(frozen=True)
+class Proportional:
+    """Gemma 4's: of the frequencies of all dimensions the first ones turn, this share of them, and no others."""
+
+    share: float
+    factor: float
+
+
+@dataclass(frozen=True)
 class Rope:
     """Rotary position embedding over `dim` of each head; `interleaved` pairs neighbours instead of halves on disk."""
 
     theta: float
     dim: int
     interleaved: bool = False
-    scaling: Linear | Llama3 | Yarn | LongRope | None = None
+    scaling: Proportional | Linear | Llama3 | Yarn | LongRope | None = None
 
     def switches(self, context: int) -> int:
         """The length above which the second half of the tables counts; 0: there is one set for the whole context."""
@@ -102,6 +110,9 @@ class Rope:
                 sets = [(_table(scaled, context), magnitude)]
             case Llama3() as llama:
                 sets = [(_table(_llama3(llama, inverse), context), 1.0)]
+            case Proportional(share, factor):
+                turning = np.arange(len(inverse)) < int(share * self.dim // 2)
+                sets = [(_table(inverse / np.float32(factor) * turning, context), 1.0)]
             case Linear(factor):
                 sets = [(_table(inverse / np.float32(factor), context), 1.0)]
             case None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from moedge.export.checkpoint.errors import TensorError
 from moedge.export.checkpoint.outline import Outline
-from moedge.export.model.config import TensorNames
+from moedge.export.model.tensor_names import TensorNames
 
 _MXFP4_PARTS = ("_blocks", "_scales")
 

@@ -8,7 +8,8 @@ from moedge.export.checkpoint.matrix import Matrix
 from moedge.export.checkpoint.views import names_of
 from moedge.export.graph.absorbed import absorbed_latent
 from moedge.export.graph.builder import Builder
-from moedge.export.graph.lowering import ExpertWeights, Latents, Positions, Routing, Vector
+from moedge.export.graph.lowering import ExpertWeights, Positions, Routing
+from moedge.export.graph.mixer_inputs import Latents, Vector
 from moedge.export.graph.standard import StandardLowering
 from moedge.export.model.config import Experts, MultiHeadLatent
 from moedge.quant.plan import EXACT

@@ -25,6 +25,8 @@ class _Sign:
 _SIGNS = (
     _Sign("kimi_k2", template=("<|tool_calls_section_begin|>",)),
     _Sign("gpt_oss", template=("<|channel|>", "<|message|>")),
+    _Sign("gemma4", template=("<|tool_call>call:",)),
+    _Sign("cohere", template=("<|START_ACTION|>",)),
     # V3 and V3.1 share their tokens; only V3 fences arguments
     _Sign("deepseek_v3", template=("<｜tool▁sep｜>", "```json")),
     _Sign("deepseek_v3_1", template=("<｜tool▁sep｜>",)),
@@ -41,6 +43,10 @@ _SIGNS = (
     _Sign("kimi_k2", template=("tool_declare",), vocabulary=("<|tool_calls_section_begin|>",)),
     _Sign("lfm2", template=("tools",), vocabulary=("<|tool_call_start|>",)),
     _Sign("granite", template=("tools",), vocabulary=("<|start_of_role|>", "<|tool_call|>")),
+    # those that show no calls, and thinking or a response
+    _Sign("gemma4", template=("<|turn>", "<|channel>")),
+    _Sign("cohere", template=("<|CHATBOT_TOKEN|>", "<|START_THINKING|>")),
+    _Sign("cohere", template=("<|CHATBOT_TOKEN|>", "<|START_RESPONSE|>")),
     _Sign("think", template=("<think>",)),
     _Sign("think", template=("</think>",)),
     _Sign("plain"),

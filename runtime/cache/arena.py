@@ -1,24 +1,27 @@
-"""Room for several timelines at once: of each tensor of layout `native` one memory, in which a timeline has a slot.
+"""Room for several timelines at once: of a tensor of layout `native` or `states` one memory, in which each has a slot.
 
 A graph is given the memory whole, so timelines of one arena can be run together. It takes address space for all slots
-and pages for what is written. Tensors of other layouts are each timeline's own.
+and pages for what is written. Tensors of other layouts are each timeline's own, but states lie together in any.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from moedge.devices.profile_file import CacheType
 from moedge.runtime.cache.buffer import Binding
 from moedge.runtime.cache.native_buffer import NativeBuffer, NativeMemory
+from moedge.runtime.cache.states import StateMemory, StatesBuffer, count_states
 from moedge.runtime.manifest import CacheTensor
 
 
 class Arena:
     """`slots` places for timelines of up to `capacity` tokens; NoRoom if the address space does not hold them."""
 
-    def __init__(self, tensors: Iterable[CacheTensor], capacity: int, wish: CacheType, slots: int) -> None:
+    def __init__(self, tensors: Sequence[CacheTensor], capacity: int, wish: CacheType, slots: int) -> None:
         self._memories = {
             tensor.past: NativeMemory(tensor, capacity, wish, slots) for tensor in tensors if tensor.layout == "native"
         }
+        each = count_states(tensors)
+        self._states = [StateMemory(tensor, slots, each) for tensor in tensors if tensor.is_state]
         # a list, as what puts slots back runs wherever a cache is dropped, and must wait for no lock
         self._free = [*reversed(range(slots))]
 
@@ -36,7 +39,7 @@ class Arena:
 
     def put_back(self, slot: int) -> None:
         """Nobody has this slot any more; its memory is given back."""
-        for memory in self._memories.values():
+        for memory in (*self._memories.values(), *self._states):
             memory.clear(slot)
         self._free.append(slot)
 
@@ -44,7 +47,11 @@ class Arena:
         """What a timeline has of a tensor of layout `native`."""
         return NativeBuffer(self._memories[tensor.past], slot)
 
+    def states(self, slot: int) -> StatesBuffer | None:
+        """What a timeline has of all tensors that are states, if there are any."""
+        return StatesBuffer(self._states, slot) if self._states else None
+
     def bind(self, binding: Binding) -> None:
         """All slots of all these tensors."""
-        for memory in self._memories.values():
+        for memory in (*self._memories.values(), *self._states):
             memory.bind(binding)

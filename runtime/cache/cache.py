@@ -14,6 +14,7 @@ from moedge.runtime.cache.native_buffer import NativeBuffer
 from moedge.runtime.cache.reservation import NoRoom
 from moedge.runtime.cache.rows import RowsBuffer
 from moedge.runtime.cache.shared import SharedBuffer
+from moedge.runtime.cache.states import StatesBuffer
 from moedge.runtime.cache.window import WindowBuffer
 from moedge.runtime.manifest import CacheTensor
 
@@ -28,12 +29,15 @@ def open_buffer(tensor: CacheTensor, capacity: int, arena: Arena, slot: int) -> 
 
 def cache_nbytes(tensors: Iterable[CacheTensor], length: int, wish: CacheType) -> int:
     """Bytes of memory that the first `length` tokens of one timeline take over all tensors."""
-    return sum(
+    tensors = [*tensors]
+    rows = sum(
         NativeBuffer.nbytes(tensor, length, wish)
         if tensor.layout == "native"
         else _fp32_layout(tensor).nbytes(tensor, length)
         for tensor in tensors
+        if not tensor.is_state
     )
+    return rows + StatesBuffer.nbytes(tensors)
 
 
 def _fp32_layout(tensor: CacheTensor) -> type[SharedBuffer | WindowBuffer | RowsBuffer]:
@@ -64,13 +68,26 @@ class Cache:
         self._give_back.atexit = False
         self._tensors = tensors
         self._wish = wish
-        self._buffers = [open_buffer(tensor, capacity, self.arena, slot) for tensor in tensors]
+        rows = (tensor for tensor in tensors if not tensor.is_state)
+        self._buffers: list[Buffer] = [open_buffer(tensor, capacity, self.arena, slot) for tensor in rows]
+        self._states = self.arena.states(slot)
+        if self._states:
+            self._buffers.append(self._states)
         self._moving = [buffer for buffer in self._buffers if buffer.moves]
         self._bound: Binding | None = None
 
     def close(self) -> None:
         """Give the slot back: nothing may be run with this cache from now on. A second call does nothing."""
         self._give_back()
+
+    def turn(self, past: int, new: int) -> tuple[int, int]:
+        """The states that a run of `new` tokens after `past` reads and writes, where there are any."""
+        return self._states.turn(past, new) if self._states else (0, 0)
+
+    @property
+    def has_states(self) -> bool:
+        """Whether it can be rolled back to some lengths only."""
+        return self._states is not None
 
     def nbytes(self, length: int) -> int:
         """Bytes of memory that the first `length` tokens take over all tensors."""
