@@ -33,7 +33,7 @@ from moedge.runtime.settling import settle
 from moedge.runtime.steps import go_back, run_step, take_step
 from moedge.runtime.text import Tokenizer
 
-PROMPT_END = 16  # tokens: enough to spell any tag that opens thinking, and blanks after it
+PROMPT_END = 32  # tokens: enough to spell any tag that opens thinking, and blanks after it
 
 
 class Engine:

@@ -3,9 +3,17 @@
 import re
 
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, Reasoning
-from moedge.runtime.chat.formats import chat_parser
+from moedge.runtime.chat.formats import GRAMMARS, chat_parser
 
 GENERATED = re.compile(r"[A-Za-z0-9]{9}")
+
+
+def thinking_tags_of(chat_format):
+    """What opens and what closes thinking in an answer."""
+    if chat_format == "gpt_oss":
+        return "<|channel|>analysis<|message|>", "<|end|>\n"
+    grammar = GRAMMARS[chat_format]
+    return (grammar.think, min(grammar.thought_ends, key=len)) if grammar.think else ("<think>", "</think>")
 
 
 def read(pieces, chat_format, prompt_end=""):

@@ -17,6 +17,8 @@ THINKING = "{% set said = content.split('</think>')[-1] %}"
 TEMPLATES = {
     "kimi_k2": "<|tool_calls_section_begin|>{{ calls }}<|tool_calls_section_end|>",
     "gpt_oss": "<|start|>assistant<|channel|>analysis<|message|>{{ m.thinking }}<|end|>",
+    "gemma4": '<|tool_call>call:{{ f.name }}{a:<|"|>{{ a }}<|"|>}<tool_call|>',
+    "cohere": '<|START_ACTION|>[{"tool_name": {{ f.name | tojson }}}]<|END_ACTION|>',
     "deepseek_v3": "<｜tool▁call▁begin｜>function<｜tool▁sep｜>{{ f.name }}\n```json\n{{ f.arguments }}\n```",
     "deepseek_v3_1": "<｜tool▁call▁begin｜>{{ name }}<｜tool▁sep｜>{{ arguments }}<｜tool▁call▁end｜>",
     "lfm2": "<|tool_call_start|>[{{ calls }}]<|tool_call_end|>",
@@ -51,6 +53,9 @@ def test_the_template_shows_the_form_of_calls(chat_format, call):
         (("<|start_of_role|>", "<|tool_call|>"), TOOLS + TURNS, "granite"),
         (("<|start_of_role|>",), TOOLS + TURNS + "with <|tool_call|> and a list", "granite"),
         (("<|tool_calls_section_begin|>",), "tool_declare" + TOOLS + TURNS, "kimi_k2"),
+        ((), "<|turn>model\n{{ m.content }}<turn|>{% if off %}<|channel>thought\n<channel|>{% endif %}", "gemma4"),
+        ((), "<|CHATBOT_TOKEN|><|START_RESPONSE|>{{ m.content }}<|END_RESPONSE|>", "cohere"),
+        ((), "<|CHATBOT_TOKEN|>{% if reasoning %}<|START_THINKING|>{% endif %}", "cohere"),
         # a vocabulary alone says nothing, where the template shows the model no tools
         (("<|tool_calls_section_begin|>", "<|tool_call_start|>", "<tool_call>", "[TOOL_CALLS]"), TURNS, "plain"),
         (("<|tool_call|>",), TOOLS + TURNS, "plain"),

@@ -14,9 +14,11 @@ HARMONY = "<|channel|>commentary to=functions.save <|constrain|>json<|message|>"
 
 # a call of `save` with one argument in each format; ARGUMENTS is a JSON object, TEXT that argument alone
 CALLS = {
+    "cohere": '<|START_ACTION|>[\n    {"tool_name": "save", "parameters": ARGUMENTS}\n]<|END_ACTION|>',
     "deepseek_v3": f"{D_BEGIN}{D_CALL}function{D_SEP}save\n```json\nARGUMENTS\n```{D_END_CALL}{D_END}",
     "deepseek_v3_1": f"{D_BEGIN}{D_CALL}save{D_SEP}ARGUMENTS{D_END_CALL}{D_END}",
     "ernie": '<tool_call>\n{"name": "save", "arguments": ARGUMENTS}\n</tool_call>',
+    "gemma4": '<|tool_call>call:save{text:<|"|>TEXT<|"|>}<tool_call|>',
     "glm": "<tool_call>save\n<arg_key>text</arg_key>\n<arg_value>TEXT</arg_value>\n</tool_call>",
     "gpt_oss": f"{HARMONY}ARGUMENTS<|call|>",
     "granite": '<|tool_call|>[{"name": "save", "arguments": ARGUMENTS}]',
@@ -30,7 +32,10 @@ FORMATS = sorted(CALLS)
 
 
 def call(chat_format: str, text: str) -> str:
-    return CALLS[chat_format].replace("ARGUMENTS", f'{{"text": "{text}"}}').replace("TEXT", text)
+    form = CALLS[chat_format]
+    if "ARGUMENTS" in form:
+        return form.replace("ARGUMENTS", f'{{"text": "{text}"}}')
+    return form.replace("TEXT", text)
 
 
 def markers(chat_format: str) -> list[str]:

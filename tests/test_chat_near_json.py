@@ -93,6 +93,7 @@ def test_what_could_be_understood_in_two_ways_stays_text(call):
         ("mistral", "[TOOL_CALLS] [{}]"),
         ("mistral", "[TOOL_CALLS]{}"),
         ("lfm2", "<|tool_call_start|>[{}]<|tool_call_end|>"),
+        ("cohere", "<|START_ACTION|>[{}]<|END_ACTION|>"),
     ],
 )
 def test_every_format_with_json_in_it_reads_it_so(chat_format, form):

@@ -1,7 +1,7 @@
 """Calls are read where they are possible: of tools that were declared, in requests that have some."""
 
 import pytest
-from chat_reading import GENERATED
+from chat_reading import GENERATED, thinking_tags_of
 from edge_client import TOOLS, chat, pieces
 from fake_engine import FakeEngine
 from test_chat_markers import CALLS, FORMATS, call
@@ -34,8 +34,7 @@ def test_what_may_not_be_called_is_text_as_it_was_written(chat_format, tools, ca
 
 @pytest.mark.parametrize("chat_format", FORMATS)
 def test_thinking_is_read_without_calls(chat_format):
-    openers = {"mistral": ("[THINK]", "[/THINK]"), "gpt_oss": ("<|channel|>analysis<|message|>", "<|end|>\n")}
-    begin, end = openers.get(chat_format, ("<think>", "</think>"))
+    begin, end = thinking_tags_of(chat_format)
     parser = chat_parser(chat_format, calls=False)
     said = assistant_message(parser.push(f"{begin}hm{end}Hi") + parser.finish())
     assert said == {"role": "assistant", "content": "Hi", "reasoning_content": "hm"}

@@ -1,7 +1,7 @@
 """Calls within an open thought: they end it, unless it is closed later; then all of it was thinking."""
 
 import pytest
-from chat_reading import read
+from chat_reading import read, thinking_tags_of
 from test_chat_markers import FORMATS, call, without_ids
 
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Reasoning
@@ -11,14 +11,10 @@ THINKING = [chat_format for chat_format in FORMATS if GRAMMARS[chat_format].thin
 SAVED = ("save", '{"text": "a"}')
 
 
-def tags(chat_format):
-    return ("[THINK]", "[/THINK]") if chat_format == "mistral" else ("<think>", "</think>")
-
-
 @pytest.mark.parametrize("prompted", [False, True])
 @pytest.mark.parametrize("chat_format", THINKING)
 def test_a_call_in_a_thought(chat_format, prompted):
-    begin, end = tags(chat_format)
+    begin, end = thinking_tags_of(chat_format)
     prompt_end, begin = (begin, "") if prompted else ("", begin)
     made = call(chat_format, "a")
     cases = {

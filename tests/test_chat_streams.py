@@ -5,7 +5,7 @@ from itertools import product
 from typing import get_args
 
 import pytest
-from chat_reading import GENERATED, check, read, read_named
+from chat_reading import GENERATED, check, read, read_named, thinking_tags_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +30,8 @@ PIECES = [
     '[fü(ü="ü"), g(x={"ü": (1, true)})]',
     "f(x='ü' # ü\n)",
     "f('ü')",
+    'call:fü{ü:<|"|>ü<|"|>,x:[1,{ü:"ü"}]}',
+    '{"tool_call_id": "0", "tool_name": "fü", "parameters": {"ü": "ü"}}',
     "functions.fü:0",
     "function<｜tool▁sep｜>fü\n```json\n",
     "fü\n",
@@ -46,6 +48,10 @@ PIECES = [
 # calls as the formats write them, in pieces that a soup may drop or repeat
 _JSON_CALL = ("{", '"name": "fü"', ', "arguments": ', '{"ü": "ü"}', "}")
 CALLS = {
+    "cohere": (
+        "<|START_THINKING|>", "ü", "<|END_THINKING|>", "<|START_TEXT|>", "ü", "<|END_TEXT|>", "<|START_ACTION|>", "[",
+        '{"tool_call_id": "0", ', '"tool_name": "fü", ', '"parameters": {"ü": 1}', "}", "]", "<|END_ACTION|>",
+    ),
     "deepseek_v3": (
         "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "function", "<｜tool▁sep｜>", "fü", "\n", "```json\n",
         '{"ü": ', "1}", "\n```", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>",
@@ -56,6 +62,10 @@ CALLS = {
     ),
     "ernie": (
         "\n</think>\n\n", "<response>", "\n", "ü", "\n</response>", "\n", "<tool_call>", *_JSON_CALL, "</tool_call>",
+    ),
+    "gemma4": (
+        "<|channel>", "thought", "\n", "ü", "<channel|>", "<|tool_call>", "call:", "fü", "{", "ü", ":", '<|"|>', "ü",
+        '<|"|>', ",x:", "[1,ü", "]", "}", "<tool_call|>", "<|tool_call>", "call:g{}", "<tool_call|>",
     ),
     "glm": (
         "<tool_call>", "fü", "\n", "<arg_key>", "ü", "</arg_key>", "<arg_value>", "ü", "</arg_value>", "</tool_call>",
@@ -123,7 +133,7 @@ def test_cuts_do_not_matter_and_nothing_is_lost(soup):
     # an id that holds its name was written as one text
     parts = [part for i, name, args in calls for part in (i or "", "" if name in (i or "") else name, args)]
     assert "".join([reasoning, content, *parts]).count("ü") == text.count("ü")
-    for *_, arguments in calls if chat_format in ("glm", "lfm2", "qwen3_coder") else ():
+    for *_, arguments in calls if chat_format in ("gemma4", "glm", "lfm2", "qwen3_coder") else ():
         assert isinstance(json.loads(arguments), dict)
 
 
@@ -148,7 +158,8 @@ def test_every_state_that_is_reached_is_described(grammar):
     reached = {lead for lead in leads if isinstance(lead, At)}
     if grammar.calls_tools:
         reached |= {At.INSIDE, At.LOOSE, grammar.refused}
-    if any(isinstance(form, HeaderForm) for lead in leads if not isinstance(lead, At) for form in lead):
+    headers = [form for lead in leads if not isinstance(lead, At) for form in lead if isinstance(form, HeaderForm)]
+    if any(not (form.messages and grammar.think) for form in headers):  # such a one opens thinking, Gemma's
         reached.add(At.ARGUMENTS)
     assert reached <= set(grammar.steps)
 
@@ -159,8 +170,8 @@ FORMATS_THAT_THINK = sorted(name for name, grammar in GRAMMARS.items() if gramma
 @pytest.mark.parametrize("chat_format", FORMATS_THAT_THINK)
 def test_thinking_that_the_prompt_opened(chat_format):
     grammar = GRAMMARS[chat_format]
-    tag, end = grammar.think, grammar.think.replace("<", "</").replace("[", "[/")
-    for prompt_end in (tag, f"<|assistant|>{tag}\n"):
+    tag, end = thinking_tags_of(chat_format)
+    for prompt_end in (tag, f"<|assistant|>{tag}{grammar.thought_name}\n"):
         check(f"It is 4.{end}Four.", ("It is 4.", "Four.", []), chat_format, prompt_end)
         check("It is", ("It is", "", []), chat_format, prompt_end)
     assert read_named([f"It is 4.{end}Four."], chat_format)[0] == ""
@@ -168,15 +179,16 @@ def test_thinking_that_the_prompt_opened(chat_format):
         check("Four.", ("", "Four.", []), chat_format, prompt_end)
 
 
-@pytest.mark.parametrize("chat_format", sorted(set(FORMATS_THAT_THINK) - {"kimi_k2", "mistral"}))
+@pytest.mark.parametrize("chat_format", sorted(set(FORMATS_THAT_THINK) - {"kimi_k2"}))
 def test_newlines_beside_the_tags_are_layout(chat_format):
-    text = "<think>\nIt is 4.\n\nSurely.\n</think>\n\n  Four.\n"
+    tag, end = thinking_tags_of(chat_format)
+    text = f"{tag}\nIt is 4.\n\nSurely.\n{end}\n\n  Four.\n"
     check(text, ("It is 4.\n\nSurely.", "  Four.\n", []), chat_format)
-    check("<think>\n\n</think>\n\nFour.", ("", "Four.", []), chat_format)
-    check("\n<think>a", ("a", "", []), chat_format)
-    check("<think>\n<think>\na", ("a", "", []), chat_format, "<think>\n")
+    check(f"{tag}\n\n{end}\n\nFour.", ("", "Four.", []), chat_format)
+    check(f"\n{tag}a", ("a", "", []), chat_format)
+    check(f"{tag}\n{tag}\na", ("a", "", []), chat_format, f"{tag}\n")
     check(" \n", ("", " \n", []), chat_format)
-    check("Say <think> or </think>.", ("", "Say <think> or </think>.", []), chat_format)
+    check(f"Say {tag} or {end}.", ("", f"Say {tag} or {end}.", []), chat_format)
 
 
 @pytest.mark.parametrize("chat_format", sorted(GRAMMARS))
@@ -196,6 +208,8 @@ REPEATED = (
     "'",
     "{",
     '{"',
+    '{a:<|"|>',
+    "call:f{a:[",
     "<arg_key>a</arg_key><arg_value>",
     "<function=f>\n",
     "f(from=",

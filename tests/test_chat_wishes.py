@@ -64,6 +64,7 @@ def test_a_switch_is_off_for_none_and_on_for_all_else(effort):
     on = effort != "none"
     assert chosen("{{ enable_thinking }}", effort) == {"enable_thinking": on}
     assert chosen("{{ thinking }}", effort) == {"thinking": on}
+    assert chosen("{{ reasoning }}", effort) == {"reasoning": on}
     assert chosen("{{ thinking_mode }}", effort) == {"thinking_mode": "enabled" if on else "disabled"}
     assert chosen("{{ enable_thinking }}{{ thinking }}", effort) == {"enable_thinking": on, "thinking": on}
     assert chosen("", effort) == {}

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from chat_reading import thinking_tags_of
 from test_chat_markers import CALLS, FORMATS, call, markers
 
 from moedge.runtime.chat.formats import chat_parser
@@ -18,7 +19,7 @@ def texts(chat_format: str, size: int) -> Iterator[str]:
     """Texts of about a size that would make a parser look at the same characters again and again."""
     opening = re.split("ARGUMENTS|TEXT", CALLS[chat_format])[0]
     spelt = opening.replace('"', "").replace("\n", " ")
-    think = "[THINK]" if chat_format == "mistral" else "<think>"
+    think, _ = thinking_tags_of(chat_format)
     yield "So it is. " * (size // 10)
     yield " " * size
     yield "<[ " * (size // 3)

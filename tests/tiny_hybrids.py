@@ -110,7 +110,11 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
         {"mamba_n_groups": 2, "mamba_d_conv": 3, "mamba_conv_bias": False, "mamba_proj_bias": True,
          "tie_word_embeddings": True, "attention_bias": True, "position_embedding_type": "rope"},
     ),
-    "granitemoehybrid-limits": ("granitemoehybrid", {"num_hidden_layers": 4, "layer_types": [*RECURRENT_AND_FULL, "linear_attention"], "time_step_limit": [0.5, 0.9]}),
+    "granitemoehybrid-limits": (
+        "granitemoehybrid",
+        {"num_hidden_layers": 4, "layer_types": [*RECURRENT_AND_FULL, "linear_attention"],
+         "time_step_limit": [0.5, 0.9]},
+    ),
     "nemotron_h-latent": (
         "nemotron_h", {"moe_latent_size": 32, "n_group": 2, "topk_group": 1, "use_conv_bias": False, "conv_kernel": 3},
     ),
@@ -148,11 +152,18 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }  # fmt: skip
 
-DELTA_NET_WIDE = {"moe_intermediate_size": 64, "shared_expert_intermediate_size": 64, "linear_value_head_dim": 16}
+DELTA_NET_WIDE = {
+    "moe_intermediate_size": 64, "shared_expert_intermediate_size": 64, "linear_value_head_dim": 16,
+    "num_hidden_layers": 3, "layer_types": RECURRENT_AND_FULL,
+}  # fmt: skip
+GEMMA_WIDE = {
+    "moe_intermediate_size": 64, "num_hidden_layers": 3, "layer_types": ["sliding_attention"] * 2 + ["full_attention"],
+}  # fmt: skip
 # Sizes that blocks of 64 divide, where a family's own differ from those that all have.
 WIDE: dict[str, dict[str, Any]] = {
-    **{name: {"moe_intermediate_size": 64} for name in ("mellum", "afmoe", "gemma4_text", "gemma4")},
-    **{name: DELTA_NET_WIDE for name in ("qwen3_5_moe_text", "qwen3_5_moe", "qwen3_next")},
+    **{name: {"moe_intermediate_size": 64} for name in ("mellum", "afmoe")},
+    **{name: GEMMA_WIDE for name in ("gemma4_text", "gemma4")},
+    **dict.fromkeys(("qwen3_5_moe_text", "qwen3_5_moe", "qwen3_next"), DELTA_NET_WIDE),
     "granitemoehybrid": {"shared_intermediate_size": 64},
     "nemotron_h": {"moe_intermediate_size": 64, "moe_shared_expert_intermediate_size": 64},
     "laguna": {"moe_intermediate_size": 64, "shared_expert_intermediate_size": 64},
@@ -179,6 +190,6 @@ def gemma4(text: PreTrainedConfig) -> PreTrainedConfig:
         "num_key_value_heads": 2, "head_dim": 16, "patch_size": 4,
     }  # fmt: skip
     return Gemma4Config(
-        text_config=text.to_dict() | {"pad_token_id": 0}, vision_config=vision, audio_config=None, bos_token_id=0, eos_token_id=1,
-        tie_word_embeddings=text.tie_word_embeddings,
+        text_config=text.to_dict() | {"pad_token_id": 0}, vision_config=vision, audio_config=None, bos_token_id=0,
+        eos_token_id=1, tie_word_embeddings=text.tie_word_embeddings,
     )  # fmt: skip

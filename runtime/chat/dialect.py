@@ -38,6 +38,8 @@ class Dialect:
     null_content: bool  # it leaves calls out beside an empty text and shows them beside null
     ids: Ids
     one_call: bool  # of several calls in one message it shows one or refuses them; one after the other it shows all
+    text_before: bool  # text beside a call it shows behind it; from a message of its own, in the same turn, before it
+    responses: bool  # it wants results of calls in the message that called, under `tool_responses`
     thought: Thought
     thought_alone: bool  # it refuses content beside thinking and a call, and shows the thinking alone
     reads_tags: bool  # it finds thinking between <think> and </think> in the content by itself
@@ -49,7 +51,8 @@ def find_dialect(render: Render) -> Dialect:
     null_content = not probe.shows_call("") and probe.shows_call(None)
     content = None if null_content else ""
     as_object, as_text = probe.call(_ARGUMENTS, content), probe.call(json.dumps(_ARGUMENTS), content)
-    objects = _ARGUMENT in as_object and (not as_text or f'\\"{_ARGUMENT}' in as_text)
+    spoilt = (f'\\"{_ARGUMENT}', f"{{{json.dumps(_ARGUMENTS)}}}")  # encoded twice, or in braces beside its own
+    objects = _ARGUMENT in as_object and (not as_text or any(sign in as_text for sign in spoilt))
     arguments = _ARGUMENTS if objects else json.dumps(_ARGUMENTS)
     thought = probe.thought(arguments, content)
     return Dialect(
@@ -57,6 +60,8 @@ def find_dialect(render: Render) -> Dialect:
         null_content=null_content,
         ids=probe.ids(arguments, content),
         one_call=probe.one_call(arguments, content),
+        text_before=probe.text_before(arguments, content),
+        responses=probe.responses(arguments, content),
         thought=thought,
         thought_alone=probe.thought_alone(arguments, thought),
         reads_tags=probe.reads_tags(thought),
@@ -121,6 +126,18 @@ class _Probe:
         one_by_one = self.text(*(message for exchange in exchanges for message in exchange))
         signs = [sign for sign in (_NINE[:-1], _NAME, _SAID) if f"{sign}1" in one_by_one and f"{sign}2" in one_by_one]
         return bool(signs) and not all_shown(together, *(result for _, result in exchanges))
+
+    def text_before(self, arguments: Any, content: str | None) -> bool:
+        call, _ = _exchange(arguments, content)
+        beside = self.text({**call, "content": _SAID})
+        before = self.text({"role": "assistant", "content": _SAID}, call)
+        in_order = 0 <= before.find(_SAID) < before.find(_ARGUMENT) and len(before) == len(beside)
+        return in_order and 0 <= beside.find(_ARGUMENT) < beside.find(_SAID)
+
+    def responses(self, arguments: Any, content: str | None) -> bool:
+        call, result = _exchange(arguments, content)
+        within = self.text({**call, "tool_responses": [{"name": _NAME, "response": _SAID}]})
+        return _SAID in within and within != self.text(call, result)
 
     def thought(self, arguments: Any, content: str | None) -> Thought:
         call, result = _exchange(arguments, content)

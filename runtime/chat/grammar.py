@@ -5,7 +5,7 @@ parser.py. Nothing here reads a stream.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cached_property
@@ -16,7 +16,7 @@ from moedge.runtime.chat.opening import Pattern
 from moedge.runtime.chat.scans import HeaderScan, Scan
 
 THINK, END_THINK = "<think>", "</think>"
-RESPONSE, END_RESPONSE = "<response>", "</response>"
+RESPONSE_TAGS = ("<response>", "</response>")
 
 
 class At(Enum):
@@ -84,7 +84,6 @@ class BodyForm:
 Form = HeaderForm | BodyForm
 Forms = tuple[Form, ...]  # in the order in which they are tried; where none fits, the marker is text
 Openers = Mapping[str, Forms]
-Steps = Mapping[At, Mapping[str, At | Forms]]
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,10 @@ class Table:
 class Grammar:
     """One chat format. A marker that holds another one of the same state must end in it."""
 
-    steps: Steps  # in each state, the markers that count and where each leads; other markers are text there
+    # in each state, the markers that count and where each leads; other markers are text there
+    steps: Mapping[At, Mapping[str, At | Forms]]
     think: str = ""  # what opens thinking: a prompt that ends with it has opened it already
+    thought_name: str = ""  # what may stand behind it, and is no thinking
     ends: tuple[str, ...] = ()  # what ends a turn: at the very end of an answer it is no text of it
     words: Mapping[str, Any] = field(default_factory=dict)  # values beside JSON's, of arguments written as texts
     refused: At = At.CONTENT  # where text goes on behind a marker that follows a call and begins none itself
@@ -116,9 +117,10 @@ class Grammar:
 
     def begin(self, prompt_end: str) -> At:
         """Where an answer begins: in thinking, if the prompt ends in the tag that opens it."""
-        thinking = bool(self.think) and prompt_end.rstrip().endswith(self.think)
-        first = self.steps[At.START][self.think] if thinking else At.START
-        return first if isinstance(first, At) and first in self.steps else At.CONTENT
+        thinking = bool(self.think) and prompt_end.rstrip().removesuffix(self.thought_name).endswith(self.think)
+        lead = self.steps[At.START][self.think] if thinking else At.START
+        first = lead if isinstance(lead, At) else At.THOUGHT
+        return first if first in self.steps else At.CONTENT
 
     @cached_property
     def turn_ends(self) -> Markers:
@@ -151,28 +153,34 @@ def _messages(forms: Forms) -> bool:
     return any(isinstance(form, HeaderForm) and form.messages for form in forms)
 
 
-def thinking_steps(calls: Openers, think: str = THINK, end: str = END_THINK) -> dict[At, Mapping[str, At | Forms]]:
+def thinking_steps(
+    calls: Openers, think: str = THINK, end: str = END_THINK, opens: At | Forms = At.THOUGHT
+) -> dict[At, Mapping[str, At | Forms]]:
     """Thinking at the start of an answer at most, then content; `calls` are the markers that lead to calls.
 
-    Newlines beside the tags are layout in the templates.
+    Newlines beside the tags are layout in the templates. `opens` is where the first tag leads; more may belong to it.
     """
     return {
-        At.START: {think: At.THOUGHT, **calls},
-        At.THOUGHT: {think: At.THOUGHT, end: At.AFTER, **calls},  # the prompt may have opened it already
+        At.START: {think: opens, **calls},
+        At.THOUGHT: {think: opens, end: At.AFTER, **calls},  # the prompt may have opened it already
         At.THINKING: {f"\n{end}": At.AFTER, end: At.AFTER, **calls},
         At.CONTENT: dict(calls),
         At.AFTER: dict(calls),
     }
 
 
-def response_steps(calls: Openers) -> dict[At, Mapping[str, At | Forms]]:
+def response_steps(
+    calls: Openers, think: tuple[str, str] = (THINK, END_THINK), tags: Sequence[tuple[str, str]] = (RESPONSE_TAGS,)
+) -> dict[At, Mapping[str, At | Forms]]:
     """Those of `thinking_steps`, and content that may stand between tags of its own, newlines beside them layout."""
-    thinking = thinking_steps(calls)
-    response: Mapping[str, At | Forms] = {f"\n{END_RESPONSE}": At.AFTER, END_RESPONSE: At.AFTER, **calls}
+    thinking = thinking_steps(calls, *think)
+    begins = dict.fromkeys((begin for begin, _ in tags), At.REPLY)
+    ends = dict.fromkeys((f"{layout}{end}" for _, end in tags for layout in ("\n", "")), At.AFTER)
+    response: Mapping[str, At | Forms] = {**ends, **calls}
     return {
         **thinking,
-        At.START: {**thinking[At.START], RESPONSE: At.REPLY},
-        At.AFTER: {**thinking[At.AFTER], RESPONSE: At.REPLY},
+        At.START: {**thinking[At.START], **begins},
+        At.AFTER: {**thinking[At.AFTER], **begins},
         At.REPLY: response,
         At.RESPONSE: response,
     }

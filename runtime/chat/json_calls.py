@@ -5,6 +5,7 @@ reads.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from moedge.runtime.chat.grammar import Body, WrittenCall
@@ -46,11 +47,11 @@ def near_value_of(text: str) -> Any:
     return value if reader.end() else text
 
 
-def read_calls(text: str) -> Body | None:
+def read_calls(text: str, meant: Callable[[Any], Any] | None = None) -> Body | None:
     """The calls that a text begins with, in order, and what stands behind them; None if it begins with none.
 
     An empty array says that nothing is called. A call with keys of no known meaning is none, so that nothing is lost
-    silently.
+    silently. `meant` puts one that a format writes with keys of its own into those known here.
     """
     calls: list[WrittenCall] = []
     begin = at = _skip(text, 0)
@@ -58,7 +59,8 @@ def read_calls(text: str) -> Body | None:
     while at < len(text):
         try:
             value, end, strictly = _load(text, at, strictly)
-            calls += [_call(item) for item in (value if isinstance(value, list) else [value])]
+            items = value if isinstance(value, list) else [value]
+            calls += [_call(meant(item) if meant else item) for item in items]
         except ValueError:
             break
         at = end

@@ -5,6 +5,7 @@ it found is read as a whole afterwards, by functions of each format.
 """
 
 import re
+from collections.abc import Callable
 from typing import Protocol
 
 from moedge.runtime.chat.markers import Markers
@@ -76,14 +77,14 @@ class NestScan:
 
 
 class HeadedScan:
-    """A header, then one value between brackets."""
+    """A header, then one value, which `value` scans."""
 
     hopeless = 0
 
-    def __init__(self, pattern: Pattern, brackets: Brackets) -> None:
+    def __init__(self, pattern: Pattern, value: Callable[[], Scan]) -> None:
         self._header = HeaderScan(pattern)
-        self._brackets = brackets
-        self._value: NestScan | None = None
+        self._begin = value
+        self._value: Scan | None = None
         self._length = 0  # of the header
         self._seen = 0
 
@@ -94,7 +95,7 @@ class HeadedScan:
             if length is None or length == NO:
                 self._seen += len(text) - place
                 return length
-            self._value, self._length = NestScan(self._brackets), length
+            self._value, self._length = self._begin(), length
             place += length - self._seen
         length = self._value.feed(text, place, last)
         return length if length is None or length == NO else self._length + length

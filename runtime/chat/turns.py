@@ -39,9 +39,13 @@ def whole_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 def in_dialect(messages: Sequence[Turn], dialect: Dialect) -> list[Turn]:
     """Plain messages as the template wants them; arguments whose text is no JSON object stay as they are."""
+    if dialect.text_before:
+        messages = list(_text_before(messages))
     turns = [_answer(message, dialect) if message.get("role") == "assistant" else message for message in messages]
     if dialect.one_call:
         turns = list(_one_by_one(turns))
+    if dialect.responses:
+        turns = list(_with_responses(turns))
     return turns if dialect.ids == "any" else list(_with_ids(turns, dialect.ids))
 
 
@@ -95,6 +99,15 @@ def _with_object(call: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**call, "function": {**function, "arguments": arguments}} if isinstance(arguments, dict) else call
 
 
+def _text_before(messages: Sequence[Turn]) -> Iterator[Turn]:
+    """Text beside calls in a message of its own before them, with the thinking that came before it."""
+    for message in messages:
+        if message.get("tool_calls") and str(message.get("content") or "").strip():
+            yield {name: value for name, value in message.items() if name != "tool_calls"}
+            message = {**{name: value for name, value in message.items() if name not in THOUGHT_KEYS}, "content": ""}
+        yield message
+
+
 def _one_by_one(messages: Sequence[Turn]) -> Iterator[Turn]:
     """Each call in a message of its own, its result behind it; results of no call come last."""
     place = 0
@@ -118,6 +131,28 @@ def _one_by_one(messages: Sequence[Turn]) -> Iterator[Turn]:
                     yield result
                     break
         yield from results
+
+
+def _with_responses(messages: Sequence[Turn]) -> Iterator[Turn]:
+    """Each call's results in its own message, and the text that follows them, which belongs to the same turn."""
+    place = 0
+    while place < len(messages):
+        message = messages[place]
+        place += 1
+        names = {call.get("id"): call["function"]["name"] for call in message.get("tool_calls") or []}
+        responses: list[dict[str, Any]] = []
+        while names and place < len(messages) and messages[place].get("role") == "tool":
+            result = messages[place]
+            name = names.get(result.get("tool_call_id")) or result.get("name") or "unknown"
+            responses.append({"name": name, "response": result["content"]})
+            place += 1
+        if responses:
+            message = {**message, "tool_responses": responses}
+            follows = messages[place] if place < len(messages) else {}
+            if follows.get("role") == "assistant" and not follows.get("tool_calls") and not message.get("content"):
+                message["content"] = follows["content"]
+                place += 1
+        yield message
 
 
 def _with_ids(messages: Sequence[Turn], ids: Ids) -> Iterator[Turn]:

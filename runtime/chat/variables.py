@@ -16,6 +16,7 @@ _SWITCHES: Mapping[str, tuple[Any, Any]] = {
     "enable_thinking": (False, True),
     "thinking": (False, True),
     "thinking_mode": ("disabled", "enabled"),
+    "reasoning": (False, True),  # North
 }
 _LEVELS = ("reasoning_effort", "thinking_effort", "reasoning_strength")
 # What says the same or nearly so, the best first. "no_think" is Hunyuan's word.

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.chat.delta import Delta
+from moedge.runtime.chat.formats.cohere import COHERE
 from moedge.runtime.chat.formats.deepseek import DEEPSEEK_V3, DEEPSEEK_V3_1
 from moedge.runtime.chat.formats.ernie import ERNIE
+from moedge.runtime.chat.formats.gemma import GEMMA4
 from moedge.runtime.chat.formats.glm import GLM
 from moedge.runtime.chat.formats.gpt_oss import GPT_OSS
 from moedge.runtime.chat.formats.granite import GRANITE
@@ -38,9 +40,11 @@ class ChatParser(Protocol):
 # In the order of `ChatFormat` (manifest.py); models of the format "plain" neither think nor call, those of "think" only
 # think.
 GRAMMARS: dict[str, Grammar] = {
+    "cohere": COHERE,
     "deepseek_v3": DEEPSEEK_V3,
     "deepseek_v3_1": DEEPSEEK_V3_1,
     "ernie": ERNIE,
+    "gemma4": GEMMA4,
     "glm": GLM,
     "gpt_oss": GPT_OSS,
     "granite": GRANITE,

@@ -1,5 +1,7 @@
-"""GLM's answers, 4.5 and later: a call is its name and tagged arguments. Newlines between the tags may be missing,
-and the models forget `</arg_key>` and `</arg_value>` at times.
+"""GLM's answers, 4.5 and later, and those of Laguna and Ling 3: a call is its name and tagged arguments.
+
+Newlines between the tags may be missing, as they are from GLM 4.7 on, and the models forget `</arg_key>` and
+`</arg_value>` at times.
 
 <tool_call>NAME
 <arg_key>KEY</arg_key>
@@ -43,5 +45,5 @@ _CALLS = {CALL: (BodyForm(lambda: TagScan(_HEAD, _BEHIND, "</arg_value>", (END_C
 GLM = Grammar(
     steps={**thinking_steps(_CALLS), **behind_calls(_CALLS, {END_CALL: At.AFTER}, {})},
     think=THINK,
-    ends=("<|user|>", "<|observation|>", "<|endoftext|>"),
+    ends=("<|user|>", "<|observation|>", "<|endoftext|>", "</assistant>", "<|role_end|>"),  # Laguna's, Ling's
 )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from moedge.runtime.chat.grammar import END_THINK, THINK, At, Body, BodyForm, Grammar, HeaderForm, WrittenCall
 from moedge.runtime.chat.nest import JSON
 from moedge.runtime.chat.opening import BLANKS, NAME_LETTERS, Pattern, alt, group, lit, maybe, run, seq
-from moedge.runtime.chat.scans import HeadedScan, HeaderScan
+from moedge.runtime.chat.scans import HeadedScan, HeaderScan, NestScan
 
 SECTIONS = ("<|tool_calls_section_begin|>", "<|tool_call_section_begin|>")
 END_SECTIONS = ("<|tool_calls_section_end|>", "<|tool_call_section_end|>")
@@ -44,7 +44,7 @@ _NUMBER = seq(maybe(lit("functions.")), _DIGITS, maybe(seq(lit(":"), _DIGITS)))
 _COUNTER = _header_of(group("id", _NUMBER), lit(ARGUMENTS))
 _FORMS = (
     HeaderForm(_header_of(run(NAME_LETTERS, "id"), alt(lit(ARGUMENTS), group("bare", lit(END_CALL)))), _header),
-    BodyForm(lambda: HeadedScan(_COUNTER, JSON), _counted, whole=True),
+    BodyForm(lambda: HeadedScan(_COUNTER, lambda: NestScan(JSON)), _counted, whole=True),
 )
 _EMPTY = BodyForm(lambda: HeaderScan(seq(_SECTION, BLANKS, _END_SECTION)), lambda text: ([], ""), whole=True)
 _CALLS = {CALL: _FORMS, **dict.fromkeys(SECTIONS, (*_FORMS, _EMPTY))}
