@@ -63,7 +63,7 @@ def test_native_is_as_near_to_the_twin_as_fused(bundles):
     exact, *beside = (Engine.load(bundles / plan).score(IDS) for plan in ("if", *others(bundles)))
     largest = np.abs(exact).max()
     *fused, native = (np.abs(found - exact).max(axis=1) / largest for found in beside)
-    assert 1e-4 < np.median(native) < min(0.03, *(1.1 * np.median(each) for each in fused))
+    assert 1e-4 < np.median(native) < min([0.03, *(1.1 * np.median(each) for each in fused)])
     assert np.mean(native < 0.06) > 0.75
     for found in beside:  # what the twin says by more than rounding moves, the others say too
         lead = np.diff(np.sort(exact, axis=1)[:, -2:], axis=1)[:, 0] / largest

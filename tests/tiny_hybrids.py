@@ -162,7 +162,7 @@ GEMMA_WIDE = {
 # Sizes that blocks of 64 divide, where a family's own differ from those that all have.
 WIDE: dict[str, dict[str, Any]] = {
     **{name: {"moe_intermediate_size": 64} for name in ("mellum", "afmoe")},
-    **{name: GEMMA_WIDE for name in ("gemma4_text", "gemma4")},
+    **dict.fromkeys(("gemma4_text", "gemma4"), GEMMA_WIDE),
     **dict.fromkeys(("qwen3_5_moe_text", "qwen3_5_moe", "qwen3_next"), DELTA_NET_WIDE),
     "granitemoehybrid": {"shared_intermediate_size": 64},
     "nemotron_h": {"moe_intermediate_size": 64, "moe_shared_expert_intermediate_size": 64},

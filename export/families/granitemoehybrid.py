@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moedge.export.checkpoint.config_json import Config
 from moedge.export.families.granitemoe import read as read_granite
-from moedge.export.model.config import ModelConfig
+from moedge.export.model.config import GroupedQuery, Mixer, ModelConfig
 from moedge.export.model.layer_kinds import FULL, LINEAR_ATTENTION, read_kinds
 from moedge.export.model.recurrent import Mamba2
 
@@ -27,9 +27,11 @@ def read(config: Config) -> ModelConfig:
     layers = model.num_hidden_layers
     kinds = read_kinds(config, "layer_types", layers, [LINEAR_ATTENTION] * layers, FULL, LINEAR_ATTENTION)
     mamba = _read_mamba(config)
-    mixers = [mamba if kind == LINEAR_ATTENTION else mixer for kind, mixer in zip(kinds, model.mixers, strict=True)]
+    mixers: list[Mixer | None] = [
+        mamba if kind == LINEAR_ATTENTION else mixer for kind, mixer in zip(kinds, model.mixers, strict=True)
+    ]
     if not rotates:
-        mixers = [mixer if mixer is mamba else replace(mixer, rope=None) for mixer in mixers]
+        mixers = [replace(mixer, rope=None) if isinstance(mixer, GroupedQuery) else mixer for mixer in mixers]
     return replace(model, mixers=tuple(mixers), names=replace(model.names, recurrent="model.layers.{layer}.mamba"))
 
 

@@ -25,7 +25,7 @@ def read(config: Config) -> ModelConfig:
     bias = config.flag("attention_bias", False)
     attention = replace(read_grouped_query(config, 8, theta=1e6), bias=bias, output_bias=bias)
     attention = with_window(config, attention)
-    if not isinstance(attention.rope.scaling, LongRope | None):
+    if attention.rope is None or not isinstance(attention.rope.scaling, LongRope | None):
         key = "rope_scaling" if config.says_anything("rope_scaling") else "rope_parameters"
         raise config.refuse(key, "moedge supports only longrope here, which this family's magnitudes are made for")
     return replace(

@@ -22,6 +22,7 @@ class Arena:
         }
         each = count_states(tensors)
         self._states = [StateMemory(tensor, slots, each) for tensor in tensors if tensor.is_state]
+        self._all: list[NativeMemory | StateMemory] = [*self._memories.values(), *self._states]
         # a list, as what puts slots back runs wherever a cache is dropped, and must wait for no lock
         self._free = [*reversed(range(slots))]
 
@@ -39,7 +40,7 @@ class Arena:
 
     def put_back(self, slot: int) -> None:
         """Nobody has this slot any more; its memory is given back."""
-        for memory in (*self._memories.values(), *self._states):
+        for memory in self._all:
             memory.clear(slot)
         self._free.append(slot)
 
@@ -53,5 +54,5 @@ class Arena:
 
     def bind(self, binding: Binding) -> None:
         """All slots of all these tensors."""
-        for memory in (*self._memories.values(), *self._states):
+        for memory in self._all:
             memory.bind(binding)
