@@ -146,7 +146,7 @@ class CacheTensor:
     new rows [1, s, width], which the runtime binds to buffer[t : t + s]. `shape` is (width,). With a `window` the
     graph reads only the last rows: `past` is [1, window, width], zeros where there are fewer before the new ones.
     shared: `past` and `present` are one buffer [1, heads, capacity, head_dim], extended in place by
-    GroupQueryAttention. `shape` is (heads, head_dim).
+    GroupQueryAttention. `shape` is (heads, head_dim). With a `window` its older rows weigh nothing.
     native: `past` and `present` are one buffer of bytes [slots, kv_heads, capacity, row_bytes], extended in place by
     moedge's kernels. `shape` is (kv_heads, width). What numbers a row is made of is the runtime's choice, unless it is
     `exact`: fp32 then. With a `window` only its last rows are read, the new tokens' own included.

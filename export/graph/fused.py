@@ -66,14 +66,15 @@ class FusedLowering(PlainParts, KernelLowering[StoredCodes]):
             k = rotate(self, k, kv, dim, config.rope, where)
         parts = (q, config.num_heads), (k, kv), (heads.v, kv)
         flat = [b.op("Reshape", t, b.ints(1, -1, n * dim)) for t, n in parts]
-        ports = [self._shared_port(layer, name, kv, dim) for name in ("key", "value")]
+        window = config.window if where.hides(config) else 0
+        ports = [self._shared_port(layer, name, (kv, dim), window) for name in ("key", "value")]
         position_ids = attention_bias = None
         turning = tables or (None, None)
         inputs = [*flat, *(past for past, _ in ports), *self._lengths, *turning, position_ids, attention_bias]
         attributes: Attributes = {"num_heads": config.num_heads, "kv_num_heads": kv, "scale": config.scale}
         attributes["do_rotary"] = int(tables is not None)
-        if where.hides(config):
-            attributes["local_window_size"] = config.window
+        if window:
+            attributes["local_window_size"] = window
         out, *presents = b.ops(
             "GroupQueryAttention",
             *drop_absent_last([*inputs, heads.sinks]),
@@ -140,10 +141,12 @@ class FusedLowering(PlainParts, KernelLowering[StoredCodes]):
         keep_state(self.cache, past, tensor, present)
         return b.op("Squeeze", out, b.ints(0))
 
-    def _shared_port(self, layer: int, name: str, heads: int, dim: int) -> tuple[ir.Value, CacheTensor]:
-        shape = ir.Shape([1, heads, "capacity", dim])
-        past = ir.Value(name=f"past_key_values.{layer}.{name}", type=FLOAT, shape=shape)
-        return past, CacheTensor(past.name or "", f"present.{layer}.{name}", "shared", (heads, dim))
+    def _shared_port(self, layer: int, name: str, shape: tuple[int, int], window: int) -> tuple[ir.Value, CacheTensor]:
+        heads, dim = shape
+        value = ir.Value(
+            name=f"past_key_values.{layer}.{name}", type=FLOAT, shape=ir.Shape([1, heads, "capacity", dim])
+        )
+        return value, CacheTensor(value.name or "", f"present.{layer}.{name}", "shared", shape, window)
 
     def store(self, name: str, matrix: Matrix, scheme: Scheme, group: GroupName) -> StoredCodes:
         """As codes in the layout of quant/blocks.py."""
