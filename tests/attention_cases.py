@@ -63,6 +63,8 @@ class Case:
     slots: int = 3
     capacity: int = 64
     sinks: bool = False
+    value: str | None = None  # None, as the next one: the node has no such attribute
+    value_norm: int | None = None
     seed: int = 0
     size: float = 1.0  # of the projections
     tables: dict[str, np.ndarray] = field(init=False, repr=False, compare=False)
@@ -79,8 +81,8 @@ class Case:
         object.__setattr__(self, "tables", {name: array.astype(np.float32) for name, array in made.items()})
 
     def projections(self, tokens, seed=1):
-        """Joined ones [tokens, (heads + 2 kv_heads) * dim]."""
-        shape = tokens, (self.heads + 2 * self.kv_heads) * self.dim
+        """Joined ones [tokens, (heads + 2 kv_heads) * dim], or without values of their own [tokens, (heads + ...)]."""
+        shape = tokens, (self.heads + (1 if self.value == "key" else 2) * self.kv_heads) * self.dim
         return (np.random.default_rng(seed).standard_normal(shape) * self.size).astype(np.float32)
 
     def caches(self, seed=2):
@@ -97,6 +99,7 @@ class Case:
             for name in ("heads", "kv_heads", "dim", "rotary", "scale", "window", "norm", "eps", "clip", "switch")
         }
         told |= {"activation_bits": self.activation_bits, "layer": 0}
+        told |= {n: getattr(self, n) for n in ("value", "value_norm") if getattr(self, n) is not None}
         node = helper.make_node(
             "Attention", inputs, ["context", "present_key", "present_value"], domain="moedge", **told
         )
@@ -133,6 +136,8 @@ def run(session, case, qkv, caches, segments, others=None):
 def expect(case, qkv, caches, segments):
     """Context [tokens, heads * dim] in double precision, over rows as they are rounded; written into `caches` too."""
     parts = np.split(qkv.astype(np.float64), np.cumsum([case.heads, case.kv_heads]) * case.dim, axis=1)
+    if case.value == "key":
+        parts[2] = parts[1]
     heads = case.heads, case.kv_heads, case.kv_heads
 
     def norm(x, name):
@@ -145,6 +150,8 @@ def expect(case, qkv, caches, segments):
     q, k, v = (part.reshape(len(qkv), n, case.dim) for part, n in zip(parts, heads, strict=True))
     if case.norm == "head":
         q, k = norm(q, "q_norm"), norm(k, "k_norm")
+    if case.value_norm:
+        v = v / np.sqrt((v**2).mean(-1, keepdims=True) + case.eps)
     out, at = np.zeros(q.shape), 0
     for slot, past, new in segments:
         own, total = slice(at, at + new), past + new

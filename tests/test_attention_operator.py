@@ -32,6 +32,15 @@ CASES = {
     "all normed and clipped": Case(clip=0.7, norm="whole"),
     "exact": Case(activation_bits=24, capacity=700),
     "two sets of frequencies": Case(switch=20),
+    "a head of 256 in a window": Case(heads=4, kv_heads=1, dim=256, rotary=256, window=11, norm="head", scale=1 / 16),
+    "a head of 512": Case(heads=4, kv_heads=1, dim=512, rotary=512, scale=512**-0.5),
+    "a head of 512 in a window": Case(heads=2, kv_heads=2, dim=512, rotary=128, window=19, scale=512**-0.5),
+    "values of their own": Case(value="own", value_norm=0),
+    "normed values": Case(value_norm=1, norm="head", heads=8, dim=24, rotary=24),
+    "normed and clipped values": Case(value_norm=1, clip=0.7),
+    "keys are values": Case(value="key", norm="head"),
+    "keys are normed values": Case(value="key", value_norm=1, norm="head", heads=4, kv_heads=1, dim=512, rotary=64),
+    "keys are clipped values": Case(value="key", clip=0.7, norm="whole"),
     "many runs": Case(capacity=1300, dim=32, rotary=32),
     "many runs and a window": Case(capacity=1300, window=300, sinks=True),
 }
@@ -213,6 +222,7 @@ def test_segments_that_are_refused(segments, why):
         ({"cos": (63, 8), "sin": (63, 8)}, "outside of the rotary tables"),
         ({"cos": (64, 7), "sin": (64, 7)}, "the rotary tables do not fit"),
         ({"qkv": (2, 127)}, "the projections do not fit"),
+        ({"qkv": (2, 96)}, "the projections do not fit"),
         ({"q_norm": (15,)}, "the norms do not fit"),
         ({"k_norm": (32,)}, "the norms do not fit"),
         ({"sinks": (2,)}, "the sinks do not fit"),
@@ -243,7 +253,8 @@ def test_caches_that_are_refused():
 @pytest.mark.parametrize(
     ("name", "value"),
     [("heads", 3), ("kv_heads", 0), ("dim", 0), ("rotary", 15), ("rotary", 18), ("window", -1), ("norm", "some"),
-     ("clip", -1.0), ("activation_bits", 16), ("switch", -1)],
+     ("clip", -1.0), ("activation_bits", 16), ("switch", -1), ("value", "queries"), ("value", 1), ("value_norm", 2),
+     ("value_norm", 1.0)],
 )  # fmt: skip
 def test_attributes_that_are_refused(name, value):
     case = replace(PLAIN)

@@ -13,11 +13,12 @@ from house import ROOT
 
 from moedge.runtime.kernels.build import FLAGS, ISA_FLAGS, JOBS, MAY_BE_UNKNOWN, SOURCES, BuildError, find_compiler
 
-PARTS = ("check", "check_attention", "check_mixers", "check_products")
+PARTS = ("check", "check_attention", "check_mixers", "check_products", "check_recurrent")
 CHECKS = tuple(ROOT / "tests" / "kernels" / f"{name}.cpp" for name in PARTS)
 PLAIN = (
-    *("attend", "attend_tiled", "attention", "choose", "convolution", "experts", "latent", "latent_absorbed"),
-    *("latent_unabsorbed", "linear", "norm", "router", "self_check"),
+    *("attend", "attend_tiled", "attention", "causal_convolution", "choose", "convolution", "delta_net", "experts"),
+    *("latent", "latent_absorbed", "latent_unabsorbed", "linear", "mamba2", "norm", "router", "self_check"),
+    *("self_check_recurrent", "states"),
 )
 CROSS, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64-static"
 SANITIZED_S = 90  # after which no more cases are begun

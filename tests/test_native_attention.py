@@ -64,7 +64,7 @@ class Mixers:
             low.exact_activations = exact
             shape = ir.Shape([1, "sequence_length", self.model.hidden_size])
             x = ir.Value(name="hidden_states", type=FLOAT, shape=shape)
-            inputs = [x, *low.graph_inputs.open(low.builder, False)]
+            inputs = [x, *low.graph_inputs.open(low.builder, False, False)]
             where = low.positions(x, self.model.mixers[layer : layer + 1], CONTEXT)
             rows = low.builder.op("Squeeze", x, low.builder.ints(0))
             out = mix(Block(low, self.source, self.model, layer), rows, where)

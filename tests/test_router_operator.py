@@ -32,6 +32,7 @@ class Case:
     bias: bool = False
     correction: bool = False
     size: float = 1.0
+    softcap: float | None = None  # None: the node has no such attribute
 
     def weights(self):
         """(weight, bias, correction), None where there is none."""
@@ -45,6 +46,8 @@ class Case:
         """A session of the node; without a scoring it has no second output."""
         names = ("experts", "hidden", "k", "scoring", "normalize", "eps", "least_sum", "jitter")
         told = {n: getattr(self, n) for n in (*names, "groups", "open_groups", "group_best")} | changes
+        if self.softcap is not None:
+            told = {"softcap": self.softcap} | told
         arrays = dict(zip(("weight", "bias", "correction"), self.weights(), strict=True))
         outputs = ["select"] if self.scoring == "none" else ["select", "weigh"]
         inputs = ["x", *(name if array is not None else "" for name, array in arrays.items())]
@@ -68,6 +71,8 @@ class Case:
         """(select, weigh) in double precision."""
         weight, bias, correction = self.weights()
         logits = x.astype(np.float64) @ weight.T.astype(np.float64) + (0 if bias is None else bias)
+        if self.softcap:
+            logits = self.softcap * np.tanh(logits / self.softcap)
         if self.scoring == "none":
             return logits, None
         if self.scoring == "sparsemixer":
@@ -116,6 +121,11 @@ CASES = {
     "tiny scores": Case("softmax", normalize=1, correction=True, size=30),
     "sparsemixer": Case("sparsemixer", k=2, jitter=0.05),
     "sparsemixer, wide": Case("sparsemixer", k=4, jitter=0.4, experts=17),
+    "capped logits": Case("none", bias=True, softcap=2.0),
+    "softmax, hardly capped": Case(softcap=30.0, normalize=1, eps=1e-20),
+    "sigmoid, capped": Case("sigmoid", softcap=0.7, correction=True, normalize=1, eps=1e-20, size=3),
+    "sparsemixer, capped": Case("sparsemixer", k=2, jitter=0.05, softcap=1.5),
+    "a cap of none": Case(softcap=0.0),
     "one expert": Case("sigmoid", experts=1, k=1, hidden=200),
 }
 
@@ -177,7 +187,17 @@ def test_what_is_no_number_stays_with_its_token():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"scoring": "tanh"}, {"k": 0}, {"k": 25}, {"groups": 5}, {"open_groups": 2}, {"normalize": 2}, {"group_best": 0}],
+    [
+        {"scoring": "tanh"},
+        {"k": 0},
+        {"k": 25},
+        {"groups": 5},
+        {"open_groups": 2},
+        {"normalize": 2},
+        {"group_best": 0},
+        {"softcap": -1.0},
+        {"softcap": 30},
+    ],
 )
 def test_an_attribute_that_does_not_fit(wrong):
     with pytest.raises(Exception, match=rf"moedge\.Router: attribute {next(iter(wrong))} is missing or has"):

@@ -21,6 +21,10 @@ LAYER = "model.layers.{layer}"
 def read(config: Config) -> ModelConfig:
     """The model that an afmoe config.json describes."""
     config.require("hidden_act", "silu")
+    config.require("score_func", "sigmoid")
+    config.require("route_norm", True)
+    for key in ("num_expert_groups", "num_limited_groups", "n_group", "topk_group"):
+        config.require(key, 1)
     layers, bias = config.integer("num_hidden_layers"), config.flag("attention_bias", False)
     usual = every(FULL, config.integer("global_attn_every_n_layers", 4), SLIDING, layers)
     kinds = read_kinds(config, "layer_types", layers, usual, FULL, SLIDING)

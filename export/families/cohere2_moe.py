@@ -19,6 +19,8 @@ LEFT_OUT = ""
 def read(config: Config) -> ModelConfig:
     """The model that a cohere2_moe config.json describes."""
     config.require("hidden_act", "silu")
+    config.require("use_parallel_block", True)
+    config.require("use_qk_norm", False)
     layers, dense = config.integer("num_hidden_layers"), config.integer("first_k_dense_replace", 0, least=0)
     prefix = config.integer("prefix_dense_sliding_window_pattern", 1)
     usual = every(FULL, prefix, SLIDING, dense)

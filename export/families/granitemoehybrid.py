@@ -19,6 +19,7 @@ LEFT_OUT = ""
 def read(config: Config) -> ModelConfig:
     """The model that a granitemoehybrid config.json describes."""
     config.require("position_embedding_type", "nope", "rope")
+    config.require("normalization_function", "rmsnorm")
     config = config.spelled("num_local_experts", "num_experts").spelled("layer_types", "layers_block_type")
     if config.says("num_local_experts", 0):
         raise config.refuse("num_local_experts", "a model without experts is none that moedge makes faster")

@@ -25,6 +25,7 @@ def read(config: Config) -> ModelConfig:
     """The model that a laguna config.json describes."""
     config.require("hidden_act", "silu")
     config.require("moe_apply_router_weight_on_input", False)
+    config.require("norm_topk_prob", True)
     layers = config.integer("num_hidden_layers")
     kinds = read_kinds(config, "layer_types", layers, [FULL] * layers, FULL, SLIDING)
     heads = config.integers("num_attention_heads_per_layer") or [config.integer("num_attention_heads", 48)] * layers
@@ -48,7 +49,7 @@ def read(config: Config) -> ModelConfig:
                 scale=config.number("moe_routed_scaling_factor", 1.0),
             ),
         ),
-        moe_layers=sparse_layers(config, layers, dense_first(1, layers)),
+        moe_layers=sparse_layers(config, layers, _usual_mlps(config, layers)),
     )
     return replace(
         model,
@@ -57,6 +58,14 @@ def read(config: Config) -> ModelConfig:
             correction_bias="model.layers.{layer}.mlp.experts.e_score_correction_bias",
         ),
     )
+
+
+def _usual_mlps(config: Config, layers: int) -> list[str]:
+    """As the makers' own code says it, by number, or the first dense and no other."""
+    if not config.mentions("mlp_only_layers"):
+        return dense_first(1, layers)
+    dense = config.integers("mlp_only_layers")
+    return ["dense" if layer in dense else "sparse" for layer in range(layers)]
 
 
 def _attention(config: Config, kind: str, heads: int) -> GroupedQuery:

@@ -81,13 +81,18 @@ def read(config: Config) -> ModelConfig:
 
 
 def _read_kinds(config: Config) -> tuple[str, ...]:
-    """What each layer is; the number of layers is how many are named."""
+    """What each layer is, by letters or by names; how many there are is how many are named."""
     pattern = config.text("hybrid_override_pattern", "")
     if unknown := set(pattern) - set(LETTERS):
         raise config.refuse("hybrid_override_pattern", f"moedge does not know {', '.join(sorted(unknown))}")
     usual = [LETTERS[letter] for letter in pattern] or [LINEAR_ATTENTION, "moe", FULL, "mlp"]
-    layers = len(config.texts("layers_block_type") or usual)
-    return read_kinds(config, "layers_block_type", layers, usual, LINEAR_ATTENTION, FULL, "moe", "mlp")
+    layers = config.integer("num_hidden_layers", len(config.texts("layers_block_type") or usual))
+    if pattern and len(pattern) != layers:
+        raise config.refuse("hybrid_override_pattern", f"it must have a letter for each of the {layers} layers")
+    kinds = read_kinds(config, "layers_block_type", layers, usual, LINEAR_ATTENTION, FULL, "moe", "mlp")
+    if pattern and kinds != tuple(usual):
+        raise config.refuse("hybrid_override_pattern", "layers_block_type says otherwise: keep one")
+    return kinds
 
 
 def _shared(config: Config) -> int:

@@ -34,6 +34,9 @@ def read(config: Config) -> ModelConfig:
 def read_text(config: Config) -> ModelConfig:
     """The model that its text_config describes."""
     config = config.spelled("num_experts", "num_local_experts")
+    config.require("norm_topk_prob", True)
+    config.require("mlp_only_layers", [])
+    config.require("decoder_sparse_step", 1)
     layers = config.integer("num_hidden_layers")
     model = read_decoder(
         config.otherwise("intermediate_size", config.integer("moe_intermediate_size", 512)),
@@ -57,6 +60,7 @@ def read_text(config: Config) -> ModelConfig:
 def read_mixers(config: Config, layout: Literal["split", "grouped"]) -> list[Mixer]:
     """The mixer of each layer: a delta net, or attention whose queries have gates beside them."""
     config.require("hidden_act", "silu")
+    config.require("attn_output_gate", True)
     layers, bias = config.integer("num_hidden_layers"), config.flag("attention_bias", False)
     usual = every(FULL, config.integer("full_attention_interval", 4), LINEAR_ATTENTION, layers)
     attention = replace(

@@ -25,7 +25,7 @@ def grouped_query_attention(block: Block, config: GroupedQuery, x: ir.Value, whe
         joined, gate = _project_in(block, config, name, x)
         out = block.low.grouped_query(block.layer, _read_heads(block, config, name, joined), config, where)
         if config.gate and gate:
-            out = _open_gate(b, config, config.gate, out, gate)
+            out = block.low.open_gate(out, gate, config.gate, config.num_heads, dim)
         o_proj = open_output(block, name, config.num_heads * dim)
         if _value_scales(config):
             o_proj = block.channels.read(f"{name}.v_proj", o_proj, config.heads_a_key, dim)
@@ -88,12 +88,12 @@ def _value_scales(config: GroupedQuery) -> bool:
     return config.clip is None and not config.value_is_key and not config.value_norm
 
 
-def _open_gate(b: Builder, config: GroupedQuery, how: OutputGate, out: ir.Value, gate: ir.Value) -> ir.Value:
-    """out [s, heads * dim] times a function of the gate [s, heads] or [s, heads * dim]."""
+def plain_gate(b: Builder, out: ir.Value, gate: ir.Value, how: OutputGate, heads: int) -> ir.Value:
+    """See `Lowering.open_gate`, in plain operators."""
     opened = b.op("Sigmoid" if how.activation == "sigmoid" else "Softplus", gate)
     if not how.per_head:
         return b.op("Mul", out, opened)
-    by_head = b.op("Reshape", out, b.ints(0, config.num_heads, config.head_dim))
+    by_head = b.op("Reshape", out, b.ints(0, heads, -1))
     return b.op("Reshape", b.op("Mul", by_head, b.op("Unsqueeze", opened, b.ints(-1))), b.ints(0, -1))
 
 

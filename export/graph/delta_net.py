@@ -7,12 +7,14 @@ kda_wide: the same with decay and gate of one matrix each, f_proj and g_proj, wh
 Both have a convolution each of q, k and v, as makers publish them, or one of all, as transformers holds them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.matrix import Matrix
+from moedge.export.checkpoint.modules import is_stored
 from moedge.export.checkpoint.views import Reordered, stack
 from moedge.export.graph.block import Block
 from moedge.export.graph.convolution import read_taps
@@ -40,10 +42,9 @@ def delta_net(block: Block, config: DeltaNet, x: ir.Value, _: Positions) -> ir.V
     with block.builder.scope(name):
         parts = _LAYOUTS[config.layout](block, config, name, x)
         mixed = low.causal_convolution(block.layer, parts.mixed, _taps(block, config, name), None)
-        forget, of_channels = name, config.layout in _OF_CHANNELS
-        if of_channels:
-            forget = _forget_place(block, name)
-        norm, output = ("o_norm", block.model.names.output) if of_channels else ("norm", "out_proj")
+        norm, output, forget = "norm", "out_proj", name
+        if config.layout in _KDA:
+            norm, output, forget = "o_norm", _find_output(block, name), _find_forget_gate(block, name)
         given = DeltaInputs(
             mixed,
             parts.gate,
@@ -84,20 +85,35 @@ def _grouped(block: Block, config: DeltaNet, name: str, x: ir.Value) -> _Project
 
 
 def _kda(block: Block, config: DeltaNet, name: str, x: ir.Value) -> _Projected:
-    b, inner = block.builder, config.value_dim
-    rows = {"q_proj": config.keys, "k_proj": config.keys, "v_proj": config.values}
-    mixed = block.low.linear("in_proj", x, stack([_read(block, f"{name}.{p}", n) for p, n in rows.items()]), ATTENTION)
-    small = [_read(block, f"{name}.{part}", n) for part, n in (("b_proj", config.value_heads), ("f_a_proj", inner))]
+    low, inner, forget = block.low, config.value_dim, _find_forget_gate(block, name)
+    mixed, narrow = _join(block, config, name, x, {f"{name}.g_a_proj": inner})
+    gate = low.linear("g_b_proj", narrow, block.matrix(f"{name}.g_b_proj", config.values, inner), ATTENTION)
+    small = _read(block, f"{name}.b_proj", config.value_heads), _read(block, f"{forget}.f_a_proj", inner)
     first = exact_product(block, "in_proj_bf", x, stack(small))
-    sizes = b.ints(config.value_heads, inner)
-    beta, narrow = b.ops("Split", first, sizes, attributes={"axis": -1}, outputs=2)
-    decay = exact_product(block, "f_b_proj", narrow, block.matrix(f"{name}.f_b_proj", config.decays, inner))
-    gate = block.low.linear("g_a_proj", x, _read(block, f"{name}.g_a_proj", inner), ATTENTION)
-    gate = block.low.linear("g_b_proj", gate, block.matrix(f"{name}.g_b_proj", config.values, inner), ATTENTION)
+    sizes = block.builder.ints(config.value_heads, inner)
+    beta, narrow = block.builder.ops("Split", first, sizes, attributes={"axis": -1}, outputs=2)
+    decay = exact_product(block, "f_b_proj", narrow, block.matrix(f"{forget}.f_b_proj", config.decays, inner))
     return _Projected(mixed, gate, beta, decay)
 
 
-_LAYOUTS = {"split": _split, "grouped": _grouped, "kda": _kda}
+def _kda_wide(block: Block, config: DeltaNet, name: str, x: ir.Value) -> _Projected:
+    others = {f"{name}.g_proj": config.values, f"{_find_forget_gate(block, name)}.f_proj": config.decays}
+    mixed, gate, decay = _join(block, config, name, x, others)
+    beta = exact_product(block, "b_proj", x, _read(block, f"{name}.b_proj", config.value_heads))
+    return _Projected(mixed, gate, beta, decay)
+
+
+def _join(block: Block, config: DeltaNet, name: str, x: ir.Value, others: dict[str, int]) -> Sequence[ir.Value]:
+    """Of one product: q, k and v together, and each of the other modules, which have so many rows."""
+    rows = {f"{name}.q_proj": config.keys, f"{name}.k_proj": config.keys, f"{name}.v_proj": config.values, **others}
+    matrix = stack([_read(block, module, count) for module, count in rows.items()])
+    sizes = block.builder.ints(config.convolved, *others.values())
+    joined = block.low.linear("in_proj", x, matrix, ATTENTION)
+    return block.builder.ops("Split", joined, sizes, attributes={"axis": -1}, outputs=1 + len(others))
+
+
+_LAYOUTS = {"split": _split, "grouped": _grouped, "kda": _kda, "kda_wide": _kda_wide}
+_KDA = ("kda", "kda_wide")
 
 
 def _read(block: Block, module: str, rows: int) -> Matrix:
@@ -116,11 +132,24 @@ def _part(block: Block, config: DeltaNet, joined: ir.Value, decide: ir.Value) ->
 
 def _taps(block: Block, config: DeltaNet, name: str) -> Vector:
     """Those of one convolution, or of three."""
-    if config.layout != "kda":
-        return read_taps(block, f"{name}.conv1d", config.convolved, config.kernel)
+    joint = f"{name}.conv1d"
+    if config.layout not in _KDA or f"{joint}.weight" in block.checkpoint:
+        return read_taps(block, joint, config.convolved, config.kernel)
     channels = {"q_conv1d": config.keys, "k_conv1d": config.keys, "v_conv1d": config.values}
     parts = [read_taps(block, f"{name}.{part}", n, config.kernel).values for part, n in channels.items()]
-    return Vector(f"{name}.conv1d.weight", np.concatenate(parts, axis=1), CONVOLUTION)
+    return Vector(f"{joint}.weight", np.concatenate(parts, axis=1), CONVOLUTION)
+
+
+def _find_forget_gate(block: Block, name: str) -> str:
+    """Where all that decays are made of is: beside the other projections, or in transformers' module of its own."""
+    apart = f"{name}.forget_gate"
+    return apart if f"{apart}.A_log" in block.checkpoint else name
+
+
+def _find_output(block: Block, name: str) -> str:
+    """The output projection, which Ling calls o_proj here and otherwise in latent attention; transformers does not."""
+    own = block.model.names.output
+    return own if is_stored(block.checkpoint, f"{name}.{own}") else "o_proj"
 
 
 def _per_head(block: Block, config: DeltaNet, name: str) -> F32:

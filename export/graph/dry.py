@@ -18,7 +18,7 @@ from moedge.export.graph.mixer_inputs import Convolved, DeltaInputs, Heads, Late
 from moedge.export.graph.positions import build_positions
 from moedge.export.graph.qmoe import kernel_gate, up_twice
 from moedge.export.graph.storing import scheme_for
-from moedge.export.model.config import Experts, GroupedQuery, Mixer, MultiHeadLatent
+from moedge.export.model.config import Experts, GroupedQuery, Mixer, MultiHeadLatent, OutputGate
 from moedge.export.model.recurrent import DeltaNet, Mamba2
 from moedge.export.model.rope import Rope
 from moedge.export.writing.account import Account
@@ -97,6 +97,9 @@ class DryLowering:
     def grouped_query(self, layer: int, heads: Heads, config: GroupedQuery, where: Positions) -> ir.Value:
         self._store(*heads.vectors)
         return heads.joined
+
+    def open_gate(self, out: ir.Value, gate: ir.Value, how: OutputGate, heads: int, dim: int) -> ir.Value:
+        return out
 
     def latent(self, layer: int, latents: Latents, config: MultiHeadLatent, where: Positions) -> ir.Value:
         latents.query(latents.joined)

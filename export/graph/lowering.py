@@ -17,7 +17,7 @@ from moedge.export.graph.builder import Builder
 from moedge.export.graph.inputs import GraphInputs
 from moedge.export.graph.mixer_inputs import Convolved, DeltaInputs, Heads, Latents, MambaInputs, Vector
 from moedge.export.graph.storing import store_whole
-from moedge.export.model.config import SILU, Attention, Experts, Gate, GroupedQuery, Mixer, MultiHeadLatent
+from moedge.export.model.config import SILU, Attention, Experts, Gate, GroupedQuery, Mixer, MultiHeadLatent, OutputGate
 from moedge.export.model.recurrent import DeltaNet, Mamba2
 from moedge.export.model.rope import Rope
 from moedge.quant.blocks import F32
@@ -205,6 +205,10 @@ class Lowering(Protocol):
 
     def grouped_query(self, layer: int, heads: Heads, config: GroupedQuery, where: Positions) -> ir.Value:
         """Cached causal attention [s, num_heads * head_dim], all but the projections."""
+        ...
+
+    def open_gate(self, out: ir.Value, gate: ir.Value, how: OutputGate, heads: int, dim: int) -> ir.Value:
+        """What attention gives [s, heads * dim] times a function of the gate, [s, heads] or as wide as that."""
         ...
 
     def latent(self, layer: int, latents: Latents, config: MultiHeadLatent, where: Positions) -> ir.Value:

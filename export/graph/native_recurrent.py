@@ -1,4 +1,4 @@
-"""Recurrent layers in the `native` plan: one of moedge's operators each, over memory that holds many states."""
+"""Recurrent layers in the `native` plan, one of moedge's operators each over memory of many states; gates of attention."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,7 @@ from moedge.export.graph.builder import MOEDGE, Attributes, Builder, drop_absent
 from moedge.export.graph.inputs import SegmentInputs
 from moedge.export.graph.lowering import CachePort
 from moedge.export.graph.mixer_inputs import DeltaInputs, MambaInputs, Vector
+from moedge.export.model.config import OutputGate
 from moedge.export.model.recurrent import DeltaNet, Mamba2
 from moedge.runtime.manifest import CacheTensor
 
@@ -65,6 +66,15 @@ class NativeRecurrent:
         weights = [vector.store(self.builder) for vector in (given.a, given.dt_bias, given.d, given.norm)]
         tokens = [given.mixed, given.gate, given.dt]
         return self._recur("Mamba2", tokens, weights, attributes, "recurrent_state", config.state)
+
+    def open_gate(self, out: ir.Value, gate: ir.Value, how: OutputGate, heads: int, dim: int) -> ir.Value:
+        """One OutputGate node."""
+        attributes: Attributes = {
+            "width": heads * dim,
+            "gates": heads if how.per_head else heads * dim,
+            "activation": how.activation,
+        }
+        return self.builder.op("OutputGate", out, gate, attributes=attributes, domain=MOEDGE)
 
     def _recur(
         self,

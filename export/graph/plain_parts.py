@@ -5,13 +5,14 @@ from functools import partial
 import onnx_ir as ir
 
 from moedge.export.graph.absorbed import absorbed_latent
+from moedge.export.graph.attention import plain_gate
 from moedge.export.graph.convolution import plain_causal_convolution, plain_convolution
 from moedge.export.graph.lowering import GatedMlp, Lowering, Positions, RouterWeights, Routing
 from moedge.export.graph.mixer_inputs import Convolved, DeltaInputs, Latents, MambaInputs, Vector
 from moedge.export.graph.mlp import plain_mlp, plain_shared
 from moedge.export.graph.recurrence import plain_recurrence, recur_delta_net, recur_mamba2
 from moedge.export.graph.routing import plain_routing
-from moedge.export.model.config import Experts, MultiHeadLatent
+from moedge.export.model.config import Experts, MultiHeadLatent, OutputGate
 from moedge.export.model.recurrent import DeltaNet, Mamba2
 
 
@@ -21,6 +22,10 @@ class PlainParts:
     def latent(self: Lowering, layer: int, latents: Latents, config: MultiHeadLatent, where: Positions) -> ir.Value:
         """Absorbed."""
         return absorbed_latent(self, layer, latents, config, where)
+
+    def open_gate(self: Lowering, out: ir.Value, gate: ir.Value, how: OutputGate, heads: int, dim: int) -> ir.Value:
+        """A product with Sigmoid or Softplus."""
+        return plain_gate(self.builder, out, gate, how, heads)
 
     def convolve(self: Lowering, layer: int, given: Convolved) -> ir.Value:
         """A product and a sum a tap."""

@@ -27,7 +27,8 @@ _EXPERTS = (
 _UNGATED = (UNGATED.within("experts.{expert}."), UNGATED.within("experts."))
 _FIRST_LAYERS = ("layers.0.", "blocks.0.")  # "blocks": transformers 5 writes Kimi K2.5 so, by a slip of its renaming
 _MODULE = re.compile(r"(model\.layers\.\d+)\.(?:mlp|block_sparse_moe|feed_forward)\.(.*)")
-_ROUTER = re.compile(r"(?:gate|router|router\.layer|router\.linear)\.([^.]+)")  # "router.linear": unsloth's gpt-oss
+# "router.linear" is unsloth's gpt-oss, "gate.proj" MLX's Laguna
+_ROUTER = re.compile(r"(?:gate|gate\.proj|router|router\.layer|router\.linear)\.([^.]+)")
 _CORRECTION = re.compile(r"(?:gate\.|router\.)?(?:moe_statics\.)?(?:e_score_correction_bias|expert_bias)")
 _PACKED = (".weight_packed", ".qweight")
 
@@ -62,10 +63,12 @@ class Spelling:
         if match is None or self.names.moe == "model.layers.{layer}":  # experts have no module of their own
             return name
         layer, inner = match.groups()
-        moe, router, correction = self._inner_names
+        moe, router, correction, shared = self._inner_names
         if not inner.startswith("experts."):
             if correction and _CORRECTION.fullmatch(inner):
                 inner = correction
+            elif inner.startswith(f"{shared}s."):  # as transformers calls what makers call shared_expert
+                inner = f"{shared}.{inner.removeprefix(f'{shared}s.')}"
             elif (part := _ROUTER.fullmatch(inner)) and not _CORRECTION.fullmatch(inner):
                 inner = f"{router}.{part[1]}"
         return f"{layer}.{moe}.{inner}"
@@ -93,12 +96,14 @@ class Spelling:
         return (f"{self.names.embedding}.", f"{self.names.final_norm}.", "model.layers.")
 
     @cached_property
-    def _inner_names(self) -> tuple[str, str, str]:
-        """The module of a layer's experts; router and correction bias in it, this empty if it is elsewhere."""
+    def _inner_names(self) -> tuple[str, str, str, str]:
+        """The module of a layer's experts; router, correction bias and shared experts in it, empty if elsewhere."""
         moe, names = f"{self.names.moe}.", self.names
-        inside = names.correction_bias.startswith(moe)
-        correction = names.correction_bias.removeprefix(moe) if inside else ""
-        return names.moe.rpartition(".")[2], names.router.removeprefix(moe), correction
+        correction, shared = (
+            name.removeprefix(moe) if name.startswith(moe) else ""
+            for name in (names.correction_bias, names.shared_expert)
+        )
+        return names.moe.rpartition(".")[2], names.router.removeprefix(moe), correction, shared
 
 
 def find_spelling(checkpoint: Checkpoint, names: TensorNames) -> Spelling:

@@ -23,7 +23,9 @@ class DeltaNet:
     value_dim: int
     kernel: int
     norm_eps: float
-    layout: Literal["split", "grouped", "kda", "kda_wide"]  # how the projections stand in the checkpoint; see graph/delta_net.py
+    layout: Literal[
+        "split", "grouped", "kda", "kda_wide"
+    ]  # how the projections stand in the checkpoint; see graph/delta_net.py
     channel_decay: bool = False  # a and g are one number a channel of k, not one a head
     gate: Literal["silu", "sigmoid"] = "silu"
     lower_bound: float | None = None

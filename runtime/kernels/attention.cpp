@@ -45,11 +45,13 @@ class Rows {
     joined += a_.heads * a_.dim;
     shape(joined, a_.kv_heads, tables_.k_norm, row_of(at, position), room);
     store(room, cache_.keys, at.slot, position);
-    joined += width;
-    if (a_.clip > 0) {
+    if (!a_.key_is_value) joined += width;
+    if (a_.clip > 0 || a_.value_norm) {
       kernels_.hold(joined, a_.clip, width, room);
       joined = room;
     }
+    for (int64_t h = 0; a_.value_norm && h < a_.kv_heads; h++)
+      kernels_.normalize(room + h * a_.dim, nullptr, a_.dim, a_.eps);
     store(joined, cache_.values, at.slot, position);
   }
 

@@ -15,8 +15,10 @@ struct Attention {
   Norm norm;
   float scale, eps, clip;  // clip 0: none
   bool exact;              // fp32, however many tokens
+  bool key_is_value;       // values are keys as they come, and have no part of the projection
+  bool value_norm;         // each head of a value is divided by its root mean square
 
-  int64_t columns() const { return (heads + 2 * kv_heads) * dim; }
+  int64_t columns() const { return (heads + (key_is_value ? 1 : 2) * kv_heads) * dim; }
 };
 
 // What its tokens need beside their projections.

@@ -34,6 +34,9 @@ struct AttentionKernel {
     const int64_t bits = attributes.whole("activation_bits", 8, 24);
     if (bits != 8 && bits != 24) attributes.refuse("activation_bits");
     shape.exact = bits == 24;
+    static const char* const VALUES[] = {"own", "key"};
+    shape.key_is_value = attributes.optional_word("value", VALUES, 2, 0);
+    shape.value_norm = attributes.optional_whole("value_norm", 0, 1, 0);
   }
 
   ort::Status compute(Run& run) {

@@ -178,12 +178,13 @@ struct Isa {
 #include "rows.inc"
 #include "tile_attend.inc"
 #include "mixers.inc"
+#include "recurrent.inc"
 #include "sampling.inc"
 
 }  // namespace
 
 extern const Kernels AVX512VNNI = {
-    "avx512vnni",         Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_blocks, multiply, make_signed<Isa>,
-    multiply_signed<Isa>, activate,      accumulate,  ATTENTION, MIXERS,         CHOICE};
+    "avx512vnni",         Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_blocks, multiply,  make_signed<Isa>,
+    multiply_signed<Isa>, activate,      accumulate,  ATTENTION, MIXERS,         RECURRENT, CHOICE};
 
 }  // namespace moedge

@@ -26,11 +26,12 @@ struct Isa : Vectors {
 #include "rows.inc"
 #include "tile_attend.inc"
 #include "mixers.inc"
+#include "recurrent.inc"
 #include "sampling.inc"
 
 }  // namespace
 
-extern const Kernels AVXVNNI = {"avxvnni", Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_blocks, multiply, nullptr,
-                                nullptr,   activate,      accumulate,  ATTENTION, MIXERS,         CHOICE};
+extern const Kernels AVXVNNI = {"avxvnni", Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_blocks, multiply,  nullptr,
+                                nullptr,   activate,      accumulate,  ATTENTION, MIXERS,         RECURRENT, CHOICE};
 
 }  // namespace moedge

@@ -22,11 +22,12 @@ struct Isa : DotVectors {
 #include "rows.inc"
 #include "tile_attend.inc"
 #include "mixers.inc"
+#include "recurrent.inc"
 #include "sampling.inc"
 
 }  // namespace
 
-extern const Kernels DOTPROD = {"dotprod", Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_blocks, multiply, nullptr,
-                                nullptr,   activate,      accumulate,  ATTENTION, MIXERS,         CHOICE};
+extern const Kernels DOTPROD = {"dotprod", Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_blocks, multiply,  nullptr,
+                                nullptr,   activate,      accumulate,  ATTENTION, MIXERS,         RECURRENT, CHOICE};
 
 }  // namespace moedge

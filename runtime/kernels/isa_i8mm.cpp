@@ -45,11 +45,12 @@ struct Isa : DotVectors {
 #include "rows.inc"
 #include "tile_attend.inc"
 #include "mixers.inc"
+#include "recurrent.inc"
 #include "sampling.inc"
 
 }  // namespace
 
-extern const Kernels I8MM = {"i8mm",  Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_blocks, multiply, nullptr,
-                             nullptr, activate,      accumulate,  ATTENTION, MIXERS,         CHOICE};
+extern const Kernels I8MM = {"i8mm",  Isa::TOGETHER, Isa::SHIFTS, quantize,  prepare_blocks, multiply,  nullptr,
+                             nullptr, activate,      accumulate,  ATTENTION, MIXERS,         RECURRENT, CHOICE};
 
 }  // namespace moedge

@@ -73,11 +73,12 @@ void multiply_records(const Tiles& tiles, const uint8_t* record, int64_t stride,
 #include "rows.inc"
 #include "tile_attend.inc"
 #include "mixers.inc"
+#include "recurrent.inc"
 #include "sampling.inc"
 
 }  // namespace
 
-extern const Kernels SCALAR = {"scalar", MOST_TOGETHER, false,      quantize,  prepare_blocks, multiply, nullptr,
-                               nullptr,  activate,      accumulate, ATTENTION, MIXERS,         CHOICE};
+extern const Kernels SCALAR = {"scalar", MOST_TOGETHER, false,      quantize,  prepare_blocks, multiply,  nullptr,
+                               nullptr,  activate,      accumulate, ATTENTION, MIXERS,         RECURRENT, CHOICE};
 
 }  // namespace moedge

@@ -66,7 +66,7 @@ static inline int64_t padded(int64_t width) { return (width + LANES - 1) / LANES
 
 // What attention is made of. Rows of fp32 numbers that are given are padded to 16 columns, with zeros.
 struct AttentionKernels {
-  // x [n] divided by its root mean square, times weight [n].
+  // x [n] divided by its root mean square, times weight [n], unless that is null.
   void (*normalize)(float* x, const float* weight, int64_t n, float eps);
   // Pairs x[i], x[i + half] by angles whose cosines and sines are given.
   void (*rotate)(float* x, const float* cos, const float* sin, int64_t half);
@@ -120,6 +120,69 @@ struct MixerKernels {
   void (*convolve)(const Convolved& given, int64_t seen, int64_t n, float* row, float* out);
 };
 
+// Some channels of a causal convolution at one token: its last `kernel` inputs, of which the `earlier` first ones stand
+// in another place. Rows and taps lie `stride` numbers apart; bias may be null.
+struct CausalRows {
+  const float *before, *rows, *taps, *bias;
+  int64_t earlier, kernel, stride;
+};
+
+// How a delta rule forgets: a row of the state keeps e^(rate * softplus(x)), or e^(bound * sigmoid(-rate * x)).
+struct Forgetting {
+  bool bounded;
+  float bound;
+};
+
+// Where the time steps of Mamba-2 end.
+struct TimeSteps {
+  float least, most;
+};
+
+// Some tokens of a head whose state is S [rows][columns]. Rows of values and of results are padded to 16 columns, with
+// zeros; keys, as queries, lie `stride` numbers apart.
+struct Recurrence {
+  int64_t tokens, rows, columns, stride;
+  const float *keep, *keys;     // [tokens][rows]: what each row of S is multiplied by; what values are added with
+  const float *values, *steps;  // [tokens][columns]; [tokens]: what they are multiplied by
+  float* out;                   // [tokens][columns]
+  const float* from;            // S before the first token; null: it is in `room`
+  float *to, *room;             // S after the last one; null: in `room` [rows][padded(columns)], in an order of its own
+};
+
+// S <- keep * S;  d = step * (value - key S);  S <- S + key d;  out = query S. Of the sums over rows of the last S it
+// is told what they are of the S before: kept keys and queries [tokens][rows] are keep * key and keep * query, and
+// products [tokens] are key * query.
+struct DeltaRule : Recurrence {
+  const float *kept_keys, *kept_queries, *products;
+};
+
+// S <- keep * S + key * (step * value);  out = query S + skip * value.
+struct Selective : Recurrence {
+  const float* queries;
+  float skip;
+};
+
+// What mixers over a state are made of.
+struct RecurrentKernels {
+  // out [n] = silu(bias + sum of taps * inputs).
+  void (*convolve)(const CausalRows& given, int64_t n, float* out);
+  // out [n] = x * length / sqrt(sum of x^2 + 1e-6).
+  void (*set_length)(const float* x, int64_t n, float length, float* out);
+  void (*forget)(const Forgetting& how, float rate, const float* x, int64_t n, float* keep);
+  // kept_key and kept_query [n] are keep * key and keep * query; the result is key * query.
+  float (*keep_rows)(const float* keep, const float* key, const float* query, int64_t n, float* kept_key,
+                     float* kept_query);
+  // x [n] become steps, softplus(x) within its ends; keep [n] = e^(step * rate).
+  void (*time_steps)(const TimeSteps& how, float rate, int64_t n, float* x, float* keep);
+  // x [n] times silu(gate), or times sigmoid(gate).
+  void (*gate)(bool silu, const float* gate, int64_t n, float* x);
+  void (*delta_rule)(const DeltaRule& rule);
+  void (*selective)(const Selective& rule);
+  void (*sigmoid)(float* x, int64_t n);
+  // out [n] = softplus(x), or sigmoid(x).
+  void (*open)(bool softplus, const float* x, int64_t n, float* out);
+};
+
 constexpr int64_t GROUP_LOGITS = 128;   // of which the largest one stands for all
 constexpr int64_t BLOCK_WEIGHTS = 256;  // that are summed up together
 
@@ -163,6 +226,7 @@ struct Kernels {
   void (*accumulate)(float* const* sums, const float* weights, const float* x, int count);
   AttentionKernels attention;
   MixerKernels mixers;
+  RecurrentKernels recurrent;
   ChoiceKernels choice;
 };
 

@@ -172,7 +172,7 @@ void multiply_pairs(const Kernels& kernels, const Linear& l, int64_t from, int64
       gate[i * columns + c] += l.bias[2 * (first + c)];
       up[i * columns + c] += l.bias[2 * (first + c) + 1];
     }
-  kernels.activate({Gate::swiglu, 1, 0, 0}, gate, up, m * columns);
+  kernels.activate(l.activation, gate, up, m * columns);
 }
 
 }  // namespace
@@ -192,12 +192,12 @@ bool multiply_matrix(const Kernels& kernels, const Threads& threads, const Tiles
 }
 
 bool run_linear(const Kernels& kernels, const Threads& threads, const Linear& l, const float* x, int64_t m, float* y) {
-  const int64_t step = l.gated ? 2 : 1, numbers = l.gated ? m * ROWS : 0;
+  const int64_t step = l.pairs() ? 2 : 1, numbers = l.pairs() ? m * ROWS : 0;
   return each_part(kernels, threads, l.tiles, x, m, l.planes, step, numbers,
                    [&](int64_t from, int64_t to, const Joined& joined, TileRows& tile_rows, Scratch& own) {
                      const int64_t first = from / step * ROWS;
                      const int64_t end = to / step * ROWS < l.rows ? to / step * ROWS : l.rows;
-                     if (l.gated) {
+                     if (l.pairs()) {
                        const int64_t columns = (to - from) / 2 * ROWS;
                        float *gate = own.take<float>(m * columns), *up = own.take<float>(m * columns);
                        multiply_pairs(kernels, l, from, to, joined, tile_rows, gate, up, m);
@@ -207,6 +207,8 @@ bool run_linear(const Kernels& kernels, const Threads& threads, const Linear& l,
                      multiply_tiles(kernels, l.tiles, l.weights, from, to, joined, tile_rows, {find_column, &whole});
                      for (int64_t i = 0; l.bias && i < m; i++)
                        for (int64_t c = first; c < end; c++) y[i * l.rows + c] += l.bias[c];
+                     for (int64_t i = 0; l.active && i < m; i++)
+                       kernels.activate(l.activation, y + i * l.rows + first, nullptr, end - first);
                      finish(l, y + first, l.rows, m, first, end, y);
                    });
 }

@@ -48,14 +48,17 @@ bool multiply_matrix(const Kernels& kernels, const Threads& threads, const Tiles
 
 // A product and what becomes of it: y = onto + share * a(x Wᵀ + bias), where all but the product may be absent (null).
 struct Linear {
-  Tiles tiles;   // of all rows; where gated, tile rows of the gate and of up in turn, each [rows, columns]
+  Tiles tiles;   // of all rows; of pairs, tile rows of the gate and of up in turn, each [rows, columns]
   int64_t rows;  // of y
-  bool gated;    // a(gate, up) = SiLU(gate) * up
+  bool active;   // whether there is an activation
+  Activation activation;
   int planes;
   const uint8_t* weights;
-  const float* bias;   // [rows], or where gated [2 rows], of gate and up in turn
+  const float* bias;   // [rows], or of pairs [2 rows], of gate and up in turn
   const float* share;  // [m]
   const float* onto;   // [m, rows]
+
+  bool pairs() const { return active && activation.gated(); }
 };
 
 // x [m, columns], y [m, rows]. False if there is not enough memory.

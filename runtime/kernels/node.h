@@ -31,6 +31,14 @@ class Attributes {
     if (failed(api_.at<F>(ort::KERNEL_INFO_GET_ATTRIBUTE_FLOAT)(info_, name, &value))) refuse(name);
     return value;
   }
+  // What an attribute that older bundles have not got is; `usual` without it.
+  int64_t optional_whole(const char* name, int64_t least, int64_t most, int64_t usual) {
+    return is_there(name) ? whole(name, least, most) : usual;
+  }
+  float optional_number(const char* name, float usual) { return is_there(name) ? number(name) : usual; }
+  int optional_word(const char* name, const char* const* words, int count, int usual) {
+    return is_there(name) ? word(name, words, count) : usual;
+  }
   // Which of `count` words it is.
   int word(const char* name, const char* const* words, int count) {
     char value[64] = {};
@@ -49,6 +57,18 @@ class Attributes {
   char fault[160];
 
  private:
+  // Of whatever type, so that one of the wrong type is refused where it is read.
+  bool is_there(const char* name) {
+    int64_t whole;
+    float number;
+    size_t size = 0;  // of a word: too little room for it, and then told
+    using Whole = ort::Status(const void*, const char*, int64_t*);
+    using Number = ort::Status(const void*, const char*, float*);
+    using Word = ort::Status(const void*, const char*, char*, size_t*);
+    return !failed(api_.at<Whole>(ort::KERNEL_INFO_GET_ATTRIBUTE_INT64)(info_, name, &whole)) ||
+           !failed(api_.at<Number>(ort::KERNEL_INFO_GET_ATTRIBUTE_FLOAT)(info_, name, &number)) ||
+           !failed(api_.at<Word>(ort::KERNEL_INFO_GET_ATTRIBUTE_STRING)(info_, name, nullptr, &size)) || size;
+  }
   bool failed(ort::Status status) {
     if (status) api_.at<void(ort::Status)>(ort::RELEASE_STATUS)(status);
     return status;

@@ -26,22 +26,25 @@ struct LinearKernel {
   Linear shape{};
 
   LinearKernel(const ort::Api& a, Attributes& attributes) : api(a) {
-    static const char* const ACTIVATIONS[] = {"none", "swiglu"};
+    static const char* const ACTIVATIONS[] = {"none", "swiglu", "geglu_tanh", "relu2"};
+    static constexpr Gate GATES[] = {Gate::silu, Gate::swiglu, Gate::geglu_tanh, Gate::relu2};
     const Format format = read_format(attributes);
     const int64_t columns = attributes.whole("columns", 1, MOST);
     shape.rows = attributes.whole("rows", 1, MOST / 2 - ROWS);
-    shape.gated = attributes.word("activation", ACTIVATIONS, 2);
+    const int activation = attributes.word("activation", ACTIVATIONS, 4);
+    shape.active = activation > 0;
+    shape.activation = {GATES[activation], 1, 0, 0};
     const int64_t bits = attributes.whole("activation_bits", 8, 24);
     if (bits % 8) attributes.refuse("activation_bits");
     shape.tiles =
-        read_tiles(attributes, format, shape.gated ? (shape.rows + ROWS - 1) / ROWS * ROWS * 2 : shape.rows, columns);
+        read_tiles(attributes, format, shape.pairs() ? (shape.rows + ROWS - 1) / ROWS * ROWS * 2 : shape.rows, columns);
     shape.planes = (int)bits / 8;
   }
   ort::Status compute(Run& run) {
     const void* inputs[INPUTS];
     for (size_t i = 0; i < INPUTS; i++) inputs[i] = run.input(i);
     int64_t sizes[2] = {-1, shape.tiles.columns}, stored[2] = {shape.tiles.count, shape.tiles.bytes};
-    int64_t bias[1] = {shape.rows * (shape.gated ? 2 : 1)};
+    int64_t bias[1] = {shape.rows * (shape.pairs() ? 2 : 1)};
     if (!run.shaped(inputs[0], sizes) || !run.shaped(inputs[1], stored) || (inputs[2] && !run.shaped(inputs[2], bias)))
       return refuse(api, NAME, "shapes do not fit");
     int64_t share[2] = {sizes[0], 1}, onto[2] = {sizes[0], shape.rows};
@@ -177,9 +180,18 @@ struct ExpertsKernel {
 }  // namespace
 
 ort::Status register_operators(const ort::Api& api, void* session_options) {
-  static const ort::CustomOp operators[] = {
-      describe<LinearKernel>(), describe<EmbeddingKernel>(), describe<ExpertsKernel>(), router_operator(),
-      norm_operator(),          attention_operator(),        latent_operator(),         convolution_operator()};
+  static const ort::CustomOp operators[] = {describe<LinearKernel>(),
+                                            describe<EmbeddingKernel>(),
+                                            describe<ExpertsKernel>(),
+                                            router_operator(),
+                                            norm_operator(),
+                                            attention_operator(),
+                                            latent_operator(),
+                                            convolution_operator(),
+                                            causal_convolution_operator(),
+                                            delta_net_operator(),
+                                            mamba2_operator(),
+                                            output_gate_operator()};
   static std::mutex lock;
   static void* known = nullptr;  // ONNX Runtime has no copy of it that outlives a session
   const std::lock_guard<std::mutex> held(lock);

@@ -11,6 +11,10 @@ ort::CustomOp norm_operator();
 ort::CustomOp attention_operator();
 ort::CustomOp latent_operator();
 ort::CustomOp convolution_operator();
+ort::CustomOp causal_convolution_operator();
+ort::CustomOp delta_net_operator();
+ort::CustomOp mamba2_operator();
+ort::CustomOp output_gate_operator();
 
 ort::Status register_operators(const ort::Api& api, void* session_options);
 

@@ -13,6 +13,22 @@ constexpr int64_t JOB_EXPERTS = 16;      // and as many experts: what is multipl
 constexpr int64_t JOB_TOKENS = 32;       // that read the same weights, at most
 constexpr int64_t SERIAL_TOKENS = 16;    // fewer decide before other threads have woken
 
+// Both parts are right to a few units of their last digit.
+float tanh_of(float x) {
+  const float size = x < 0 ? -x : x, z = x * x;
+  if (!(size < 0.625f)) {
+    const float t = 1 - 2 / (exponential(2 * size) + 1);
+    return x == x ? x < 0 ? -t : t : x;
+  }
+  float p = 2.29584e-3f;
+  p = fma32(p, z, -8.34698e-3f);
+  p = fma32(p, z, 2.176996e-2f);
+  p = fma32(p, z, -5.395941e-2f);
+  p = fma32(p, z, 0.13333304f);
+  p = fma32(p, z, -0.33333333f);
+  return fma32(x * z, p, x);
+}
+
 // Logits of experts from ... to - 1 and tokens first ... end - 1, to [tokens, experts].
 bool multiply(const Kernels& kernels, const Router& r, const float* x, int64_t from, int64_t to, int64_t first,
               int64_t end, float* logits) {
@@ -31,8 +47,10 @@ bool multiply(const Kernels& kernels, const Router& r, const float* x, int64_t f
   const CacheRows keys{weights, 0, r.hidden * 4, r.hidden, RowType::float32};
   kernels.attention.score(keys, to - from, r.hidden, rows, tokens, scores);
   for (int64_t t = 0; t < tokens; t++)
-    for (int64_t e = from; e < to; e++)
-      logits[(first + t) * r.experts + e] = scores[t * SCORES + e - from] + (r.bias ? r.bias[e] : 0);
+    for (int64_t e = from; e < to; e++) {
+      const float logit = scores[t * SCORES + e - from] + (r.bias ? r.bias[e] : 0);
+      logits[(first + t) * r.experts + e] = r.softcap > 0 ? r.softcap * tanh_of(logit / r.softcap) : logit;
+    }
   return true;
 }
 

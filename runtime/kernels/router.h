@@ -12,6 +12,7 @@ struct Router {
   Scoring scoring;
   bool normalize;        // weights of the chosen add up to 1, but for these:
   float eps, least_sum;  // added to their sum; which is at least that
+  float softcap;         // what tanh keeps logits below; 0: nothing does
   float jitter;          // of sparsemixer: how much less likely an expert may be that counts beside another
   // Experts are in `groups` of one size, of which the best ones are open: those whose `group_best` best experts have
   // the largest sums.

@@ -30,6 +30,8 @@ struct RouterKernel {
     shape.eps = attributes.number("eps");
     shape.least_sum = attributes.number("least_sum");
     shape.jitter = attributes.number("jitter");
+    shape.softcap = attributes.optional_number("softcap", 0);
+    if (!(shape.softcap >= 0 && shape.softcap < __builtin_inff())) attributes.refuse("softcap");
     shape.groups = attributes.whole("groups", 1, shape.experts);
     if (shape.experts % shape.groups) attributes.refuse("groups");
     shape.open_groups = attributes.whole("open_groups", 1, shape.groups);

@@ -4,23 +4,11 @@
 
 #include <initializer_list>
 
+#include "self_check_random.h"
 #include "tile_rows.h"
 
 namespace moedge {
 namespace {
-
-class Random {
- public:
-  explicit Random(uint32_t seed) : state_(seed * 2654435761u + 1) {}
-  uint32_t next() {
-    state_ ^= state_ << 13, state_ ^= state_ >> 17, state_ ^= state_ << 5;
-    return state_;
-  }
-  float value() { return (float)(int32_t)next() / 2147483648.0f; }  // -1 to 1
-
- private:
-  uint32_t state_;
-};
 
 // Scales that are usual numbers, and signs: others have no meaning in some of the types.
 void fill_record(const Tiles& tiles, Random& random, uint8_t* record) {
@@ -221,7 +209,7 @@ const char* check_kernels(const Kernels& kernels) {
       }
   for (const RowType type : {RowType::float32, RowType::float16, RowType::int8})
     if (const char* fault = check_attention(kernels, type, seed++)) return fault;
-  return nullptr;
+  return check_recurrent(kernels, seed);
 }
 
 }  // namespace moedge

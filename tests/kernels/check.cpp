@@ -10,6 +10,7 @@
 #include "check_attention.h"
 #include "check_mixers.h"
 #include "check_products.h"
+#include "check_recurrent.h"
 #include "crowd.h"
 #include "linear.h"
 #include "self_check.h"
@@ -261,6 +262,7 @@ int main(int count, char** words) {
       check::check_attention(random);
       check::check_latent(random);
       check::check_convolution(random);
+      check::check_recurrent(random);
     } catch (const std::runtime_error& fault) {
       printf("%s (again with: check %llu 1)\n", fault.what(), i);
       return 1;

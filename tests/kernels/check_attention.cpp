@@ -39,7 +39,7 @@ Case make_case(Random& random) {
   const bool large = random.once_in(4);
   a.kv_heads = random.whole(1, 3);
   a.heads = a.kv_heads * random.whole(1, large ? 3 : 9);
-  a.dim = random.once_in(3) ? 16 * random.whole(1, 9) : random.whole(7, 80);
+  a.dim = random.once_in(3) ? 16 * random.whole(1, random.once_in(3) ? 32 : 9) : random.whole(7, 80);
   a.rotary = random.once_in(4) ? 0 : 2 * random.whole(1, a.dim / 2);
   a.window = random.once_in(2) ? 0 : random.whole(1, large ? 700 : 60);
   a.norm = (moedge::Norm)random.whole(0, 2);
@@ -47,6 +47,7 @@ Case make_case(Random& random) {
   a.eps = 1e-6f;
   a.clip = random.once_in(3) ? 0.8f : 0;
   a.exact = random.once_in(4);
+  a.key_is_value = random.once_in(4), a.value_norm = random.once_in(3);
   c.type = (RowType)random.whole(0, 2);
   c.slots = random.whole(1, 3);
   c.capacity = large ? 1700 : 120;
@@ -190,6 +191,12 @@ void check_chosen_attention() {
   faulty = moedge::SCALAR;
   faulty.mixers.convolve = [](const moedge::Convolved&, int64_t, int64_t, float*, float*) {};
   expect_fault(faulty, "convolve");
+  faulty = moedge::SCALAR;
+  faulty.recurrent.delta_rule = [](const moedge::DeltaRule&) {};
+  expect_fault(faulty, "delta_rule");
+  faulty = moedge::SCALAR;
+  faulty.recurrent.time_steps = [](const moedge::TimeSteps&, float, int64_t, float*, float*) {};
+  expect_fault(faulty, "time_steps");
 }
 
 }  // namespace check

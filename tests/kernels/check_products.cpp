@@ -38,6 +38,7 @@ void check_router(Random& random) {
   r.eps = random.once_in(2) ? 1e-20f : 0;
   r.least_sum = random.once_in(3) ? 0.3f : 0;
   r.jitter = 0.1f;
+  r.softcap = random.once_in(3) ? (float)random.whole(1, 30) : 0;
   r.open_groups = random.whole(1, r.groups);
   r.group_best = random.whole(1, 2);
   const std::vector<float> weight = make(random, r.experts * r.hidden, random.once_in(4) ? 20 : 0.3);
@@ -70,7 +71,10 @@ void check_router(Random& random) {
 // A product's parts one after the other, against all of them at once.
 void check_parts(Random& random) {
   const Format format = random_format(random);
-  const bool large = random.once_in(5), gated = random.once_in(2);
+  const bool large = random.once_in(5), active = !random.once_in(3);
+  static constexpr moedge::Gate GATES[] = {moedge::Gate::swiglu, moedge::Gate::geglu_tanh, moedge::Gate::relu2};
+  const moedge::Activation activation{GATES[random.whole(0, 2)], 1, 0, 0};
+  const bool gated = active && activation.gated();
   const int64_t columns = columns_near(format, random.whole(1, large ? 300 : 100));
   const int64_t rows = random.whole(1, large ? 300 : 50), m = random.whole(1, large ? 40 : 10);
   const int planes = random.once_in(3) ? (int)random.whole(2, 3) : 1, sides = gated ? 2 : 1;
@@ -88,7 +92,8 @@ void check_parts(Random& random) {
   const Tiles tiles(format, rows, columns);
   const moedge::Linear linear{gated ? Tiles(format, (rows + 15) / 16 * 32, columns) : tiles,
                               rows,
-                              gated,
+                              active,
+                              activation,
                               planes,
                               bytes.data(),
                               random.once_in(2) ? bias.data() : nullptr,
@@ -104,7 +109,7 @@ void check_parts(Random& random) {
     for (int64_t i = 0; linear.bias && i < m * rows; i++) y[i] += bias[i % rows * sides + side];
   }
   std::vector<float> wanted = products[0];
-  if (gated) moedge::SCALAR.activate({moedge::Gate::swiglu, 1, 0, 0}, wanted.data(), products[1].data(), m * rows);
+  if (active) moedge::SCALAR.activate(activation, wanted.data(), products.back().data(), m * rows);
   for (int64_t i = 0; i < m * rows; i++) {
     if (linear.share) wanted[i] = share[i / rows] * wanted[i];
     if (linear.onto) wanted[i] = onto[i] + wanted[i];

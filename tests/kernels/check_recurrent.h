@@ -1,0 +1,10 @@
+// Mixers over a state for check.cpp.
+#pragma once
+
+#include "reference.h"
+
+namespace check {
+
+void check_recurrent(Random& random);
+
+}  // namespace check
