@@ -4,11 +4,13 @@ from typing import Any
 
 from transformers import (
     AfmoeConfig,
+    BailingHybridConfig,
     Cohere2MoeConfig,
     Gemma4Config,
     Gemma4TextConfig,
     GraniteMoeHybridConfig,
     GraniteMoeSWAConfig,
+    KimiLinearConfig,
     LagunaConfig,
     MellumConfig,
     NemotronHConfig,
@@ -52,6 +54,11 @@ NEMOTRON = {
     "routed_scaling_factor": 2.5, "num_hidden_layers": 5,
 }  # fmt: skip
 
+# of latent attention among delta nets
+LATENT = {
+    "kv_lora_rank": 32, "qk_rope_head_dim": 8, "v_head_dim": 16, "qk_nope_head_dim": 16, "num_key_value_heads": 4,
+}  # fmt: skip
+
 BASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
     "mellum": (
         MellumConfig, EXPERTS | {"head_dim": 16, "layer_types": WINDOWS, "sliding_window": 9, "rope_parameters": ROPES},
@@ -79,6 +86,15 @@ BASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
         GraniteMoeSWAConfig,
         LOCAL | GRANITE | {"sliding_window": 9, "num_hidden_layers": 5, "layer_rope_theta": [1e4, 0, 5e4, 1e4, 0],
                            "shared_intermediate_size": 48},
+    ),
+    "kimi_linear": (
+        KimiLinearConfig,
+        EXPERTS | LATENT | {"num_hidden_layers": 5, "linear_head_dim": 16, "linear_num_heads": 2},
+    ),
+    "bailing_hybrid": (
+        BailingHybridConfig,
+        EXPERTS | LATENT | {"num_hidden_layers": 4, "layer_group_size": 2, "head_dim": 16, "q_lora_rank": 48,
+                            "n_group": 2, "topk_group": 1, "first_k_dense_replace": 1},
     ),
     "afmoe": (
         AfmoeConfig,
@@ -145,6 +161,25 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "granitemoe_swa-usual": (
         "granitemoe_swa", {"layer_rope_theta": None, "attention_bias": True, "tie_word_embeddings": True},
     ),
+    "kimi_linear-low-rank-queries": (
+        "kimi_linear",
+        {"q_lora_rank": 48, "attention_bias": True, "n_group": 2, "topk_group": 1, "tie_word_embeddings": True,
+         "norm_topk_prob": False, "n_shared_experts": 2, "num_hidden_layers": 4, "linear_conv_kernel_dim": 3,
+         "linear_num_heads": 3, "linear_head_dim": 24, "mlp_layer_types": ["sparse", "dense"] * 2,
+         "layer_types": ["full_attention", "linear_attention"] * 2},
+    ),
+    "bailing_hybrid-softplus": (
+        "bailing_hybrid",
+        {"kda_safe_gate": False, "q_lora_rank": None, "attention_bias": True, "tie_word_embeddings": True, "n_group": 1,
+         "num_hidden_layers": 5, "layer_group_size": 3, "short_conv_kernel_size": 2, "n_shared_experts": 2,
+         "v_head_dim": 12, "first_k_dense_replace": 0},
+    ),
+    "bailing_hybrid-yarn": (
+        "bailing_hybrid",
+        {"kda_lower_bound": -2.0, "norm_topk_prob": False,
+         "rope_parameters": YARN | {"mscale": 1.0, "mscale_all_dim": 0.8},
+         "layer_types": ["full_attention", *["linear_attention"] * 3]},
+    ),
     "afmoe-plain": (
         "afmoe",
         {"mup_enabled": False, "num_shared_experts": 1, "num_dense_layers": 2, "num_key_value_heads": 4,
@@ -168,6 +203,8 @@ WIDE: dict[str, dict[str, Any]] = {
     "nemotron_h": {"moe_intermediate_size": 64, "moe_shared_expert_intermediate_size": 64},
     "laguna": {"moe_intermediate_size": 64, "shared_expert_intermediate_size": 64},
     "granitemoe_swa": {"shared_intermediate_size": 64},
+    "kimi_linear": {"moe_intermediate_size": 64, "linear_head_dim": 64},
+    "bailing_hybrid": {"moe_intermediate_size": 64, "head_dim": 64, "q_lora_rank": 64},
 }
 
 

@@ -14,7 +14,7 @@ WHOLE_ROW = -1  # among group sizes: all columns of a row share a scale
 _KEYS = ("quantization_config", "compression_config")  # the second as compressed-tensors wrote it at first
 _AUTO_ROUND_LAYOUTS = {"gptq", "auto_gptq", "gptqmodel", "auto"}
 _AUTO_ROUND_KERNELS = {"auto_round", "exllamav2", "triton", "tritonv2", "cuda"}
-_MODELOPT_NVFP4 = "NVFP4"
+_MODELOPT_NVFP4 = ("NVFP4", "W4A16_NVFP4")  # with activations in four bits too, and without
 # ModelOpt's algorithms whose weights are fp8, with the columns of a block unless group_size says; None: no blocks
 _MODELOPT = {"FP8": None, "FP8_PER_CHANNEL_PER_TOKEN": None, "FP8_PB_WO": 128, "FP8_BLOCK_SCALES": 128, "MXFP8": 32}
 
@@ -188,7 +188,7 @@ def _modelopt(config: Config) -> Published:
     blocks, method = set(), "nvfp4"
     for layer in layers:
         name = layer.text("quant_algo").upper()
-        if name == _MODELOPT_NVFP4:
+        if name in _MODELOPT_NVFP4:
             layer.require("group_size", 16)
             continue
         method = "fp8"

@@ -12,6 +12,8 @@ from moedge.quant.grids import holds
 from moedge.quant.rounding import Rounding
 from moedge.quant.scheme import Scheme
 
+_SHORTEST_SPAN = 8  # rows that are worth reading by themselves
+
 
 @dataclass(frozen=True)
 class Stacked:
@@ -71,21 +73,28 @@ class Reordered:
         return tuple(replace(source, parameters=source.parameters * rows // of) for source in self.source.sources)
 
     def read(self, start: int, stop: int) -> F32:
-        """Rows as fp32; reads the span of the source that they lie in."""
-        order, low, high = self._span(start, stop)
-        return self.source.read(low, high)[order]
+        """Rows as fp32; reads the spans of the source that they lie in."""
+        spans, place = self._spans(start, stop)
+        return np.concatenate([self.source.read(low, high) for low, high in spans])[place]
 
     def codes(self, scheme: Scheme, rounding: Rounding, start: int, stop: int) -> Codes:
         """Rows of the source's codes; what must be rounded is so after the rows are chosen."""
         if not any(holds(scheme, source.native) for source in self.source.sources):
             return round_rows(self, scheme, rounding, start, stop)
-        order, low, high = self._span(start, stop)
-        return self.source.codes(scheme, rounding, low, high).rows(order)
+        spans, place = self._spans(start, stop)
+        pieces = [self.source.codes(scheme, rounding, low, high) for low, high in spans]
+        return join_matrices(pieces, np.concatenate).rows(place)
 
-    def _span(self, start: int, stop: int) -> tuple[NDArray[np.int64], int, int]:
+    def _spans(self, start: int, stop: int) -> tuple[list[tuple[int, int]], NDArray[np.int64]]:
+        """Spans of the source that hold the rows, and where in them each is; what many short ones leave out is read."""
         order = self.order[start:stop]
-        low = int(order.min())
-        return order - low, low, int(order.max()) + 1
+        rows = np.unique(order)
+        [gaps] = np.nonzero(np.diff(rows) > 1)
+        if len(gaps) * _SHORTEST_SPAN > len(rows):
+            low = int(rows[0])
+            return [(low, int(rows[-1]) + 1)], order - low
+        parts = np.split(rows, gaps + 1)
+        return [(int(part[0]), int(part[-1]) + 1) for part in parts], np.searchsorted(rows, order)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.config_json import Config
 from moedge.export.families.kimi_linear import read_experts, spell_alike
-from moedge.export.model.config import Mixer, ModelConfig
+from moedge.export.model.config import Mixer, ModelConfig, OutputGate
 from moedge.export.model.layer_kinds import FULL, LINEAR_ATTENTION, dense_first, every, read_kinds, sparse_layers
 from moedge.export.model.parts import ROPE_KEYS, patterns_after_last, read_decoder, read_latent, read_rope
 from moedge.export.model.recurrent import DeltaNet
@@ -77,7 +77,7 @@ def _read_mixers(config: Config, layers: int) -> list[Mixer]:
         gate="sigmoid",
         lower_bound=config.number("kda_lower_bound", -5.0) if config.flag("kda_safe_gate", True) else None,
     )
-    latent = replace(read_latent(config, _read_rope(config)), head_gate="g_proj")
+    latent = replace(read_latent(config, _read_rope(config)), gate=OutputGate("g_proj", "sigmoid", per_head=True))
     usual = every(FULL, config.integer("layer_group_size", 6), LINEAR_ATTENTION, layers)
     kinds = read_kinds(config, "layer_types", layers, usual, FULL, LINEAR_ATTENTION)
     return [latent if kind == FULL else delta_net for kind in kinds]

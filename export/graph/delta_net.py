@@ -14,7 +14,6 @@ import numpy as np
 import onnx_ir as ir
 
 from moedge.export.checkpoint.matrix import Matrix
-from moedge.export.checkpoint.modules import is_stored
 from moedge.export.checkpoint.views import Reordered, stack
 from moedge.export.graph.block import Block
 from moedge.export.graph.convolution import read_taps
@@ -42,16 +41,14 @@ def delta_net(block: Block, config: DeltaNet, x: ir.Value, _: Positions) -> ir.V
     with block.builder.scope(name):
         parts = _LAYOUTS[config.layout](block, config, name, x)
         mixed = low.causal_convolution(block.layer, parts.mixed, _taps(block, config, name), None)
-        norm, output, forget = "norm", "out_proj", name
-        if config.layout in _KDA:
-            norm, output, forget = "o_norm", _find_output(block, name), _find_forget_gate(block, name)
+        norm, output = ("o_norm", block.model.names.output) if config.layout in _KDA else ("norm", "out_proj")
         given = DeltaInputs(
             mixed,
             parts.gate,
             parts.beta,
             parts.decay,
-            Vector(f"{name}.A", -np.exp(_per_head(block, config, f"{forget}.A_log")), ATTENTION),
-            Vector(f"{name}.dt_bias", block.parameter(f"{forget}.dt_bias", config.decays), ATTENTION),
+            Vector(f"{name}.A", -np.exp(_per_head(block, config, f"{name}.A_log")), ATTENTION),
+            Vector(f"{name}.dt_bias", block.parameter(f"{name}.dt_bias", config.decays), ATTENTION),
             Vector(f"{name}.{norm}.weight", block.parameter(f"{name}.{norm}.weight", config.value_dim), NORMS),
         )
         out = low.delta_net(block.layer, given, config)
@@ -85,19 +82,19 @@ def _grouped(block: Block, config: DeltaNet, name: str, x: ir.Value) -> _Project
 
 
 def _kda(block: Block, config: DeltaNet, name: str, x: ir.Value) -> _Projected:
-    low, inner, forget = block.low, config.value_dim, _find_forget_gate(block, name)
+    low, inner = block.low, config.value_dim
     mixed, narrow = _join(block, config, name, x, {f"{name}.g_a_proj": inner})
     gate = low.linear("g_b_proj", narrow, block.matrix(f"{name}.g_b_proj", config.values, inner), ATTENTION)
-    small = _read(block, f"{name}.b_proj", config.value_heads), _read(block, f"{forget}.f_a_proj", inner)
+    small = _read(block, f"{name}.b_proj", config.value_heads), _read(block, f"{name}.f_a_proj", inner)
     first = exact_product(block, "in_proj_bf", x, stack(small))
     sizes = block.builder.ints(config.value_heads, inner)
     beta, narrow = block.builder.ops("Split", first, sizes, attributes={"axis": -1}, outputs=2)
-    decay = exact_product(block, "f_b_proj", narrow, block.matrix(f"{forget}.f_b_proj", config.decays, inner))
+    decay = exact_product(block, "f_b_proj", narrow, block.matrix(f"{name}.f_b_proj", config.decays, inner))
     return _Projected(mixed, gate, beta, decay)
 
 
 def _kda_wide(block: Block, config: DeltaNet, name: str, x: ir.Value) -> _Projected:
-    others = {f"{name}.g_proj": config.values, f"{_find_forget_gate(block, name)}.f_proj": config.decays}
+    others = {f"{name}.g_proj": config.values, f"{name}.f_proj": config.decays}
     mixed, gate, decay = _join(block, config, name, x, others)
     beta = exact_product(block, "b_proj", x, _read(block, f"{name}.b_proj", config.value_heads))
     return _Projected(mixed, gate, beta, decay)
@@ -138,18 +135,6 @@ def _taps(block: Block, config: DeltaNet, name: str) -> Vector:
     channels = {"q_conv1d": config.keys, "k_conv1d": config.keys, "v_conv1d": config.values}
     parts = [read_taps(block, f"{name}.{part}", n, config.kernel).values for part, n in channels.items()]
     return Vector(f"{joint}.weight", np.concatenate(parts, axis=1), CONVOLUTION)
-
-
-def _find_forget_gate(block: Block, name: str) -> str:
-    """Where all that decays are made of is: beside the other projections, or in transformers' module of its own."""
-    apart = f"{name}.forget_gate"
-    return apart if f"{apart}.A_log" in block.checkpoint else name
-
-
-def _find_output(block: Block, name: str) -> str:
-    """The output projection, which Ling calls o_proj here and otherwise in latent attention; transformers does not."""
-    own = block.model.names.output
-    return own if is_stored(block.checkpoint, f"{name}.{own}") else "o_proj"
 
 
 def _per_head(block: Block, config: DeltaNet, name: str) -> F32:

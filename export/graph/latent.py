@@ -14,7 +14,6 @@ from moedge.export.checkpoint.modules import open_planes
 from moedge.export.checkpoint.views import Reordered, halves_order, stack
 from moedge.export.graph.attention import open_output, project_out
 from moedge.export.graph.block import Block
-from moedge.export.graph.builder import Builder
 from moedge.export.graph.lowering import Positions
 from moedge.export.graph.mixer_inputs import Latents, Vector
 from moedge.export.graph.storing import read_finite
@@ -36,12 +35,12 @@ def latent_attention(block: Block, config: MultiHeadLatent, x: ir.Value, where: 
         else:
             first, width = block.matrix(f"{name}.q_a_proj", config.q_lora_rank, hidden), config.q_lora_rank
         parts = [first, down]
-        if config.head_gate:
-            parts.append(block.matrix(f"{name}.{config.head_gate}", heads, hidden))
+        if config.gate:
+            parts.append(block.matrix(f"{name}.{config.gate.module}", heads, hidden))
         parts = [block.read_norm_of(block.model.names.input_norm, matrix) for matrix in parts]
         bias = _read_bias(block, config, name) if config.bias else None
         joined, gate = low.linear("q_kv_a_proj", x, stack(parts), ATTENTION, bias), None
-        if config.head_gate:
+        if config.gate:
             sizes = b.ints(width + config.latent_width, heads)
             joined, gate = b.ops("Split", joined, sizes, attributes={"axis": -1}, outputs=2)
 
@@ -57,8 +56,8 @@ def latent_attention(block: Block, config: MultiHeadLatent, x: ir.Value, where: 
         norm = block.norm_weight(f"{name}.kv_a_layernorm", rank)
         latents = Latents(joined, width, query, norm, up.full, up.join, up.absorb)
         out = low.latent(block.layer, latents, config, where)
-        if gate is not None:
-            out = _weigh_heads(b, config, out, gate)
+        if config.gate and gate:
+            out = low.open_gate(out, gate, config.gate, heads, config.v_head_dim)
         o_proj = block.channels.read(up.values, open_output(block, name, heads * config.v_head_dim))
         return project_out(block, name, out, o_proj, config.bias)
 
@@ -152,13 +151,6 @@ def _open_halved(block: Block, config: MultiHeadLatent, name: str, columns: int,
     return Reordered(matrix, order) if config.rope.interleaved else matrix
 
 
-def _weigh_heads(b: Builder, config: MultiHeadLatent, out: ir.Value, gate: ir.Value) -> ir.Value:
-    """out [s, num_heads * v_head_dim], each head times sigmoid of its gate in [s, num_heads]."""
-    by_head = b.op("Reshape", out, b.ints(0, config.num_heads, config.v_head_dim))
-    opened = b.op("Unsqueeze", b.op("Sigmoid", gate), b.ints(-1))
-    return b.op("Reshape", b.op("Mul", by_head, opened), b.ints(0, config.num_heads * config.v_head_dim))
-
-
 def _read_bias(block: Block, config: MultiHeadLatent, name: str) -> Vector:
     """Biases of the product's rows, in their order; without q_lora_rank the query has none, and a gate never."""
     heads, nope, rotary = config.num_heads, config.qk_nope_head_dim, config.qk_rope_head_dim
@@ -169,5 +161,5 @@ def _read_bias(block: Block, config: MultiHeadLatent, name: str) -> Vector:
         first = np.zeros(heads * (nope + rotary), np.float32)
     else:
         first = block.parameter(f"{name}.q_a_proj.bias", config.q_lora_rank)
-    gate = np.zeros(heads if config.head_gate else 0, np.float32)
+    gate = np.zeros(heads if config.gate else 0, np.float32)
     return Vector(f"{name}.q_kv_a_proj.bias", np.concatenate([first, down, gate]), ATTENTION)

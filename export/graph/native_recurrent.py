@@ -1,4 +1,4 @@
-"""Recurrent layers in the `native` plan, one of moedge's operators each over memory of many states; gates of attention."""
+"""Recurrent layers in the `native` plan, one of our operators each over memory of many states; gates of attention."""
 
 from collections.abc import Sequence
 

@@ -64,7 +64,7 @@ class MultiHeadLatent:
     rope: Rope
     latent_norm_eps: float
     bias: bool = False  # on the down-projections and the output
-    head_gate: str | None = None  # what a head gives is times sigmoid of its row of this projection
+    gate: OutputGate | None = None  # one number a head
 
     @property
     def latent_width(self) -> int:

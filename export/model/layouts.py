@@ -7,12 +7,14 @@ checkpoint/modules.py's.
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from moedge.devices.errors import MoedgeError
 from moedge.export.checkpoint.folder import Checkpoint, find_unmatched
 from moedge.export.checkpoint.modules import is_stored
+from moedge.export.model.config import ModelConfig
+from moedge.export.model.recurrent import DeltaNet
 from moedge.export.model.tensor_names import JOINT, LINEAR, NUMBERED, SPLIT, UNGATED, Projections, TensorNames
 
 _GATED = (SPLIT, NUMBERED, JOINT, LINEAR)
@@ -30,6 +32,10 @@ _MODULE = re.compile(r"(model\.layers\.\d+)\.(?:mlp|block_sparse_moe|feed_forwar
 # "router.linear" is unsloth's gpt-oss, "gate.proj" MLX's Laguna
 _ROUTER = re.compile(r"(?:gate|gate\.proj|router|router\.layer|router\.linear)\.([^.]+)")
 _CORRECTION = re.compile(r"(?:gate\.|router\.)?(?:moe_statics\.)?(?:e_score_correction_bias|expert_bias)")
+# "forget_gate": transformers 5 holds what Kimi's and Ling's delta nets decay by so
+_ATTENTION = re.compile(
+    r"(model\.layers\.\d+)\.(?:self_attn|attention)\.(?:forget_gate\.)?((?:o_proj|dense)(?=\.))?(.*)"
+)
 _PACKED = (".weight_packed", ".qweight")
 
 
@@ -59,6 +65,9 @@ class Spelling:
     def __call__(self, name: str) -> str:
         """The family's name for a tensor; itself if it is nothing that others spell otherwise."""
         name = self._without_prefix(name)
+        if (attention := _ATTENTION.fullmatch(name)) and self._attention in ("self_attn", "attention"):
+            layer, output, rest = attention.groups()
+            return f"{layer}.{self._attention}.{self.names.output if output else ''}{rest}"
         match = _MODULE.fullmatch(name)
         if match is None or self.names.moe == "model.layers.{layer}":  # experts have no module of their own
             return name
@@ -82,7 +91,14 @@ class Spelling:
         rest = name.removeprefix(self.prefix)
         if rest.startswith("blocks."):
             rest = f"layers.{rest.removeprefix('blocks.')}"
+        if rest.startswith("embed_tokens."):
+            rest = rest.replace("embed_tokens", self.names.embedding.removeprefix("model."), 1)
         return f"model.{rest}" if self.prefix or f"model.{rest}".startswith(self._top) else name
+
+    @cached_property
+    def _attention(self) -> str:
+        """The module of a layer's attention."""
+        return self.names.attention.rpartition(".")[2]
 
     @cached_property
     def _outer(self) -> set[str]:
@@ -186,6 +202,19 @@ def find_absorbed(checkpoint: Checkpoint, attention: str) -> tuple[str, str] | N
     if joint in checkpoint:
         raise MoedgeError(f"{checkpoint.folder} holds {joint} and {keys}, the same weights in two layouts: keep one.")
     return keys, values
+
+
+def with_norms_as_stored(checkpoint: Checkpoint, model: ModelConfig) -> ModelConfig:
+    """The same model with what is to be added to weights of norms in this checkpoint.
+
+    MLX adds what a family adds when it converts a checkpoint, which nothing tells but that it turns convolutions too.
+    """
+    for layer, mixer in enumerate(model.mixers):
+        name = f"{model.names.recurrent.format(layer=layer)}.conv1d.weight"
+        if model.norm_offset and isinstance(mixer, DeltaNet) and name in checkpoint:
+            turned = checkpoint.shape(name) == (mixer.convolved, mixer.kernel, 1)
+            return replace(model, norm_offset=0.0) if turned else model
+    return model
 
 
 def find_taps(checkpoint: Checkpoint, name: str, channels: int, kernel: int) -> tuple[int, int, int]:

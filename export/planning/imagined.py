@@ -3,6 +3,7 @@
 What a family may have or not, under another name or in another layout, it has as its makers publish it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,11 @@ class Imagined(Outline):
     def expect(self, name: str, *shape: int) -> None:
         """It has the shape that is wanted."""
         self._wanted[name] = shape
+
+    @property
+    def wanted(self) -> Mapping[str, tuple[int, ...]]:
+        """The shapes of all tensors that were asked for, in that order."""
+        return self._wanted
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The one that was wanted last; () before anybody has."""

@@ -20,6 +20,9 @@ def describe(plan: Plan, best: str | None) -> dict[str, Any]:
         "expert_plan": plan.expert_plan,
         "context": plan.context,
         "sessions": need.sessions,
+        "total_parameters": plan.total_parameters,
+        "active_parameters": plan.active_parameters,
+        "bits_per_weight": round(plan.bits_per_weight, 3),
         "fits": plan.fits,
         "memory_bytes": {
             "weights": need.weights,
@@ -33,6 +36,7 @@ def describe(plan: Plan, best: str | None) -> dict[str, Any]:
         "spare_bytes": plan.spare_bytes,
         "largest_context": plan.largest_context,
         "best_scheme": best,
+        "state_bytes": plan.state_bytes,
         "bytes_per_token": plan.bytes_per_token,
         "decode_tokens_per_second": _rate(plan, plan.decode_tokens_per_second, "decode_tokens_per_second"),
         "decode_tokens_per_second_by_depth": {str(depth): rate for depth, rate in plan.decode_by_depth.items()},
@@ -67,7 +71,8 @@ def plan_lines(plan: Plan, best: str | None, profile: Profile) -> Iterator[str]:
     yield f"                   = {_size(need.total)} of {_size(plan.budget_bytes)}{loading}"
     yield f"  largest context  {plan.largest_context or 'none'}" + (" tokens" if plan.largest_context else "")
     yield f"  best scheme      {best or 'none fits'}"
-    yield f"  a token reads    {_size(plan.bytes_per_token)} of weights"
+    states = f", and reads and writes {_size(plan.state_bytes)} of states" if plan.state_bytes else ""
+    yield f"  a token reads    {_size(plan.bytes_per_token)} of weights{states}"
     if plan.fits:
         yield from _speed(plan)
     elif stored := plan.from_storage:
