@@ -35,7 +35,8 @@ class ReadAhead:
         have the energy 1.
         """
         names, found = self.model.names, []
-        mixed, routed = (norm.format(layer=0) for norm in (names.input_norm, names.post_attention_norm))
+        routed_by = names.router_norm or names.post_attention_norm
+        mixed, routed = (norm.format(layer=0) for norm in (names.input_norm, routed_by))
         with StreamedModel(self.checkpoint, self.model, self.windows[:1], self.folder) as stream:
             stream.run_layer()
             readers = stream.channels.readers
@@ -43,7 +44,8 @@ class ReadAhead:
         chosen = [(mixed, reader.matrix) for reader in readers.get(mixed, ())]
         chosen += [(routed, reader.matrix) for reader in readers.get(routed, ()) if reader.matrix.name == router]
         for norm, matrix in chosen:
-            rows = matrix.read(0, matrix.shape[0]) * source.read_float(f"{norm}.weight")
+            weight = norm if norm in source else f"{norm}.weight"
+            rows = matrix.read(0, matrix.shape[0]) * (source.read_float(weight) + np.float32(self.model.norm_offset))
             energy = np.linalg.norm(rows)
             if energy > 0:
                 found.append(rows / energy)

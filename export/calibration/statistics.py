@@ -168,7 +168,7 @@ class LayerInputs:
             both = read.rows @ matrix.read(0, matrix.shape[0]).T
             if weights.gate_up_bias is not None:
                 both += weights.gate_up_bias[expert]
-            inner = apply_gate(self._gate, both[:, ::2], both[:, 1::2])
+            inner = activate(self._gate, both)
             self._keep(expert, True, Sample(inner, read.weights, read.own))
         return self._samples[expert, True]
 
@@ -179,8 +179,15 @@ class LayerInputs:
         self._samples[expert, down] = sample
 
 
-def apply_gate(gate: Gate, gates: F32, ups: F32) -> F32:
-    """See `Gate`."""
+def activate(gate: Gate, joined: F32) -> F32:
+    """See `Gate`: of gate and up in turn [n, 2 · width], or of up alone [n, width]."""
+    if gate.kind == "relu2":
+        return np.square(np.maximum(joined, 0))
+    gates, ups = joined[:, ::2], joined[:, 1::2]
+    if gate.kind == "geglu_tanh":
+        inside = np.float32((2 / np.pi) ** 0.5) * (gates + np.float32(0.044715) * gates**3)
+        gelu: F32 = gates * (1 + np.tanh(inside)) * np.float32(0.5) * ups
+        return gelu
     if gate.limit is not None:
         gates, ups = np.minimum(gates, gate.limit), np.clip(ups, -gate.limit, gate.limit)
     with np.errstate(over="ignore"):
