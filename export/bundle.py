@@ -15,6 +15,7 @@ from moedge.export.bundle_maker import BundleMaker, finish
 from moedge.export.calibration.beside_export import MOST_PARAMETERS
 from moedge.export.calibration.texts import CalibrationText
 from moedge.export.checkpoint.folder import Checkpoint
+from moedge.export.families import note_left_out
 from moedge.export.graph.tied_head import with_stored_head
 from moedge.export.options import ExportOptions, ExportProgress, HubCommit, refuse_target
 from moedge.export.planning.fitting import refuse_unfit
@@ -57,7 +58,7 @@ def export_bundle(
         if options.device is not None and options.target is None:
             refuse_unfit(target.name, source, model, context, rehearsal.schemes, options.plan, options.device)
         refuse_extra_biases(source, model, rehearsal.extra_biases)
-        notes = [*talking.notes, *(options.plan_notes or ()), *rehearsal.notes]
+        notes = [*talking.notes, *(options.plan_notes or ()), *rehearsal.notes, *note_left_out(model.model_type)]
         options = replace(options, calibration=_choose_calibration(options, rehearsal, notes))
         model = with_stored_head(source, model, notes)
         recipe = _recipe(source, options, rehearsal.schemes.scales or "of each scheme's own type", context)

@@ -44,6 +44,13 @@ def known_families() -> tuple[Family, ...]:
     return tuple(sorted(found, key=lambda family: family.model_type))
 
 
+def note_left_out(model_type: str) -> Iterator[str]:
+    """What is to be said of a bundle of a model that also sees or hears."""
+    family = next(family for family in known_families() if family.model_type == model_type)
+    if "images" in family.left_out and not model_type.endswith("_text"):
+        yield f"{family.left_out}: left out, the bundle is text only"
+
+
 def read_model_config(config: Config) -> ModelConfig:
     """The model that a config.json describes; MoedgeError for an unknown family, with the nearest known names."""
     model_type = config.text("model_type")
