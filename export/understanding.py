@@ -8,7 +8,7 @@ from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.checkpoint.formats import refuse_unreadable
 from moedge.export.families import read_model_config
 from moedge.export.model.config import ModelConfig
-from moedge.export.model.layouts import find_spelling
+from moedge.export.model.layouts import find_spelling, with_norms_as_stored
 from moedge.export.options import ExportOptions
 from moedge.export.tokenizer.talking import Talking, read_talking
 
@@ -29,6 +29,7 @@ def understand(source: Checkpoint, options: ExportOptions) -> Understood:
     config = Config(source.config, str(source.folder / "config.json"))
     model = read_model_config(config)
     source.rename(find_spelling(source, model.names))
+    model = with_norms_as_stored(source, model)
     refuse_unreadable(source, config, model.names.ignored)
     talking = read_talking(source, options.chat_template)
     if outside := [i for i in talking.eos_token_ids if not 0 <= i < model.vocab_size]:

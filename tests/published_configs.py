@@ -5,6 +5,7 @@ The keys that concern training and loading only are those in EXTRA, which stand 
 
 from typing import Any, NamedTuple
 
+import published_hybrids as hybrids
 from test_export_config import DEEPSEEK_V3, KIMI_K2_THINKING
 
 EXTRA: dict[str, Any] = {
@@ -203,4 +204,17 @@ PUBLISHED = {
     "Kimi-VL-A3B": Published(KIMI_VL, 26, 64, 6, 2.446, 0),
     "GLM-4.7-Flash": Published(GLM_47_FLASH, 46, 64, 4, 1.8, 0),
     "GLM-4.5V": Published(GLM_45V, 45, 128, 8, 1.0, 0),
+    "Qwen3.6-35B-A3B": Published(hybrids.QWEN36_35B, 40, 256, 8, 1.0, 0),
+    "Qwen3-Coder-Next": Published(hybrids.QWEN3_CODER_NEXT, 48, 512, 10, 1.0, 0),
+    "Granite-4.0-H-Tiny": Published(hybrids.GRANITE_H_TINY, 40, 64, 6, 1.0, 0),
+    "Granite-4.0-H-Small": Published(hybrids.GRANITE_H_SMALL, 40, 72, 10, 1.0, 0),
+    "Nemotron-3-Nano": Published(hybrids.NEMOTRON_3_NANO, 23, 128, 6, 2.5, 0),
+    "Nemotron-3-Super": Published(hybrids.NEMOTRON_3_SUPER, 40, 512, 22, 5.0, 0),
+    "Gemma-4-26B-A4B": Published(hybrids.GEMMA_4_26B, 30, 128, 8, 1.0, 25),
+    "Mellum2-12B-A2.5B": Published(hybrids.MELLUM_2, 28, 64, 8, 1.0, 21),
+    "North-Mini-Code-1.0": Published(hybrids.NORTH_MINI_CODE, 48, 128, 8, 1.0, 36),
+    "Laguna-XS-2.1": Published(hybrids.LAGUNA_XS, 39, 256, 8, 2.5, 30),
+    "Trinity-Mini": Published(hybrids.TRINITY_MINI, 30, 128, 8, 2.826, 24),
+    "Trinity-Nano": Published(hybrids.TRINITY_NANO, 54, 128, 8, 2.826, 42),
+    "Granite-Swash-3B-A600M": Published(hybrids.GRANITE_SWASH, 28, 48, 4, 1.0, 21),
 }

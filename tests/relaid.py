@@ -8,9 +8,9 @@ import torch
 
 Tensors = dict[str, torch.Tensor]
 _PART = {"gate_proj": 0, "w1": 0, "up_proj": 1, "w3": 1, "down_proj": 2, "w2": 2}
-_EACH = re.compile(r"(.*(?:layers|blocks)\.\d+\.\w+)\.experts\.(\d+)\.(\w+)\.weight")
+_EACH = re.compile(r"(.*(?:layers|blocks)\.\d+(?:\.\w+)?)\.experts\.(\d+)\.(\w+)\.weight")
 _ALL = re.compile(
-    r"(.*layers\.\d+\.(?!shared_)\w+)\.(?:experts\.(gate_up_proj|down_proj)|(in|out)put_linear\.weight)(_bias)?"
+    r"(.*layers\.\d+(?:\.(?!shared_)\w+)?)\.(?:experts\.(gate_up_proj|down_proj)|(in|out)put_linear\.weight)(_bias)?"
 )
 
 
@@ -139,5 +139,6 @@ def as_mlx(tensors: Tensors, heads: int, nope: int) -> Tensors:
             out[name.replace("kv_b_proj", "embed_q")] = keys.transpose(1, 2).contiguous()
             out[name.replace("kv_b_proj", "unembed_out")] = values.contiguous()
         else:
-            out[name] = tensor.transpose(1, 2).contiguous() if ".conv.conv." in name else tensor
+            turned = ".conv.conv." in name or name.endswith("conv1d.weight")
+            out[name] = tensor.transpose(1, 2).contiguous() if turned else tensor
     return out

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny_families
 import tiny_models as tiny
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
@@ -240,3 +241,15 @@ def test_the_head_is_rounded_by_what_it_multiplies(tmp_path, tied, monkeypatch):
         np.square(x @ (dequantize(each) - weights).T).sum() for each in (codes, SEARCHED(name, weights, scheme))
     )
     assert calibrated < 0.7 * searched
+
+
+@pytest.mark.parametrize("family", ["qwen3_5_moe_text", "granitemoehybrid", "nemotron_h", "gemma4_text", "laguna"])
+def test_models_whose_layers_differ_are_nearer_too(family, tmp_path):
+    """By what experts without gates, delta nets, Mamba-2 and gates of attention read."""
+    checkpoint = tmp_path / "checkpoint"
+    tiny.save_checkpoint(tiny_families.quantizable(family), checkpoint, 0)
+    found = {}
+    for name, options in (("nearest", replace(INT4, rounding=NEAREST)), ("calibrated", CALIBRATED)):
+        export_bundle(checkpoint, tmp_path / name, replace(options, experts="if"))
+        found[name] = kl(tmp_path / name, checkpoint)
+    assert found["calibrated"] < 0.8 * found["nearest"], found

@@ -160,7 +160,11 @@ def test_makers_keys_that_would_change_the_mathematics_are_refused(name, changes
 
 @pytest.mark.parametrize(
     ("model_type", "why"),
-    [("granitemoehybrid", "Mamba layers"), ("qwen3_next", "delta attention"), ("minimax", "linear attention")],
+    [
+        ("jamba", "Mamba layers of the first kind"),
+        ("deepseek_v32", "sparse attention"),
+        ("minimax", "linear attention"),
+    ],
 )
 def test_hybrids_are_refused_with_the_reason(model_type, why):
     with pytest.raises(MoedgeError, match=rf"{model_type} models have .*{why}, which moedge does not compute: .*\.$"):

@@ -195,7 +195,7 @@ def test_unknown_family_names_the_nearest(checkpoint):
     ("changes", "match"),
     [
         ({"hidden_act": "gelu"}, "hidden_act"),
-        ({"rope_parameters": {"rope_type": "proportional", "rope_theta": 1e4}}, "proportional"),
+        ({"rope_parameters": {"rope_type": "stretched", "rope_theta": 1e4}}, "stretched"),
         ({"num_hidden_layers": "three"}, "num_hidden_layers"),
         ({"vocab_size": ...}, "vocab_size"),
     ],

@@ -21,7 +21,10 @@ from moedge.export.schemes import parse_plan
 WEIGHT = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("family", ["gpt_oss", "granitemoe", "lfm2_moe", "deepseek_v2"])
+HYBRIDS = ("qwen3_5_moe_text", "qwen3_next", "nemotron_h", "gemma4_text", "laguna", "granitemoe_swa")
+
+
+@pytest.mark.parametrize("family", ["gpt_oss", "granitemoe", "lfm2_moe", "deepseek_v2", *HYBRIDS])
 def test_nan_in_one_tensor_of_each_kind(family, tmp_path):
     """Stacked experts and their biases, sinks, convolutions, corrections, latent factors, embeddings, norms."""
     tiny.save_checkpoint(tiny_families.small(family), tmp_path / "checkpoint", 0)

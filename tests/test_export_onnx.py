@@ -6,6 +6,7 @@ import pytest
 import tiny_families
 import tiny_models as tiny
 from onnx.reference import ReferenceEvaluator
+from test_family_plans import WITHOUT_FUSED
 
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
@@ -48,6 +49,8 @@ def test_every_graph_passes_the_checker(model, plan, scheme, tmp_path):
 @pytest.mark.parametrize(("plan", "scheme"), [("native", "int4"), ("fused", "int4"), ("if", "fp32")])
 @pytest.mark.parametrize("family", tiny_families.MAKERS)
 def test_every_family_passes_the_checker(family, plan, scheme, tmp_path):
+    if plan == "fused" and family in WITHOUT_FUSED:
+        pytest.skip("onnxruntime has no experts like these, and the export says so")
     bundle = export(tiny_families.quantizable(family), scheme, plan, tmp_path)
     onnx.checker.check_model(str(bundle / "model.onnx"), full_check=True)
 
@@ -65,12 +68,17 @@ def test_the_reference_evaluator_continues_a_text(model, scheme, tmp_path):
     bundle = export(config, scheme, "if", tmp_path)
     evaluator = ReferenceEvaluator(onnx.load(bundle / "model.onnx"))
     cache = read_manifest(bundle).cache
-    rows = {tensor.past: np.zeros((1, tensor.window, *tensor.shape), np.float32) for tensor in cache}
+    rows = {
+        t.past: np.zeros((1, *([] if t.is_state else [t.window]), *t.shape), np.float32) for t in cache
+    }  # none yet, or a state of nothing
     ids, found = [5, 77, 140, 9, 33], []
     for start, stop in ((0, 3), (3, 4), (4, 5)):
         feeds = {"input_ids": np.array([ids[start:stop]]), "attention_mask": np.ones((1, stop), np.int64)}
         [logits, *new] = evaluator.run(["logits", *(t.present for t in cache)], feeds | rows)
-        rows = {t.past: np.concatenate([rows[t.past], part], 1) for t, part in zip(cache, new, strict=True)}
+        rows = {
+            t.past: part if t.is_state else np.concatenate([rows[t.past], part], 1)
+            for t, part in zip(cache, new, strict=True)
+        }
         rows |= {t.past: rows[t.past][:, -t.window :] for t in cache if t.window}
         found.append(logits[0, -1])
     ours = Engine.load(bundle).score(ids)[[2, 3, 4]]

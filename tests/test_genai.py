@@ -34,7 +34,7 @@ QWEN3 = {
 }
 OTHERS = (
     "mixtral", "olmoe", "granitemoe", "granitemoeshared", "qwen2_moe", "gpt_oss", "ernie4_5_moe", "glm4_moe", "dots1",
-    "phimoe",
+    "phimoe", "mellum", "cohere2_moe", "granitemoe_swa", "afmoe",
 )  # fmt: skip
 # Every family whose cache genai_config.json can express: (name, configuration, scheme).
 CASES = [

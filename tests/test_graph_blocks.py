@@ -9,6 +9,7 @@ import tiny_families
 import tiny_models as tiny
 import torch
 from segments import Segments
+from test_family_plans import WITHOUT_FUSED
 
 from moedge.export.bundle import export_bundle
 from moedge.export.checkpoint.folder import Checkpoint
@@ -30,7 +31,10 @@ def hidden_states(model, ids):
     return [state[0].numpy() for state in out.hidden_states], out.logits[0].numpy()
 
 
-@pytest.mark.parametrize("family", ["deepseek_v3", "granitemoe", "lfm2_moe", "gpt_oss", "phimoe"])
+HYBRIDS = ("qwen3_5_moe_text", "granitemoehybrid", "nemotron_h", "gemma4_text", "cohere2_moe", "afmoe")
+
+
+@pytest.mark.parametrize("family", ["deepseek_v3", "granitemoe", "lfm2_moe", "gpt_oss", "phimoe", *HYBRIDS])
 def test_a_graph_can_begin_and_end_at_any_layer(family, tmp_path):
     makers = tiny_families.MAKERS
     config = makers[family]() if family in makers else getattr(tiny, family)()
@@ -76,8 +80,10 @@ def test_each_layer_has_its_own_rope_window_and_heads(scheme, tmp_path):
         assert np.median(np.abs(by[other].run(0, None, IDS) - whole).max(axis=-1)) > 0.1 * largest
 
 
-@pytest.mark.parametrize("plan", ["if", "fused"])
-@pytest.mark.parametrize("family", tiny_families.MAKERS)
+@pytest.mark.parametrize(
+    ("family", "plan"),
+    [(f, p) for f in tiny_families.MAKERS for p in ("native", "if", "fused") if p != "fused" or f not in WITHOUT_FUSED],
+)
 def test_no_byte_of_a_checkpoint_is_read_twice(family, plan, tmp_path):
     tiny.save_checkpoint(tiny_families.quantizable(family), tmp_path / "checkpoint", 0)
     totals, read = [], []

@@ -17,12 +17,14 @@ from moedge.export.bundle import export_bundle
 from moedge.export.checkpoint.folder import Checkpoint
 from moedge.export.graph.block import Block
 from moedge.export.graph.moe import open_experts
+from moedge.export.model.layouts import with_norms_as_stored
 from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
 from moedge.export.understanding import understand
 from moedge.runtime import Engine
 
 IDS = np.random.default_rng(0).integers(8, 211, 40)
+AS_HELD = ("gpt_oss", "granitemoe_swa", "gemma4", "gemma4_text")  # published with the names that transformers has
 
 
 def export(folder, scheme="fp32"):
@@ -45,7 +47,7 @@ def test_as_transformers_holds_it_in_memory(family, tmp_path):
     names = set(load_file(tmp_path / "checkpoint/model.safetensors"))
     model.save_pretrained(tmp_path / "checkpoint", save_original_format=False)
     held = set(load_file(tmp_path / "checkpoint/model.safetensors"))
-    assert (names == held) == (family == "gpt_oss")
+    assert (names == held) == (family in AS_HELD)
     assert not any(".experts.0." in name for name in held)
     for scheme, bundle in published.items():
         assert export(tmp_path / "checkpoint", scheme) == bundle
@@ -55,7 +57,10 @@ def test_as_transformers_holds_it_in_memory(family, tmp_path):
     assert np.abs(ours - reference).max() <= 1e-3 * np.abs(reference).max()
 
 
-@pytest.mark.parametrize("family", ["qwen3_moe", "phimoe", "granitemoeshared", "kimi_k25", "gpt_oss"])
+OTHERS = ("gemma4_text", "cohere2_moe", "granitemoehybrid", "granitemoe_swa", "qwen3_5_moe", "laguna")
+
+
+@pytest.mark.parametrize("family", ["qwen3_moe", "phimoe", "granitemoeshared", "kimi_k25", "gpt_oss", *OTHERS])
 def test_as_other_tools_write_it(family, tmp_path):
     """A family each of those whose makers name and lay out experts in a way of their own; what is read is one code."""
     tiny.save_checkpoint(tiny_families.quantizable(family), tmp_path / "checkpoint", 0)
@@ -68,7 +73,10 @@ def test_as_other_tools_write_it(family, tmp_path):
         assert export(rewrite(tmp_path / "checkpoint", changed), "int4") == published, layout
 
 
-@pytest.mark.parametrize("family", ["deepseek_v2", "deepseek_v3", "glm4_moe_lite", "lfm2_moe"])
+LATENT = ("deepseek_v2", "deepseek_v3", "glm4_moe_lite")
+
+
+@pytest.mark.parametrize("family", [*LATENT, "lfm2_moe", "granitemoehybrid", "mellum"])
 @pytest.mark.parametrize("scheme", ["fp32", "int4"])
 def test_all_that_mlx_writes_otherwise(family, scheme, tmp_path):
     tiny.save_checkpoint(tiny_families.quantizable(family), tmp_path / "checkpoint", 0)
@@ -76,10 +84,23 @@ def test_all_that_mlx_writes_otherwise(family, scheme, tmp_path):
     tensors = load_file(tmp_path / "checkpoint/model.safetensors")
     changed = relaid.as_mlx(tensors, heads=4, nope=16)
     assert export(rewrite(tmp_path / "checkpoint", changed), scheme) == published
-    if family != "lfm2_moe":
+    if family in LATENT:
         both = changed | {name: tensor for name, tensor in tensors.items() if "kv_b_proj" in name}
         with pytest.raises(MoedgeError, match=r"kv_b_proj.weight and .*embed_q.weight, the same weights"):
             export(rewrite(tmp_path / "checkpoint", both), scheme)
+
+
+@pytest.mark.parametrize("family", ["qwen3_5_moe_text", "qwen3_next"])
+def test_mlx_adds_to_norms_what_a_family_adds(family, tmp_path):
+    """And turns a delta net's convolution, which alone tells; its own norm nobody adds anything to."""
+    tiny.save_checkpoint(tiny_families.quantizable(family), tmp_path / "checkpoint", 0)
+    tensors = relaid.as_mlx(load_file(tmp_path / "checkpoint/model.safetensors"), heads=4, nope=16)
+    found = []
+    for changed in (load_file(tmp_path / "checkpoint/model.safetensors"), tensors):
+        with Checkpoint(rewrite(tmp_path / "checkpoint", changed)) as source:
+            model = understand(source, ExportOptions(parse_plan("fp32"))).model
+            found.append(with_norms_as_stored(source, replace(model, norm_offset=1.0)).norm_offset)
+    assert found == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +116,13 @@ def test_all_that_mlx_writes_otherwise(family, scheme, tmp_path):
         ("glm4_moe", {"gate.e_score_correction_bias": "moe_statics.e_score_correction_bias"}),
         ("lfm2_moe", {"expert_bias": "gate.e_score_correction_bias", "feed_forward": "mlp"}),
         ("lfm2_moe", {".w1.": ".gate_proj.", ".w3.": ".up_proj.", ".w2.": ".down_proj."}),
+        ("laguna", {"mlp.gate.": "mlp.gate.proj.", "mlp.experts.e_score": "mlp.gate.e_score"}),
+        ("laguna", {"mlp.shared_expert.": "mlp.shared_experts."}),
+        ("qwen3_next", {"mlp.shared_expert.": "mlp.shared_experts."}),
+        ("granitemoe_swa", {"block_sparse_moe": "mlp", "moe.router.": "moe.router.layer."}),
+        ("granitemoehybrid", {"router.layer": "gate"}),
+        ("nemotron_h", {"backbone.": "model."}),
+        ("afmoe", {"router.gate": "gate", "mlp.expert_bias": "mlp.gate.e_score_correction_bias"}),
     ],
 )
 def test_modules_under_other_names(family, spelling, tmp_path):
@@ -112,9 +140,17 @@ def test_modules_under_other_names(family, spelling, tmp_path):
     assert export(rewrite(tmp_path / "checkpoint", changed), "int4") == published
 
 
-@pytest.mark.parametrize("family", ["deepseek_v2", "glm4_moe", "qwen2_moe", "granitemoeshared", "ernie4_5_moe"])
+SHARING = ("granitemoehybrid", "laguna", "afmoe", "cohere2_moe", "qwen3_5_moe_text", "gemma4_text", "mellum")
+
+
+@pytest.mark.parametrize(
+    "family", ["deepseek_v2", "glm4_moe", "qwen2_moe", "granitemoeshared", "ernie4_5_moe", *SHARING]
+)
 def test_dense_and_shared_experts_in_one_matrix_or_two(family, tmp_path):
-    changes = {"mlp_bias": True} if family == "deepseek_v2" else {"use_bias": True} if family == "ernie4_5_moe" else {}
+    changes = {
+        "deepseek_v2": {"mlp_bias": True}, "ernie4_5_moe": {"use_bias": True},
+        "mellum": {"mlp_layer_types": ["dense", "sparse", "sparse"]},
+    }.get(family, {})  # fmt: skip
     tiny.save_checkpoint(tiny_families.quantizable(family, **changes), tmp_path / "checkpoint", 0)
     published = export(tmp_path / "checkpoint", "int4")
     tensors, changed = load_file(tmp_path / "checkpoint/model.safetensors"), {}
@@ -125,7 +161,7 @@ def test_dense_and_shared_experts_in_one_matrix_or_two(family, tmp_path):
                 name.replace("input_linear", "gate_proj"): gate.clone(),
                 name.replace("input_linear", "up_proj"): up.clone(),
             }
-        elif "gate_proj" in name and ".experts." not in name:
+        elif "gate_proj" in name and ".experts." not in name and "self_attn" not in name:
             changed[name.replace("gate_proj", "gate_up_proj")] = torch.cat(
                 [tensor, tensors[name.replace("gate_proj", "up_proj")]]
             )
@@ -145,7 +181,8 @@ def test_biases_in_halves_like_their_matrices(layout, tmp_path):
         with Checkpoint(rewrite(tmp_path / "checkpoint", change)) as source:
             model = understand(source, ExportOptions(parse_plan("fp32"))).model
             names = replace(model.names, joint_rows="in_turn" if change is tensors else "halves")
-            experts = open_experts(Block(None, source, replace(model, names=names), 1))
+            block = Block(None, source, replace(model, names=names), 1)
+            experts = open_experts(block, model.hidden_size, names.post_attention_norm)
             read = [np.stack([m.read(0, m.shape[0]) for m in part]) for part in (experts.gate_up, experts.down)]
             written.append((*read, experts.gate_up_bias, experts.down_bias))
     for published, ours in zip(*written, strict=True):

@@ -29,7 +29,7 @@ def save(family, tmp_path, **changes):
     return load_file(tmp_path / "checkpoint/model.safetensors")
 
 
-@pytest.mark.parametrize("family", ["qwen3_moe", "lfm2_moe"])
+@pytest.mark.parametrize("family", ["qwen3_moe", "lfm2_moe", "qwen3_5_moe_text", "gemma4_text", "nemotron_h"])
 @pytest.mark.parametrize(
     ("prefix", "head"),
     [
@@ -45,7 +45,7 @@ def save(family, tmp_path, **changes):
     ],
 )
 def test_where_the_embedding_is_the_decoder_is(family, prefix, head, tmp_path):
-    tensors = save(family, tmp_path)
+    tensors = {name.replace("backbone.", "model."): tensor for name, tensor in save(family, tmp_path).items()}
     published = export(tmp_path / "checkpoint")
     moved = {
         head + name if name.startswith("lm_head") else name.replace("model.", prefix, 1): tensor

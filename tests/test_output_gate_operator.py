@@ -48,9 +48,9 @@ def test_a_token_is_the_same_beside_others(activation):
 
 def test_what_does_not_fit_is_refused():
     feeds = given(3, 96, 6)
-    with pytest.raises(Exception, match="moedge.OutputGate: what is gated does not fit"):
+    with pytest.raises(Exception, match=r"moedge\.OutputGate: what is gated does not fit"):
         open_gate(90, 6, "sigmoid").run(None, feeds)
-    with pytest.raises(Exception, match="moedge.OutputGate: the gates do not fit"):
+    with pytest.raises(Exception, match=r"moedge\.OutputGate: the gates do not fit"):
         open_gate(96, 8, "sigmoid").run(None, feeds)
     with pytest.raises(Exception, match="attribute gates is missing or has a value"):
         open_gate(96, 7, "sigmoid")

@@ -1,15 +1,14 @@
-"""Tensors as published checkpoints name them: every one is consumed or rightly left out, any other stops the export.
-
-Two layers of each family, the first dense where the family has dense ones.
-"""
+"""Tensors as published checkpoints name them: every one is consumed or rightly left out, any other stops the export."""
 
 import json
 
 import numpy as np
 import pytest
+import relaid
 import tiny_families
 import tiny_models as tiny
 import torch
+from published_tensors import BESIDE, FIRST_DENSE, LAYERS, NAMES, NO_CLASS, PREFIX
 from safetensors.torch import load_file, save_file
 
 from moedge.devices.errors import MoedgeError
@@ -18,99 +17,13 @@ from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
 from moedge.runtime import Engine
 
-TOP = "model.embed_tokens.weight model.norm.weight lm_head.weight"
-NORMS = "input_layernorm.weight post_attention_layernorm.weight"
-QKV = "self_attn.q_proj.weight self_attn.k_proj.weight self_attn.v_proj.weight"
-QKV_BIAS = "self_attn.q_proj.bias self_attn.k_proj.bias self_attn.v_proj.bias"
-GQA = f"{NORMS} {QKV} self_attn.o_proj.weight"
-QK_NORM = "self_attn.q_norm.weight self_attn.k_norm.weight"
-MLA = (
-    f"{NORMS} self_attn.q_a_proj.weight self_attn.q_a_layernorm.weight self_attn.q_b_proj.weight "
-    "self_attn.kv_a_proj_with_mqa.weight self_attn.kv_a_layernorm.weight self_attn.kv_b_proj.weight "
-    "self_attn.o_proj.weight"
-)
-
-
-def each(module, *parts):
-    return " ".join(f"{module}.{part}.weight" for part in parts)
-
-
-PARTS = ("gate_proj", "up_proj", "down_proj")
-DENSE = each("mlp", *PARTS)
-EXPERTS = f"mlp.gate.weight {each('mlp.experts.#', *PARTS)}"
-SHARED = each("mlp.shared_experts", *PARTS)
-BIAS = "mlp.gate.e_score_correction_bias"
-W_EXPERTS = f"block_sparse_moe.gate.weight {each('block_sparse_moe.experts.#', 'w1', 'w2', 'w3')}"
-GRANITE = each("block_sparse_moe", "input_linear", "output_linear", "router.layer")
-OSS = " ".join(f"mlp.experts.{part}{end}" for part in ("gate_up_proj", "down_proj") for end in ("", "_bias"))
-DEEPSEEK = (f"{MLA} {DENSE}", f"{MLA} {EXPERTS} {BIAS} {SHARED}")
-LFM2_NORMS = "operator_norm.weight ffn_norm.weight"
-# top, layer 0, layer 1; `#` is the number of an expert
-NAMES = {
-    "mixtral": (TOP, *2 * [f"{GQA} {W_EXPERTS}"]),
-    "deepseek_v2": (TOP, f"{MLA} {DENSE}", f"{MLA} {EXPERTS} {SHARED}"),
-    "deepseek_v3": (TOP, *DEEPSEEK),
-    "kimi_k2": (TOP, *DEEPSEEK),
-    "kimi_k25": (TOP, *DEEPSEEK),
-    "kimi_vl": (TOP, *DEEPSEEK),
-    "glm4_moe_lite": (TOP, *DEEPSEEK),
-    "qwen2_moe": (TOP, *2 * [
-        f"{GQA} {QKV_BIAS} {EXPERTS} {each('mlp.shared_expert', *PARTS)} mlp.shared_expert_gate.weight"
-    ]),
-    "qwen3_moe": (TOP, *2 * [f"{GQA} {QK_NORM} {EXPERTS}"]),
-    "olmoe": (TOP, *2 * [f"{GQA} {QK_NORM} {EXPERTS}"]),
-    "granitemoe": (TOP, *2 * [f"{GQA} {GRANITE}"]),
-    "granitemoeshared": (TOP, *2 * [f"{GQA} {GRANITE} {each('shared_mlp', 'input_linear', 'output_linear')}"]),
-    "lfm2_moe": (
-        "model.embed_tokens.weight model.embedding_norm.weight",
-        f"{LFM2_NORMS} {each('conv', 'conv', 'in_proj', 'out_proj')} {each('feed_forward', 'w1', 'w2', 'w3')}",
-        f"{LFM2_NORMS} {QKV} {each('self_attn', 'out_proj', 'q_layernorm', 'k_layernorm')} feed_forward.gate.weight "
-        f"feed_forward.expert_bias {each('feed_forward.experts.#', 'w1', 'w2', 'w3')}",
-    ),
-    "gpt_oss": (TOP, *2 * [
-        f"{GQA} {QKV_BIAS} self_attn.o_proj.bias self_attn.sinks mlp.router.weight mlp.router.bias {OSS}"
-    ]),
-    "ernie4_5_moe": (
-        "model.embed_tokens.weight model.norm.weight",
-        f"{GQA} {DENSE}", f"{GQA} {EXPERTS} mlp.moe_statics.e_score_correction_bias {SHARED}",
-    ),
-    "glm4_moe": (TOP, f"{GQA} {QKV_BIAS} {DENSE}", f"{GQA} {QKV_BIAS} {EXPERTS} {BIAS} {SHARED}"),
-    "glm4v_moe": (TOP, f"{GQA} {QKV_BIAS} {DENSE}", f"{GQA} {QKV_BIAS} {EXPERTS} {BIAS} {SHARED}"),
-    "dots1": (TOP, f"{GQA} {QK_NORM} {DENSE}", f"{GQA} {QK_NORM} {EXPERTS} {BIAS} {SHARED}"),
-    "phimoe": (
-        f"{TOP} model.norm.bias lm_head.bias",
-        *2 * [f"{GQA} {NORMS.replace('weight', 'bias')} {QKV_BIAS} self_attn.o_proj.bias {W_EXPERTS}"],
-    ),
-}  # fmt: skip
-NEXT = ("embed_tokens.weight", "enorm.weight", "hnorm.weight", "eh_proj.weight", "shared_head.head.weight",
-        "shared_head.norm.weight", "mlp.experts.0.gate_proj.weight", BIAS)  # fmt: skip
-# what published checkpoints hold beside the decoder: the layer that predicts one token more, and a tower for images
-BESIDE = {
-    "deepseek_v3": [f"model.layers.2.{part}" for part in NEXT],
-    "glm4_moe": [f"model.layers.2.{part}" for part in NEXT],
-    "glm4_moe_lite": [f"model.layers.2.{part}" for part in NEXT],
-    "glm4v_moe": ["model.visual.patch_embed.proj.weight", "model.visual.blocks.0.attn.qkv.weight",
-                  "model.visual.merger.gate_proj.weight",
-                  *(f"model.language_model.layers.2.{part}" for part in NEXT)],
-    "kimi_vl": ["vision_tower.patch_embed.pos_emb.weight", "vision_tower.encoder.blocks.0.wqkv.weight",
-                "multi_modal_projector.linear_1.weight", "multi_modal_projector.pre_norm.bias"],
-    "ernie4_5_moe": [f"model.mtp_{part}.weight" for part in (
-        "block.0.self_attn.q_proj", "block.0.mlp.up_proj", "emb_norm.0", "hidden_norm.0", "linear_proj.0",
-    )],
-    "kimi_k25": ["vision_tower.patch_embed.proj.weight", "vision_tower.encoder.blocks.0.wqkv.weight",
-                 "vision_tower.encoder.final_layernorm.bias", "mm_projector.proj.0.weight",
-                 "mm_projector.pre_norm.weight"],
-}  # fmt: skip
-FIRST_DENSE = ("deepseek_v2", "deepseek_v3", "kimi_k2", "kimi_k25", "kimi_vl", "glm4_moe", "glm4v_moe", "dots1")
-NO_CLASS = ("kimi_k2", "kimi_vl")  # transformers has none: they are deepseek_v3 under other names
-PREFIX = {"kimi_k25": "language_model.model.", "kimi_vl": "language_model.model.", "glm4v_moe": "model.language_model."}
-
 
 def save(family, folder):
     """A tiny checkpoint with the names that transformers writes; Kimi's and the towers' as their makers do."""
     changes = {"num_hidden_layers": 2} | ({"first_k_dense_replace": 1} if family in FIRST_DENSE else {})
-    if family == "lfm2_moe":
-        changes |= {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1}
+    changes |= LAYERS.get(family, {})
+    if "layers_block_type" in changes:
+        del changes["num_hidden_layers"]
     maker = tiny_families.MAKERS["deepseek_v3" if family in NO_CLASS else family]
     tiny.save_checkpoint(maker(**changes), folder, 0)
     tensors = load_file(folder / "model.safetensors")
@@ -123,8 +36,8 @@ def save(family, folder):
     if family in PREFIX:  # without the tower
         head, prefix = place_head(family), PREFIX[family]
         tensors = {name: t for name, t in tensors.items() if name == head or name.startswith(prefix)}
-        return {name.replace(".blocks.", ".layers."): t for name, t in tensors.items()}
-    return tensors
+        tensors = {name.replace(".blocks.", ".layers."): t for name, t in tensors.items()}
+    return relaid.lay_out(tensors, "transformers 5") if family == "qwen3_5_moe" else tensors
 
 
 def place_head(family):
@@ -159,7 +72,10 @@ def test_every_tensor_has_its_place(family, tmp_path):
         export_bundle(tmp_path / "checkpoint", tmp_path / "other", ExportOptions(parse_plan("fp32")))
 
 
-@pytest.mark.parametrize("family", ["deepseek_v3", "glm4_moe", "ernie4_5_moe", "lfm2_moe"])
+BIASED = ("nemotron_h", "laguna", "afmoe")
+
+
+@pytest.mark.parametrize("family", ["deepseek_v3", "glm4_moe", "ernie4_5_moe", "lfm2_moe", *BIASED])
 def test_correction_bias_in_any_precision(family, tmp_path):
     """Published in fp32 beside bf16, in bf16 like the rest, flat or as one row: the same bundle."""
     tensors = save(family, tmp_path / "checkpoint")

@@ -32,7 +32,14 @@ def qwen(tmp_path):
         yield source
 
 
-@pytest.mark.parametrize("family", ["deepseek_v3", "lfm2_moe", "gpt_oss", "granitemoe", "phimoe", "qwen2_moe"])
+HYBRIDS = (
+    "qwen3_5_moe_text", "qwen3_next", "granitemoehybrid", "nemotron_h", "gemma4_text", "cohere2_moe", "laguna", "afmoe",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "family", ["deepseek_v3", "lfm2_moe", "gpt_oss", "granitemoe", "phimoe", "qwen2_moe", *HYBRIDS]
+)
 def test_all_stages_together_are_the_whole_model(family, tmp_path):
     tiny.save_checkpoint(tiny_families.MAKERS[family](), tmp_path / "checkpoint", 0)
     export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(parse_plan("fp32")))

@@ -182,7 +182,8 @@ class LayerInputs:
 def activate(gate: Gate, joined: F32) -> F32:
     """See `Gate`: of gate and up in turn [n, 2 · width], or of up alone [n, width]."""
     if gate.kind == "relu2":
-        return np.square(np.maximum(joined, 0))
+        squared: F32 = np.maximum(joined, 0) ** 2
+        return squared
     gates, ups = joined[:, ::2], joined[:, 1::2]
     if gate.kind == "geglu_tanh":
         inside = np.float32((2 / np.pi) ** 0.5) * (gates + np.float32(0.044715) * gates**3)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.config import GEGLU, Experts, GroupedQuery, ModelConfig, Multipliers, Router
 from moedge.export.model.layer_kinds import FULL, SLIDING, every, read_kinds, with_rope_of
-from moedge.export.model.parts import read_decoder, read_grouped_query
+from moedge.export.model.parts import read_decoder, read_grouped_query, read_text_within
 from moedge.export.model.tensor_names import JOINT, TensorNames
 
 MODEL_TYPES = {"gemma4": "Gemma 4 26B-A4B, text only", "gemma4_text": "the same without what sees and hears"}
@@ -24,12 +24,7 @@ LAYER = "model.layers.{layer}"
 
 def read(config: Config) -> ModelConfig:
     """The text model that a gemma4 config.json describes."""
-    if not config.has("text_config"):
-        return read_text(config)
-    text = config.section("text_config")
-    text.require("model_type", "gemma4_text")
-    model = read_text(text.otherwise("tie_word_embeddings", config.flag("tie_word_embeddings", True)))
-    return replace(model, model_type=config.text("model_type"))
+    return read_text_within(config, "gemma4_text", True, read_text)
 
 
 def read_text(config: Config) -> ModelConfig:

@@ -44,6 +44,8 @@ def _read_mamba(config: Config) -> Mamba2:
     if heads * head_dim != inner:
         raise config.refuse("mamba_d_head", f"{heads} heads of {head_dim} are not mamba_expand times hidden_size")
     groups = config.integer("mamba_n_groups", 1)
+    if heads % groups:
+        raise config.refuse("mamba_n_groups", f"{heads} heads in {groups} groups cannot be")
     return Mamba2(
         heads=heads,
         head_dim=head_dim,

@@ -12,7 +12,7 @@ from moedge.export.model.parts import read_decoder, read_grouped_query
 from moedge.export.model.recurrent import Mamba2
 from moedge.export.model.tensor_names import UNGATED, TensorNames
 
-MODEL_TYPES = {"nemotron_h": "Nemotron 3 Nano 30B-A3B, Nemotron 3.5 Lightning"}
+MODEL_TYPES = {"nemotron_h": "Nemotron 3 Nano 30B-A3B and Super 120B-A12B, Nemotron 3.5 Lightning"}
 ATTENTION = "Mamba-2, grouped-query"
 LEFT_OUT = "multi-token prediction"
 
@@ -103,8 +103,11 @@ def _shared(config: Config) -> int:
 
 def _read_mamba(config: Config) -> Mamba2:
     groups = config.spelled("n_groups", "mamba_n_groups").integer("n_groups", 8)
+    heads = config.integer("mamba_num_heads", 128)
+    if heads % groups:
+        raise config.refuse("n_groups", f"{heads} heads in {groups} groups cannot be")
     return Mamba2(
-        heads=config.integer("mamba_num_heads", 128),
+        heads=heads,
         head_dim=config.integer("mamba_head_dim", 64),
         groups=groups,
         state_size=config.integer("ssm_state_size", 128),

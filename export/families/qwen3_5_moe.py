@@ -9,7 +9,7 @@ from typing import Literal
 from moedge.export.checkpoint.config_json import Config
 from moedge.export.model.config import Experts, Mixer, ModelConfig, OutputGate, Router
 from moedge.export.model.layer_kinds import FULL, LINEAR_ATTENTION, every, read_kinds
-from moedge.export.model.parts import read_decoder, read_grouped_query
+from moedge.export.model.parts import read_decoder, read_grouped_query, read_text_within
 from moedge.export.model.recurrent import DeltaNet
 from moedge.export.model.tensor_names import JOINT, TensorNames
 
@@ -23,12 +23,7 @@ LEFT_OUT = "images, multi-token prediction"
 
 def read(config: Config) -> ModelConfig:
     """The text model that a qwen3_5_moe config.json describes."""
-    if not config.has("text_config"):
-        return read_text(config)
-    text = config.section("text_config")
-    text.require("model_type", "qwen3_5_moe_text")
-    model = read_text(text.otherwise("tie_word_embeddings", config.flag("tie_word_embeddings", False)))
-    return replace(model, model_type=config.text("model_type"))
+    return read_text_within(config, "qwen3_5_moe_text", False, read_text)
 
 
 def read_text(config: Config) -> ModelConfig:
@@ -70,9 +65,12 @@ def read_mixers(config: Config, layout: Literal["split", "grouped"]) -> list[Mix
         bias=bias,
         output_bias=bias,
     )
+    keys, values = config.integer("linear_num_key_heads", 16), config.integer("linear_num_value_heads", 32)
+    if values % keys:
+        raise config.refuse("linear_num_value_heads", f"{values} heads of values cannot share {keys} of keys")
     delta_net = DeltaNet(
-        key_heads=config.integer("linear_num_key_heads", 16),
-        value_heads=config.integer("linear_num_value_heads", 32),
+        key_heads=keys,
+        value_heads=values,
         key_dim=config.integer("linear_key_head_dim", 128),
         value_dim=config.integer("linear_value_head_dim", 128),
         kernel=config.integer("linear_conv_kernel_dim", 4, least=2),

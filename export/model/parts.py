@@ -4,7 +4,7 @@ Defaults of absent keys are those of transformers' configuration classes; a fami
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from moedge.devices.errors import MoedgeError
@@ -182,6 +182,16 @@ def read_decoder(
         experts=experts,
         moe_layers=moe_layers,
     )
+
+
+def read_text_within(config: Config, model_type: str, tied: bool, read: Callable[[Config], ModelConfig]) -> ModelConfig:
+    """The text model of a model that sees or hears too, whose configuration has its own within; or that alone."""
+    if not config.has("text_config"):
+        return read(config)
+    text = config.section("text_config")
+    text.require("model_type", model_type)
+    model = read(text.otherwise("tie_word_embeddings", config.flag("tie_word_embeddings", tied)))
+    return replace(model, model_type=config.text("model_type"))
 
 
 def read_grouped_query(
