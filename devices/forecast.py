@@ -43,6 +43,8 @@ class TokenWork:
     head_bytes: int  # of the output head, once a prompt and once a token
     cache: tuple[CacheRows, ...]
     layers: int
+    state_bytes: int = 0  # that memory moves of recurrent layers: once a token, or once a run of a prompt
+    state_macs: int = 0  # with these, a token
     fused: bool = False  # ONNX Runtime's kernels
     unpacked: int = 0  # weights, at each run, by these
 
@@ -57,8 +59,8 @@ class TokenWork:
         return round(self.dense_bytes + self.head_bytes + self.chosen * self.expert_bytes)
 
     def cache_bytes(self, depth: int) -> int:
-        """That a token reads after so many others."""
-        return sum(rows.bytes * min(depth, rows.window or depth) for rows in self.cache)
+        """That a token reads after so many others, what recurrent layers keep and write included."""
+        return self.state_bytes + sum(rows.bytes * min(depth, rows.window or depth) for rows in self.cache)
 
     def touched(self, tokens: int) -> float:
         """The share of all experts that so many tokens take together, if each chooses by itself."""
@@ -105,7 +107,7 @@ class Storage:
 def decode_seconds(work: TokenWork, rates: Rates, depth: int, storage: Storage | None = None) -> Seconds:
     """One token after `depth` others."""
     weights = work.token_bytes / (rates.fused_weights_bytes_per_s if work.fused else rates.weights_bytes_per_s)
-    macs = sum(rows.macs * min(depth, rows.window or depth) for rows in work.cache)
+    macs = work.state_macs + sum(rows.macs * min(depth, rows.window or depth) for rows in work.cache)
     read, multiplied = work.cache_bytes(depth) / rates.cache_bytes_per_s, macs / rates.attention_macs_per_s
     fetched = storage.missed * work.chosen * work.expert_bytes / storage.bytes_per_s if storage else 0.0
     return Seconds(
@@ -122,10 +124,11 @@ def prompt_seconds(work: TokenWork, rates: Rates, tokens: int, chunk: int, stora
     reading = rates.fused_weights_bytes_per_s if work.fused else rates.weights_bytes_per_s
     memory = work.head_bytes / reading
     compute = tokens * (work.dense_macs + work.chosen * work.expert_macs) / product
+    compute += tokens * work.state_macs / rates.attention_macs_per_s
     fetched, chunks = 0.0, chunks_of(tokens, chunk)
     for some in chunks:
         touched = work.touched(some) * work.expert_bytes
-        memory += (work.dense_bytes + touched) / reading
+        memory += (work.dense_bytes + touched) / reading + work.state_bytes / rates.cache_bytes_per_s
         fetched += (1 - storage.resident) * touched / storage.bytes_per_s if storage else 0.0
     for rows in work.cache:
         compute += rows.prompt_macs * _looked_at(tokens, rows.window) / rates.prompt_attention_macs_per_s
@@ -139,6 +142,7 @@ def chunk_seconds(work: TokenWork, rates: Rates, tokens: int, past: int) -> floa
     reading = rates.fused_weights_bytes_per_s if work.fused else rates.weights_bytes_per_s
     took = tokens * (work.dense_macs + work.chosen * work.expert_macs) / product
     took += (work.dense_bytes + work.touched(tokens) * work.expert_bytes) / reading
+    took += tokens * work.state_macs / rates.attention_macs_per_s + work.state_bytes / rates.cache_bytes_per_s
     for rows in work.cache:
         pairs = _looked_at(past + tokens, rows.window) - _looked_at(past, rows.window)
         took += rows.prompt_macs * pairs / rates.prompt_attention_macs_per_s

@@ -7,20 +7,25 @@ from typing import Any
 
 from moedge.devices.profile_file import CacheType
 from moedge.devices.structure import unstructure
+from moedge.runtime.cache.states import count_states
 from moedge.runtime.manifest import Manifest
 from moedge.runtime.memory_need import memory_need
 from moedge.runtime.sizes import (
+    bits_per_weight,
+    cache_bytes_at,
     cache_bytes_per_token,
     disk_bits_per_weight,
     disk_bytes,
     full_cache_bytes,
     memory_bytes,
     model_memory_bytes,
+    state_bytes,
 )
 
 # Of the profiles we bring, as the device at hand is not asked: the longest chunk, in tokens, and what caches hold.
 PREFILL_CHUNK = 512
 CACHE_TYPE: CacheType = "float16"
+LENGTHS = (4096, 32768)  # tokens, at which caches are counted
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
@@ -29,9 +34,12 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     for listed, group in zip(facts["tensors"], manifest.tensors, strict=True):
         listed["bits_per_weight"] = round(disk_bits_per_weight(group), 3)
         listed["estimated_memory_bytes"] = memory_bytes(group, manifest)
+    facts["bits_per_weight"] = round(bits_per_weight(manifest), 3)
     facts["disk_bytes"] = disk_bytes(manifest)
     facts["estimated_memory_bytes"] = model_memory_bytes(manifest)
     facts["cache_bytes_per_token"] = cache_bytes_per_token(manifest, CACHE_TYPE)
+    facts["state_bytes"] = state_bytes(manifest)
+    facts["cache_bytes"] = {str(length): size for length, size in _caches(manifest).items()}
     facts["full_cache_bytes"] = full_cache_bytes(manifest, CACHE_TYPE)
     facts["estimated_need_bytes"] = memory_need(manifest, 1, PREFILL_CHUNK, CACHE_TYPE).total
     return facts
@@ -55,6 +63,7 @@ def description_lines(manifest: Manifest) -> list[str]:
         f"  vocabulary  {model.vocab_size} tokens, ends with {ends}",
         f"  context     {model.context_length} tokens, {_size(per_token)} of cache for each, "
         f"{_size(full_cache_bytes(manifest, CACHE_TYPE))} when full",
+        *_state_lines(manifest),
         f"  chat        {model.chat_format}{_template_note(manifest)}",
         f"  on disk     {_size(disk_bytes(manifest))} in {len(manifest.files)} files",
         f"  in memory   {_estimate(memory)}, without cache and scratch",
@@ -64,6 +73,21 @@ def description_lines(manifest: Manifest) -> list[str]:
         "",
         *_group_lines(manifest),
     ]
+
+
+def _caches(manifest: Manifest) -> dict[int, int]:
+    """By length, the whole context's last."""
+    context = manifest.model.context_length
+    return cache_bytes_at(manifest, CACHE_TYPE, sorted({*LENGTHS, context}))
+
+
+def _state_lines(manifest: Manifest) -> list[str]:
+    """Where layers are recurrent."""
+    size = state_bytes(manifest)
+    if not size:
+        return []
+    kept = count_states(manifest.cache)
+    return [f"  states      {_size(size)} of recurrent layers at any length; a session keeps up to {kept}"]
 
 
 def _template_note(manifest: Manifest) -> str:

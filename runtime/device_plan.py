@@ -6,19 +6,20 @@ may be of a bundle, or of one that was never made (export/planning).
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import prod
 
 from moedge.devices.forecast import Bound, CacheRows, Storage, TokenWork, decode_seconds, prompt_seconds
 from moedge.devices.profile import Profile
 from moedge.runtime.manifest import ATTENTION, CONVOLUTION, DENSE_MLP, ROUTED_EXPERTS, Manifest
 from moedge.runtime.memory_need import MemoryNeed, memory_need
-from moedge.runtime.sizes import cache_row_bytes
+from moedge.runtime.sizes import CACHE_BYTES, bits_per_weight, cache_row_bytes, state_bytes
 from moedge.runtime.token_bytes import token_bytes
 
 PROMPT = 512  # tokens, of the rate that is told
 DEPTHS = (0, 512, 4096)  # tokens in the cache
 FIRST_TOKENS = (100, 1000, 10_000)  # of prompts
 EXACT_PLANES = 3  # of int8 numbers, that an exact activation is multiplied as: see docs/kernels.md
+# Times that memory moves a state for a token or a run: read, fetched where it is to be written, written.
+STATE_MOVES = 3
 STATE_PASSES = 3  # products with each number of a recurrent state, a token
 LEAST_RESIDENT = 0.02  # of the experts: with less, nothing is answered in any time
 
@@ -37,6 +38,10 @@ class Plan:
     """Of one model on one device; sizes in bytes, rates of an answer by itself."""
 
     model: str
+    total_parameters: int
+    active_parameters: int  # for a token
+    bits_per_weight: float  # in the bundle's files
+    state_bytes: int  # of recurrent layers, whatever the length; caches hold some of such states
     device: str
     scheme: str
     expert_plan: str
@@ -82,6 +87,10 @@ def make_plan(
     fits = need.total <= budget
     return Plan(
         model=manifest.name,
+        total_parameters=manifest.model.total_parameters,
+        active_parameters=manifest.model.active_parameters,
+        bits_per_weight=bits_per_weight(manifest),
+        state_bytes=state_bytes(manifest),
         device=profile.name,
         scheme=manifest.scheme,
         expert_plan=manifest.experts.plan,
@@ -143,7 +152,9 @@ def work_of(manifest: Manifest, profile: Profile) -> TokenWork | None:
         dense_macs=max(0, dense_macs) + (EXACT_PLANES - 1) * exact,
         head_bytes=read.head,
         cache=tuple(_rows(manifest, profile)),
-        layers=model.num_hidden_layers,
+        layers=_mixing_layers(manifest),
+        state_bytes=STATE_MOVES * state_bytes(manifest),
+        state_macs=STATE_PASSES * state_bytes(manifest) // CACHE_BYTES,
         fused=manifest.experts.plan != "native",
         unpacked=_unpacked(manifest),
     )
@@ -152,14 +163,22 @@ def work_of(manifest: Manifest, profile: Profile) -> TokenWork | None:
 def _exact_parameters(manifest: Manifest, least_bits: int) -> int:
     """Weights of at least so many bits that are multiplied with exact activations: those up to the first router.
 
-    Dense layers come before those with experts.
+    Dense layers come before those with experts. Where layers are a mixer or an MLP alone, the second has experts; where
+    each has experts beside a dense MLP, one is before the first router.
     """
-    model = manifest.model
-    layers = min(model.num_hidden_layers, model.num_hidden_layers - model.moe_layers + 1)
+    model, layers = manifest.model, _mixing_layers(manifest)
+    exact = min(layers, model.num_hidden_layers - model.moe_layers + 1) if layers == model.num_hidden_layers else 1
     groups = [group for group in manifest.tensors if group.block and group.kernel_bits >= least_bits]
     mixing = sum(group.parameters for group in groups if group.name in (ATTENTION, CONVOLUTION))
     dense = sum(group.parameters for group in groups if group.name == DENSE_MLP)
-    return mixing * layers // max(1, model.num_hidden_layers) + dense
+    beside = model.moe_layers == model.num_hidden_layers
+    return mixing * exact // max(1, layers) + (dense // model.num_hidden_layers if beside else dense)
+
+
+def _mixing_layers(manifest: Manifest) -> int:
+    """Layers in which tokens see one another: each keeps something."""
+    layers = {tensor.past.rpartition(".")[0] for tensor in manifest.cache}
+    return len(layers) or manifest.model.num_hidden_layers
 
 
 def _unpacked(manifest: Manifest) -> int:
@@ -171,12 +190,9 @@ def _rows(manifest: Manifest, profile: Profile) -> Iterator[CacheRows]:
     """Query heads share key heads: each multiplies as many numbers as a row of one key head has."""
     found: dict[int, tuple[int, int, int]] = {}
     for tensor in manifest.cache:
-        nbytes = cache_row_bytes(tensor, profile.cache_type)
-        if tensor.is_state:  # read and written by each token
-            numbers = prod(tensor.shape)
-            size, products, many = found.get(1, (0, 0, 0))
-            found[1] = size + 2 * nbytes, products + STATE_PASSES * numbers, many + STATE_PASSES * numbers
+        if tensor.is_state:
             continue
+        nbytes = cache_row_bytes(tensor, profile.cache_type)
         kind = tensor.past.rpartition(".")[2]
         # a latent row is key and value of all heads; each channel of a convolution has a tap a token
         heads = {"convolution": 1, "latent": 2 * manifest.model.num_attention_heads}

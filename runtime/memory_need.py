@@ -20,6 +20,8 @@ LOGITS_ROWS = 3 + MOST_GUESSES  # a session's own, its row of a batch's, and an 
 PROGRAM_BYTES = 80 << 20
 # Of a token's hidden state, how many copies are held at once: residual, normed, queries, keys, values, results.
 HIDDEN_COPIES = 8
+# Of the channels that a recurrent layer convolves: joined with others, apart, and behind the convolution.
+CHANNEL_COPIES = 3
 # Attention of plain operators holds its scores as they come, joined, as probabilities and cut in two.
 SCORE_COPIES = 4
 # moedge's attention goes through a context in runs of a fixed length.
@@ -69,14 +71,17 @@ def memory_need(manifest: Manifest, sessions: int, prefill_chunk: int, cache_typ
 def scratch_bytes(manifest: Manifest, prefill_chunk: int) -> int:
     """Bytes of activations while `s` tokens of a prompt are run at the end of a full context of `t`.
 
-    4 s (8 hidden + k width), the second term the outputs of a token's k experts, gate and up and down; where attention
-    is plain operators (layout `rows` without a window), 16 s t heads more; where it is moedge's, ATTENTION_BYTES; and
-    where the plan is `if` and weights are quantized, one fp32 matrix of the vocabulary, the largest that is unpacked at
-    a run.
+    4 s (8 hidden + k width), the second term the outputs of a token's k experts, gate and up and down; where layers are
+    recurrent, 12 s channels more, those that a convolution has at most; where attention is plain operators (layout
+    `rows` without a window), 16 s t heads more; where it is moedge's, ATTENTION_BYTES; and where the plan is `if` and
+    weights are quantized, one fp32 matrix of the vocabulary, the largest that is unpacked at a run.
     """
     model = manifest.model
     tokens, context = min(prefill_chunk, model.context_length), model.context_length
-    numbers = tokens * (HIDDEN_COPIES * model.hidden_size + _experts_width(manifest))
+    channels = max(
+        (tensor.shape[-1] for tensor in manifest.cache if tensor.is_state and len(tensor.shape) == 2), default=0
+    )
+    numbers = tokens * (HIDDEN_COPIES * model.hidden_size + _experts_width(manifest) + CHANNEL_COPIES * channels)
     if any(tensor.layout == "rows" and not tensor.window for tensor in manifest.cache):
         numbers += SCORE_COPIES * tokens * context * model.num_attention_heads
     if any(memory_bytes(group, manifest) is None for group in manifest.tensors):

@@ -3,12 +3,13 @@
 Arithmetic only; nothing is opened or loaded, and nothing here is a measurement.
 """
 
+from collections.abc import Iterable
 from math import prod
 
 from moedge.devices.profile_file import CacheType
 from moedge.runtime.cache.cache import cache_nbytes
 from moedge.runtime.cache.native_buffer import row_bytes
-from moedge.runtime.manifest import EMBEDDING, LM_HEAD, CacheTensor, Manifest, TensorGroup
+from moedge.runtime.manifest import EMBEDDING, LM_HEAD, ROTARY_TABLES, CacheTensor, Manifest, TensorGroup
 
 CACHE_BYTES = 4  # a number, where the cache is fp32
 
@@ -16,6 +17,12 @@ CACHE_BYTES = 4  # a number, where the cache is fp32
 def disk_bits_per_weight(group: TensorGroup) -> float:
     """Bits a weight in the bundle's files, scales and zero points included; 0 for a group without weights."""
     return 8 * group.bytes / group.parameters if group.parameters else 0.0
+
+
+def bits_per_weight(manifest: Manifest) -> float:
+    """The same of a whole model: bytes of all its weights, tables that are computed left out, by their number."""
+    groups = [group for group in manifest.tensors if group.name != ROTARY_TABLES]
+    return 8 * sum(group.bytes for group in groups) / max(1, sum(group.parameters for group in groups))
 
 
 def packed_bits_per_weight(bits: int, block_size: int) -> float:
@@ -86,6 +93,20 @@ def cache_bytes_read(manifest: Manifest, wish: CacheType, length: int) -> int:
 def cache_row_bytes(tensor: CacheTensor, wish: CacheType) -> int:
     """Bytes of one token in a cache."""
     return tensor.shape[0] * row_bytes(tensor, wish) if tensor.layout == "native" else prod(tensor.shape) * CACHE_BYTES
+
+
+def state_bytes(manifest: Manifest) -> int:
+    """Bytes of what all recurrent layers keep of a timeline at one length; a session holds several of such states."""
+    return sum(prod(tensor.shape) * CACHE_BYTES for tensor in manifest.cache if tensor.is_state)
+
+
+def cache_bytes_at(manifest: Manifest, wish: CacheType, lengths: Iterable[int]) -> dict[int, int]:
+    """Bytes of one session's caches by how many tokens they hold, of those lengths that the context allows."""
+    return {
+        length: cache_nbytes(manifest.cache, length, wish)
+        for length in lengths
+        if length <= manifest.model.context_length
+    }
 
 
 def full_cache_bytes(manifest: Manifest, wish: CacheType) -> int:

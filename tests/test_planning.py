@@ -11,9 +11,9 @@ import pytest
 import tiny_models as tiny
 from hub_server import running_hub
 from published_configs import PUBLISHED
+from tiny_families import MAKERS, quantizable
 from tiny_families import small as small_of
 
-from moedge.devices.forecast import Storage
 from moedge.devices.profile import Profile, load_profile
 from moedge.devices.profile_file import profile_names
 from moedge.export.bundle import export_bundle
@@ -21,8 +21,8 @@ from moedge.export.options import ExportOptions
 from moedge.export.planning.modelled import open_model
 from moedge.export.schemes import parse_plan
 from moedge.runtime.cli import main
-from moedge.runtime.device_plan import make_plan, work_of
-from moedge.runtime.manifest import CacheTensor, ExpertKernel, Manifest, ModelFacts, TensorGroup
+from moedge.runtime.device_plan import make_plan
+from moedge.runtime.manifest import Manifest
 
 CONTEXT = 64
 
@@ -52,11 +52,17 @@ def same_sizes(one: Manifest, other: Manifest) -> None:
     assert one.experts == other.experts
 
 
-@pytest.mark.parametrize("plan", ["native", "fused"])
-@pytest.mark.parametrize("scheme", ["balanced", "int8"])
-@pytest.mark.parametrize("family", ["qwen3_moe", "deepseek_v3", "gpt_oss", "lfm2_moe", "granitemoe"])
+@pytest.mark.parametrize(
+    ("family", "scheme", "plan"),
+    [
+        *((family, "balanced", "native") for family in MAKERS),
+        *((family, "balanced", "fused") for family in ("qwen3_moe", "gpt_oss", "qwen3_next", "nemotron_h")),
+        *((family, "int8", "native") for family in ("deepseek_v3", "lfm2_moe", "granitemoehybrid", "gemma4")),
+        *((family, "int8", "fused") for family in ("deepseek_v3", "lfm2_moe", "mellum")),
+    ],
+)
 def test_a_config_alone_tells_what_an_export_makes(family: str, scheme: str, plan, tmp_path: Path) -> None:
-    config = small(family)
+    config = quantizable(family)
     tiny.save_checkpoint(config, tmp_path / "checkpoint", 0)
     chosen = parse_plan(scheme)
     made = export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(chosen, plan, CONTEXT))
@@ -218,39 +224,13 @@ def test_a_bundle_has_the_scheme_that_it_has(capsys, tmp_path: Path) -> None:
     assert "is not within 1 to 64" in capsys.readouterr().err
 
 
-def test_what_a_token_costs_by_hand() -> None:
-    """hidden 128; 3 layers, the first dense; 8 experts of 32, 2 for a token; a table that is the head too."""
-    attention, dense, routed, table = 3 * 40_960, 24_576, 2 * 8 * 12_288, 500 * 128
-    groups = (
-        TensorGroup("embedding", "int8-block64", 8, 64, table, 70_000),
-        TensorGroup("attention", "int8-block64", 8, 64, attention, 130_000),
-        TensorGroup("dense mlp", "int8-block64", 8, 64, dense, 26_000),
-        TensorGroup("routed experts", "int4-block64", 4, 64, routed, 110_592),
-    )
-    active = attention + dense + routed // 4 + table
-    model = ModelFacts("toy", 128, 500, 3, 4, 2, 8, 2, 1, active, 1000, (1,), None, "plain")
-    rows = [("key", (2, 32), 0), ("value", (2, 32), 0), ("latent", (1, 48), 0), ("convolution", (1, 128), 3)]
-    cache = tuple(CacheTensor(f"past.0.{kind}", f"present.0.{kind}", "native", *rest) for kind, *rest in rows)
-    manifest = Manifest(1, "toy", "int4", ExpertKernel("native", 4, 64, False), model, cache, groups, {}, {})
-    work = work_of(manifest, load_profile("rk3588"))
-    assert work is not None
-    assert (work.expert_bytes, work.expert_macs, work.chosen) == (110_592, routed, 0.25)
-    # up to the first router, that is in two of three layers, activations are three int8 numbers
-    assert work.dense_macs == attention + dense + 2 * (attention * 2 // 3 + dense)
-    assert work.head_bytes == 70_000
-    assert work.token_bytes == 70_000 + 130_000 + 26_000 + 70_000 // 500 + 110_592 // 4
-    kept, window = work.cache
-    assert (kept.bytes, kept.window) == (2 * 2 * 32 * 2 + 48 * 2, 0)  # float16
-    assert kept.macs == 2 * 4 * 32 + 2 * 4 * 48  # a latent row is key and value of all four heads
-    assert kept.prompt_macs == 2 * 4 * 32 + 4 * 48
-    assert (window.macs, window.window) == (128, 3)
-    assert work.unpacked == 0
-    fused = work_of(replace(manifest, experts=replace(manifest.experts, plan="fused")), load_profile("rk3588"))
-    assert fused is not None
-    assert (fused.dense_macs, fused.unpacked) == (attention + dense, attention * 2 // 3 + dense)
-
-
-def test_less_memory_for_experts_is_more_from_storage() -> None:
-    shares = [Storage(share / 20, 1e9).missed for share in range(21)]
-    assert shares == sorted(shares, reverse=True)
-    assert (shares[0], shares[5], shares[20]) == (1.0, pytest.approx(0.49), pytest.approx(0.0))
+def test_a_plan_tells_of_states(capsys, tmp_path: Path) -> None:
+    config = quantizable("qwen3_next")
+    path = str(config_of(config, tmp_path / "alone"))
+    found = asked(capsys, path, "--device", "rk3588", "--context", "512")
+    # of each delta net four heads of 16 x 16, and three rows of 2 x 2 x 16 + 4 x 16 channels
+    assert found["state_bytes"] == config.layer_types.count("linear_attention") * 4 * (4 * 16 * 16 + 3 * 128)
+    assert found["memory_bytes"]["cache"] > 18 * found["state_bytes"]  # those that it keeps to go back to
+    assert main(["plan", path, "--device", "rk3588"]) == 0
+    assert "reads and writes 0.0 MB of states" in capsys.readouterr().out
+    assert asked(capsys, str(config_of(quantizable("mellum"), tmp_path / "other")))["state_bytes"] == 0
