@@ -13,6 +13,7 @@ from moedge.runtime.chat.formats import calls_tools
 from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.constraint import AnswerGrammar
 from moedge.runtime.engine import Engine
+from moedge.runtime.prompt_lookup import refuse_guesses
 from moedge.runtime.prompt_too_long import PromptTooLong
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.scheduler import Scheduler
@@ -102,7 +103,8 @@ class Service:
         Both hold for every chat that says nothing else.
         """
         engine.template_variables(wishes)
-        engine.check_guesses(prompt_lookup_num_tokens)
+        if prompt_lookup_num_tokens:
+            refuse_guesses(engine.manifest)
         defaults = replace(engine.defaults, prompt_lookup_num_tokens=prompt_lookup_num_tokens)
         scheduler = Scheduler(engine, max_running, max_queued, stalled_after_s)
         self._loaded = Loaded(engine, scheduler, int(time.time()), wishes, defaults)

@@ -25,7 +25,7 @@ from moedge.runtime.kernel_probe import prove_fast_kernel
 from moedge.runtime.manifest import GENERATION_NAME, TEMPLATE_NAME, TOKENIZER_NAME, Manifest, pick_sampling
 from moedge.runtime.memory_need import SESSIONS_OPTION, check_memory
 from moedge.runtime.program import Program
-from moedge.runtime.prompt_lookup import PromptLookup, StepCost
+from moedge.runtime.prompt_lookup import PromptLookup, StepCost, refuse_guesses
 from moedge.runtime.prompt_too_long import PromptTooLong
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session
@@ -153,7 +153,7 @@ class Engine:
         room = session.capacity - session.length - len(unfed)
         guesses, lookup = params.prompt_lookup_num_tokens, None
         if guesses:
-            self.check_guesses(guesses)
+            refuse_guesses(self.manifest)
             known = [*session.tokens, *unfed]
             grows = room if params.max_tokens is None else min(room, params.max_tokens)
             lookup = PromptLookup(known, guesses, grows, self.step_cost)
@@ -169,14 +169,6 @@ class Engine:
             constraint=None if params.grammar is None else self.grammars.constraint(params.grammar),
             library=self.program.library,
         )
-
-    def check_guesses(self, prompt_lookup_num_tokens: int) -> None:
-        """MoedgeError if answers are to have guesses that this model cannot take back."""
-        if prompt_lookup_num_tokens and any(tensor.is_state for tensor in self.manifest.cache):
-            raise MoedgeError(
-                f"{self.manifest.name} has recurrent layers, whose state cannot go back over wrong guesses: leave "
-                "prompt_lookup_num_tokens at 0."
-            )
 
     def generate(
         self, token_ids: Sequence[int], params: SamplingParams, session: Session | None = None

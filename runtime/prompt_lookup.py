@@ -10,6 +10,9 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from moedge.devices.errors import MoedgeError
+from moedge.runtime.manifest import Manifest
+
 LONGEST_MATCH, SHORTEST_MATCH = 4, 2  # tokens that must agree; one alone is followed by anything
 LEAST_GAIN = 1.05  # tokens for the time of one, below which a guess is not worth what may go wrong in the estimate
 UNMEASURED = 0.25  # of a step, for each row more, until it is known better
@@ -120,3 +123,12 @@ class PromptLookup:
             return []
         followed = tokens[places[-1] : count]
         return [int(token) for token in np.resize(followed, self._most)]  # what repeats itself goes on doing so
+
+
+def refuse_guesses(manifest: Manifest) -> None:
+    """MoedgeError for a model that cannot take wrong guesses back."""
+    if any(tensor.is_state for tensor in manifest.cache):
+        raise MoedgeError(
+            f"{manifest.name} has recurrent layers, whose state cannot go back over wrong guesses: leave "
+            "prompt_lookup_num_tokens at 0."
+        )

@@ -198,9 +198,6 @@ class FakeEngine:
     def encode_chat(self, messages, tools=None, add_generation_prompt=True, variables=None) -> list[int]:
         return self.tokenizer.encode(self._template.render(messages, tools, add_generation_prompt, variables))
 
-    def check_guesses(self, prompt_lookup_num_tokens: int) -> None:
-        """It takes any number of them."""
-
     def template_variables(self, wishes: Wishes) -> dict[str, object]:
         return {} if wishes == Wishes() else self._template.choose(wishes)
 

@@ -19,8 +19,8 @@ from moedge.export.schemes import parse_plan
 PAGE = (ROOT / "docs" / "journey.md").read_text(encoding="utf-8")
 # Of the export, but not on the matrix's way: other families, the small files, the rest of the graph.
 BESIDE = (
-    "export/families/", "export/tokenizer/", "export/graph/", "export/model/rope.py", "export/process_memory.py",
-    "export/genai_config.py", "export/calibration/beside_export.py", "devices/",
+    "export/families/", "export/tokenizer/", "export/graph/", "export/model/rope.py", "export/model/layer_kinds.py",
+    "export/process_memory.py", "export/genai_config.py", "export/calibration/beside_export.py", "devices/",
 )  # fmt: skip
 
 
