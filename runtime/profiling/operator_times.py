@@ -55,11 +55,11 @@ def measure_operators(engine: Engine) -> OperatorTimes:
             )
         session = Session(Program(graph, engine.manifest, profile, library=library), profile.prefill_chunk)
         watch = Stopwatch(engine.manifest.model.vocab_size, lambda now: None)
-        session.prefill(watch.tokens(prompt))
+        session.run(watch.tokens(prompt))  # in one run each, however prompts are cut
         session.rollback(0)
-        session.prefill(watch.tokens(prompt))
+        session.run(watch.tokens(prompt))
         for token in watch.tokens(WARM + STEPS):
-            session.prefill([token])
+            session.run([token])
         events = json.loads(Path(graph.end_profiling()).read_text(encoding="utf-8"))
     return OperatorTimes(prompt, sum_up(events, STEPS))
 
