@@ -183,3 +183,20 @@ def test_blocks_as_older_tools_wrote_them():
     for wrong in ("128", "128x", "x", "128x64x2", "axb", "0x128", "-1x128", [128], "9" * 5000 + "x1", "²x1"):
         with pytest.raises(MoedgeError, match="block_structure"):
             block(wrong)
+
+
+@pytest.mark.parametrize("family", ["qwen3_5_moe", "gemma4"])
+@pytest.mark.parametrize(("outer", "inner"), [(True, False), (False, True)])
+def test_the_outer_configuration_says_whether_the_head_is_tied(family, outer, inner):
+    """A text model within has the default of its class there, whatever the whole model has."""
+    data = tiny_families.MAKERS[family]().to_dict()
+    data["text_config"]["tie_word_embeddings"] = inner
+    assert read_model_config(Config(data | {"tie_word_embeddings": outer})).tie_word_embeddings == outer
+    del data["tie_word_embeddings"]
+    assert read_model_config(Config(data)).tie_word_embeddings == inner
+
+
+def test_nemotrons_biases_are_those_of_use_bias():
+    data = tiny_families.MAKERS["nemotron_h"]().to_dict() | {"n_shared_experts": 2}
+    mixers = [read_model_config(Config(data | {"use_bias": bias})).mixers[0] for bias in (False, True)]
+    assert [mixer.bias for mixer in mixers] == [False, True]

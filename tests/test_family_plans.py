@@ -5,6 +5,7 @@ from shutil import copytree
 import numpy as np
 import pytest
 import tiny_families
+import tiny_hybrids
 import tiny_models as tiny
 from native import needs_kernels, round_latent
 
@@ -19,9 +20,6 @@ from moedge.runtime.manifest import ATTENTION
 IDS = np.random.default_rng(0).integers(2, 211, 100).tolist()
 
 
-WITHOUT_FUSED = ("gemma4", "gemma4_text")  # onnxruntime has no experts with GeGLU
-
-
 @pytest.fixture(scope="module", params=tiny_families.MAKERS)
 def bundles(request, tmp_path_factory):
     """The bundles of all plans of one family."""
@@ -29,7 +27,7 @@ def bundles(request, tmp_path_factory):
     tiny.save_checkpoint(tiny_families.quantizable(request.param), folder / "checkpoint", 0)
     round_latent(folder / "checkpoint", schemes.of(ATTENTION))
     for plan in ("if", "fused", "native"):
-        if plan == "fused" and request.param in WITHOUT_FUSED:
+        if plan == "fused" and request.param in tiny_hybrids.WITHOUT_FUSED:
             with pytest.raises(MoedgeError, match="no GeGLU, which this model has: export it with --experts native"):
                 export_bundle(folder / "checkpoint", folder / plan, ExportOptions(schemes, plan))
         else:

@@ -130,7 +130,8 @@ def states(model):
     return np.random.default_rng(1).standard_normal((sum(PIECES), model.hidden_size)).astype(np.float32)
 
 
-ATTENDING = [name for name in tiny_families.SHAPES if not name.startswith(("deepseek", "kimi", "glm4_moe_lite"))]
+LATENT = ("deepseek", "kimi", "glm4_moe_lite", "bailing_hybrid")
+ATTENDING = [name for name in tiny_families.SHAPES if not name.startswith(LATENT)]
 
 
 @needs_kernels

@@ -181,7 +181,6 @@ def test_heads_of_each_kind_of_layer():
         ("Nemotron-3-Nano", {"hybrid_override_pattern": "ME*"}, "a letter for each of the 52 layers"),
         ("Nemotron-3-Nano", {"layers_block_type": ["mamba"] * 52}, "layers_block_type says otherwise: keep one"),
         ("Nemotron-3-Nano", {"mlp_hidden_act": "silu"}, "mlp_hidden_act"),
-        ("Nemotron-3-Nano", {"n_shared_experts": 2}, "n_shared_experts"),
         ("Nemotron-3-Nano", {"sliding_window": 512}, "sliding_window"),
         ("Gemma-4-26B-A4B", {"enable_moe_block": False}, "without experts"),
         ("Gemma-4-26B-A4B", {"hidden_size_per_layer_input": 256}, "hidden_size_per_layer_input"),

@@ -127,7 +127,7 @@ def test_one_mscale_alone_counts_as_in_deepseeks_own_code(mscales, magnitude, sh
         ({"rope_type": None, "factor": 4, "original_max_position_embeddings": 8192}, "there is no rope_type"),
         (YARN | {"attn_factor": 1.5, "attention_factor": 1.5}, "keep one"),
         (YARN | {"attention_factor": 0}, "attention_factor = 0: it must be above 0"),
-        ({"type": "mrope", "mrope_section": [1, 2]}, "'llama3' and 'linear' and 'dynamic'"),
+        ({"type": "mrope", "mrope_section": [1, 2]}, "'llama3' and 'linear' and 'proportional' and 'dynamic'"),
     ],
 )  # fmt: skip
 def test_refusals(scaling, match):

@@ -103,6 +103,8 @@ BASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
     ),
 }  # fmt: skip
 
+WITHOUT_FUSED = ("gemma4", "gemma4_text")  # onnxruntime has no experts with GeGLU
+
 # Of each family's shapes, beside the base: what differs from it.
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "mellum-yarn": (
@@ -137,7 +139,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "nemotron_h-experts-first": (
         "nemotron_h",
         {"layers_block_type": ["moe", "full_attention", "linear_attention", "mlp", "moe"], "norm_topk_prob": False,
-         "tie_word_embeddings": True, "n_groups": 4},
+         "tie_word_embeddings": True, "n_groups": 4, "use_bias": True, "n_shared_experts": 2},
     ),
     "gemma4_text-own-values": (
         "gemma4_text",

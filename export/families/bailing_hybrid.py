@@ -20,8 +20,11 @@ ATTENTION = "delta net, latent"
 LEFT_OUT = "multi-token prediction"
 
 MIXER = "model.layers.{layer}.attention"
-# One of them is in every config of Ling 3, and none in those of Ling 2.5 and 2.6.
-OF_DELTA_NETS = ("kda_lower_bound", "kda_safe_gate", "no_kda_lora", "short_conv_kernel_size")
+# One of them is in every config of Ling 3, the last three where transformers wrote it, and none in Ling 2.5 and 2.6.
+OF_DELTA_NETS = (
+    "kda_lower_bound", "kda_safe_gate", "no_kda_lora", "short_conv_kernel_size", "linear_head_dim", "linear_num_heads",
+    "linear_conv_kernel_dim",
+)  # fmt: skip
 
 
 def read(config: Config) -> ModelConfig:

@@ -19,6 +19,8 @@ LEFT_OUT = ""
 def read(config: Config) -> ModelConfig:
     """The model that a cohere2_moe config.json describes."""
     config.require("hidden_act", "silu")
+    if config.says_anything("rope_scaling"):
+        raise config.refuse("rope_scaling", "transformers leaves it out: say in rope_parameters what is meant")
     config.require("use_parallel_block", True)
     config.require("use_qk_norm", False)
     layers, dense = config.integer("num_hidden_layers"), config.integer("first_k_dense_replace", 0, least=0)

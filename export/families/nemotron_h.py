@@ -22,7 +22,7 @@ MIXER = "model.layers.{layer}.mixer"
 
 def read(config: Config) -> ModelConfig:
     """The model that a nemotron_h config.json describes."""
-    for key in ("attention_bias", "mlp_bias", "use_bias"):
+    for key in ("attention_bias", "mlp_bias"):
         config.require(key, False)
     config.require("mlp_hidden_act", "relu2")
     config.require("mamba_hidden_act", "silu")
@@ -44,7 +44,8 @@ def read(config: Config) -> ModelConfig:
             num_experts_per_tok=config.integer("num_experts_per_tok", 2),
             intermediate_size=config.integer("moe_intermediate_size", 7688),
             gate=RELU2,
-            shared_intermediate_size=_shared(config),
+            # one module, however many experts n_shared_experts says that they are
+            shared_intermediate_size=config.integer("moe_shared_expert_intermediate_size", 7688),
             latent_size=config.count("moe_latent_size", 0),
             router=Router(
                 scoring="sigmoid",
@@ -95,12 +96,6 @@ def _read_kinds(config: Config) -> tuple[str, ...]:
     return kinds
 
 
-def _shared(config: Config) -> int:
-    """The width of the shared experts, which are one module however many they are said to be."""
-    config.require("n_shared_experts", 1)
-    return config.integer("moe_shared_expert_intermediate_size", 7688)
-
-
 def _read_mamba(config: Config) -> Mamba2:
     groups = config.spelled("n_groups", "mamba_n_groups").integer("n_groups", 8)
     heads = config.integer("mamba_num_heads", 128)
@@ -114,7 +109,7 @@ def _read_mamba(config: Config) -> Mamba2:
         kernel=config.spelled("conv_kernel", "mamba_d_conv").integer("conv_kernel", 4, least=2),
         norm_eps=config.spelled("layer_norm_epsilon", "norm_eps").number("layer_norm_epsilon", 1e-5),
         norm_groups=groups,
-        bias=config.flag("mamba_proj_bias", False),
+        bias=config.flag("use_bias", False),
         kernel_bias=config.spelled("use_conv_bias", "mamba_conv_bias").flag("use_conv_bias", True),
         time_step_limit=config.spelled("time_step_limit", "mamba_dt_limit").limits("time_step_limit"),
     )

@@ -40,9 +40,8 @@ def experts_beside(block: Block, normed: ir.Value, x: ir.Value) -> ir.Value:
     names, b = block.model.names, block.builder
     with b.scope(block.place(names.mlp)):
         dense = block.norm_after(names.after_dense, dense_mlp(block, normed))
-    if block.layer not in block.model.moe_layers:
-        return dense
-    with b.scope(block.place(names.moe)):
+        if block.layer not in block.model.moe_layers:
+            return dense
         routing = route(block, _router_norm(block, x), names.router_norm)
         routed = _routed(block, block.norm_after(names.experts_norm, x), routing, names.experts_norm)
     return b.op("Add", dense, block.norm_after(names.after_experts, routed))

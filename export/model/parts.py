@@ -190,7 +190,8 @@ def read_text_within(config: Config, model_type: str, tied: bool, read: Callable
         return read(config)
     text = config.section("text_config")
     text.require("model_type", model_type)
-    model = read(text.otherwise("tie_word_embeddings", config.flag("tie_word_embeddings", tied)))
+    tied = config.flag("tie_word_embeddings", text.flag("tie_word_embeddings", tied))  # the outer one decides
+    model = read(text.stating("tie_word_embeddings", tied))
     return replace(model, model_type=config.text("model_type"))
 
 
