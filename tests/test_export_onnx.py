@@ -6,7 +6,7 @@ import pytest
 import tiny_families
 import tiny_models as tiny
 from onnx.reference import ReferenceEvaluator
-from test_family_plans import WITHOUT_FUSED
+from tiny_hybrids import WITHOUT_FUSED
 
 from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions

@@ -9,7 +9,7 @@ import tiny_families
 import tiny_models as tiny
 import torch
 from segments import Segments
-from test_family_plans import WITHOUT_FUSED
+from tiny_hybrids import WITHOUT_FUSED
 
 from moedge.export.bundle import export_bundle
 from moedge.export.checkpoint.folder import Checkpoint

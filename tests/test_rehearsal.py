@@ -6,8 +6,8 @@ import quantized_checkpoints as quantized
 import tiny_families
 import tiny_models as tiny
 from test_export_failures import edit_tensors
-from test_family_plans import WITHOUT_FUSED
 from test_formats_models import CONFIG, FORMATS
+from tiny_hybrids import WITHOUT_FUSED
 
 from moedge.export import bundle
 from moedge.export.bundle import export_bundle
