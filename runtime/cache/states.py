@@ -5,11 +5,12 @@ one and writes another, so that the last whole one is there until the run has en
 here. All tensors of a timeline keep those of the same lengths.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moedge.runtime.cache.buffer import FLOAT_BYTES, Binding
 from moedge.runtime.cache.reservation import CAN_GIVE_BACK, give_back, reserve_bytes
@@ -56,8 +57,8 @@ class StateMemory:
             give_back(self._memory, first * nbytes, (first + self.each) * nbytes)
 
     @staticmethod
-    def _bind(bind: object, name: str, states: np.ndarray) -> None:
-        bind(name, "cpu", 0, np.float32, states.shape, states.ctypes.data)  # type: ignore[operator]
+    def _bind(bind: Callable[..., None], name: str, states: NDArray[np.float32]) -> None:
+        bind(name, "cpu", 0, np.float32, states.shape, states.ctypes.data)
 
 
 class StatesBuffer:
