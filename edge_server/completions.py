@@ -1,17 +1,55 @@
-"""POST /v1/completions: a text or token ids continued, without a template and without reading what comes."""
+"""POST /v1/completions: texts or token ids continued, without a template and without reading what comes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from flask import Response, request
 
 from moedge.edge_server import replies
+from moedge.edge_server.answering import watch
 from moedge.edge_server.json_body import read_json
+from moedge.edge_server.logprobs import TokenLogprob, TokenTexts, completion_logprobs
 from moedge.edge_server.replies import Json, Reply
 from moedge.edge_server.request_log import note_ticket
-from moedge.edge_server.service import Service
-from moedge.edge_server.wire import read_completion
+from moedge.edge_server.service import Loaded, Service
+from moedge.edge_server.wire import CompletionRequest, read_completion
 from moedge.runtime.generation import Token
 from moedge.runtime.ticket import Ticket
+
+
+class Choice:
+    """One continuation, as it comes: `begins` is said before it."""
+
+    def __init__(self, index: int, ticket: Ticket, begins: str, texts: TokenTexts | None) -> None:
+        self.ticket = ticket
+        self.text = begins
+        self._index = index
+        self._texts = texts
+        self._told: list[TokenLogprob] = []
+
+    def read(self, token: Token) -> Json | None:
+        """What a token adds, None if nothing."""
+        offset = len(self.text)
+        told = self._tell(token)
+        self.text += token.text
+        self._told += told or ()
+        if not token.text and token.finish_reason is None:
+            return None
+        return self._json(token.text, told, offset, token.finish_reason)
+
+    def whole(self, finish_reason: str | None) -> Json:
+        """All of it."""
+        said = sum(len(entry.text) for entry in self._told)
+        return self._json(self.text, None if self._texts is None else self._told, len(self.text) - said, finish_reason)
+
+    def _tell(self, token: Token) -> Sequence[TokenLogprob] | None:
+        if self._texts is None:
+            return None
+        self._texts.add(token)
+        return self._texts.pass_over(token.text)
+
+    def _json(self, text: str, told: Sequence[TokenLogprob] | None, offset: int, finish_reason: str | None) -> Json:
+        logprobs = None if told is None else completion_logprobs(told, offset)
+        return {"index": self._index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
 def create_completion(service: Service) -> Response:
@@ -19,37 +57,74 @@ def create_completion(service: Service) -> Response:
 
     Spellings of special tokens in a text stay text; token ids may be any.
     """
-    loaded = service.ready()
-    engine = loaded.engine
-    completion = read_completion(read_json(request), loaded.defaults, loaded.limits())
-    loaded.check_model(completion.model)
-    prompt = completion.prompt
-    with loaded.prompt_in("prompt"):
-        token_ids = engine.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        ticket = loaded.submit(token_ids, completion.params)
-    note_ticket(ticket)
-    reply = Reply("text_completion", engine.manifest.name, replies.new_id("cmpl"))
-    tokens = replies.watch(ticket, replies.client_left(request))
+    body = read_json(request)
+    loaded = service.ready_for(body)
+    completion = read_completion(body, loaded.defaults, loaded.limits())
+    choices = _submit(loaded, completion)
+    tickets = [choice.ticket for choice in choices]
+    note_ticket(tickets[0])
+    reply = Reply("text_completion", loaded.name, replies.new_id("cmpl"))
+    tokens = watch(tickets, replies.client_left(request))
     if completion.stream:
-        parts = _parts(tokens, ticket)
-        return replies.stream_response(reply, ticket, None, parts, include_usage=completion.include_usage)
-    return replies.json_response(reply.body(**_whole(tokens), **replies.numbers(ticket)))
+        usage = (lambda: _usage(choices, completion.answers)) if completion.include_usage else None
+        frames = replies.chunks(reply, _parts(choices, tokens, completion.echo), usage)
+        return replies.stream_response(tickets, frames, replies.error_event)
+    reasons: dict[int, str | None] = {}
+    for event in tokens:
+        if event is not None:
+            place, token = event
+            choices[place].read(token)
+            reasons[place] = token.finish_reason
+    whole = [choice.whole(reasons[place]) for place, choice in enumerate(choices)]
+    usage_json = _usage(choices, completion.answers)
+    return replies.json_response(reply.body(choices=whole, usage=usage_json, timings=replies.timings(tickets[0])))
 
 
-def _whole(tokens: Iterator[Token | None]) -> Json:
-    said = [token for token in tokens if token is not None]
-    return _choices("".join(token.text for token in said), said[-1].finish_reason)
+def _submit(loaded: Loaded, completion: CompletionRequest) -> list[Choice]:
+    """The choices in OpenAI's order: all answers to the first prompt, then those to the next."""
+    engine, params = loaded.engine, completion.params
+    choices: list[Choice] = []
+    try:
+        with loaded.prompt_in("prompt"):
+            for prompt in completion.prompts:
+                token_ids = engine.encode(prompt) if isinstance(prompt, str) else list(prompt)
+                begins = "" if not completion.echo else prompt if isinstance(prompt, str) else _text(loaded, prompt)
+                for ticket in loaded.submit(token_ids, params, completion.answers):
+                    texts = TokenTexts(engine.tokenizer) if params.logprobs else None
+                    choices.append(Choice(len(choices), ticket, begins, texts))
+    except BaseException:
+        for choice in choices:
+            choice.ticket.cancel()
+        raise
+    return choices
 
 
-def _parts(tokens: Iterator[Token | None], ticket: Ticket) -> Iterator[Json | None]:
-    for token in tokens:
-        if token is not None and token.finish_reason is not None:
-            yield {**_choices(token.text, token.finish_reason), "timings": replies.timings(ticket)}
-        elif token is not None and token.text:
-            yield _choices(token.text, None)
-        else:
+def _text(loaded: Loaded, token_ids: Sequence[int]) -> str:
+    return loaded.engine.tokenizer.decode(token_ids)
+
+
+def _usage(choices: Sequence[Choice], answers: int) -> Json:
+    """The sum over the prompts, each of which has so many answers."""
+    parts = [
+        replies.usage([choice.ticket for choice in choices[at : at + answers]])
+        for at in range(0, len(choices), answers)
+    ]
+    return replies.add_usage(parts)
+
+
+def _parts(choices: Sequence[Choice], tokens: Iterator[tuple[int, Token] | None], echo: bool) -> Iterator[Json | None]:
+    yield None  # the headers leave
+    for choice in choices if echo else ():
+        yield {"choices": [choice.whole(None)]}
+    for event in tokens:
+        if event is None:
             yield None
-
-
-def _choices(text: str, finish_reason: str | None) -> Json:
-    return {"choices": [{"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}]}
+            continue
+        place, token = event
+        said = choices[place].read(token)
+        if said is None:
+            yield None
+        elif token.finish_reason is None:
+            yield {"choices": [said]}
+        else:
+            yield {"choices": [said], "timings": replies.timings(choices[place].ticket)}

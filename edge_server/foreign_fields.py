@@ -41,10 +41,7 @@ NOTES = frozenset(
 
 # Where only these values say what is so anyway.
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
     "best_of": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "n_probs": (0,),
     "prompt_logprobs": (0,),
     "echo": (False,),
@@ -118,7 +115,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 
 
 # How other servers switch thinking.
-THINKING = ("enable_thinking", "thinking", "think", "reasoning")
+THINKING = ("enable_thinking", "thinking", "think")
 
 
 def pass_foreign(fields: Fields) -> None:

@@ -1,20 +1,19 @@
 """What OpenAI's answers look like, and how they leave: ids, usage, timings, whole or as server-sent events.
 
-It knows who still reads and gives up the ticket of who does not; what stands in an answer its endpoint says.
+What stands in an answer its endpoint says; who still reads, answering.py knows.
 """
 
 import json
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flask import Request, Response
 
 from moedge.edge_server.errors import api_error
-from moedge.runtime.generation import Token
-from moedge.runtime.ticket import Failed, Ticket
+from moedge.runtime.ticket import Ticket
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": waiting\n\n"
@@ -47,29 +46,38 @@ def new_id(kind: str) -> str:
     return f"{kind}-{secrets.token_hex(12)}"
 
 
-def usage(ticket: Ticket) -> Json:
-    """Tokens of prompt and answer."""
-    timings = ticket.timings
+def usage(tickets: Sequence[Ticket], thought_tokens: int = 0) -> Json:
+    """Tokens of prompt and answers; all are answers to one prompt, which is counted once."""
+    timings = [ticket.timings for ticket in tickets]
+    generated = sum(each.generated_tokens for each in timings)
+    prompt = timings[0].prompt_tokens
     return {
-        "prompt_tokens": timings.prompt_tokens,
-        "completion_tokens": timings.generated_tokens,
-        "total_tokens": timings.prompt_tokens + timings.generated_tokens,
-        "prompt_tokens_details": {"cached_tokens": timings.cached_tokens},
+        "prompt_tokens": prompt,
+        "completion_tokens": generated,
+        "total_tokens": prompt + generated,
+        "prompt_tokens_details": {"cached_tokens": timings[0].cached_tokens},
         "completion_tokens_details": {
-            "accepted_prediction_tokens": ticket.guessed_right,
-            "rejected_prediction_tokens": ticket.guessed - ticket.guessed_right,
+            "reasoning_tokens": thought_tokens,
+            "accepted_prediction_tokens": sum(ticket.guessed_right for ticket in tickets),
+            "rejected_prediction_tokens": sum(ticket.guessed - ticket.guessed_right for ticket in tickets),
         },
     }
+
+
+def add_usage(parts: Sequence[Json]) -> Json:
+    """The usage of several prompts, number by number."""
+    first, *others = parts
+    for other in others:
+        first = {
+            name: add_usage([value, other[name]]) if isinstance(value, dict) else value + other[name]
+            for name, value in first.items()
+        }
+    return first
 
 
 def timings(ticket: Ticket) -> Json:
     """Milliseconds and tokens, beside OpenAI's fields."""
     return asdict(ticket.timings)
-
-
-def numbers(ticket: Ticket) -> Json:
-    """Usage and timings, as the end of a whole answer."""
-    return {"usage": usage(ticket), "timings": timings(ticket)}
 
 
 def json_response(body: Json, status: int = 200) -> Response:
@@ -83,60 +91,51 @@ def client_left(request: Request) -> Callable[[], bool]:
     return asked
 
 
-def watch(ticket: Ticket, left: Callable[[], bool]) -> Generator[Token | None]:
-    """A ticket's tokens, None while there is none; closed early, it cancels what is left.
-
-    Raises the request's failure, or ClientLeft.
-    """
-    try:
-        for event in ticket.events(POLL_SECONDS):
-            if left():
-                raise ClientLeft
-            if isinstance(event, Failed):
-                raise event.error
-            yield event
-    finally:
-        ticket.cancel()  # nothing if it has finished
-
-
 def stream_response(
-    reply: Reply, ticket: Ticket, first: Json | None, parts: Iterator[Json | None], *, include_usage: bool
+    tickets: Sequence[Ticket], frames: Iterator[bytes | None], failure: Callable[[Exception], bytes]
 ) -> Response:
-    """Server-sent events; however the stream ends, and if it never begins, the ticket gives up its place.
+    """Server-sent events; however the stream ends, and if it never begins, the tickets give up their places.
 
-    `first` leaves at once, and the headers with it; then come the parts. Each is what one chunk says beside its head;
-    None says nothing, and is sent as a comment at first and after a long silence.
+    Of `frames` None says nothing, and is sent as a comment at first, so that the headers leave, and after a long
+    silence. `failure` is the event that an exception ends with; after it comes nothing.
     """
-    response = Response(_events(reply, ticket, first, parts, include_usage), mimetype="text/event-stream")
+    response = Response(_frames(frames, failure), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-cache"
     response.headers["X-Accel-Buffering"] = "no"  # a proxy in front must not collect them
-    response.call_on_close(ticket.cancel)
+
+    def leave() -> None:
+        for ticket in tickets:
+            ticket.cancel()
+
+    response.call_on_close(leave)
     return response
 
 
-def _events(
-    reply: Reply, ticket: Ticket, first: Json | None, parts: Iterator[Json | None], include_usage: bool
-) -> Iterator[bytes]:
-    # OpenAI: with include_usage every chunk but the last has a usage of null
-    null = {"usage": None} if include_usage else {}
-
-    def chunk(part: Json | None) -> bytes:
-        return KEEP_ALIVE if part is None else event(reply.body(**part, **null))
-
+def _frames(frames: Iterator[bytes | None], failure: Callable[[Exception], bytes]) -> Iterator[bytes]:
+    spoke = None
     try:
-        yield chunk(first)
-        spoke = time.monotonic()
-        for part in parts:
-            if part is not None or time.monotonic() - spoke >= KEEP_ALIVE_SECONDS:
-                yield chunk(part)
+        for frame in frames:
+            if frame is not None or spoke is None or time.monotonic() - spoke >= KEEP_ALIVE_SECONDS:
+                yield KEEP_ALIVE if frame is None else frame
                 spoke = time.monotonic()
-        if include_usage:
-            yield event(reply.body(choices=[], usage=usage(ticket)))
-        yield DONE
     except ClientLeft:
         return
     except Exception as error:
-        yield error_event(error)
+        yield failure(error)
+
+
+def chunks(reply: Reply, parts: Iterator[Json | None], usage_of: Callable[[], Json] | None) -> Iterator[bytes | None]:
+    """OpenAI's chunks and what ends them, each part with the reply's head; with `usage_of` a chunk of its own for that.
+
+    It is asked at the end.
+    """
+    # OpenAI: with include_usage every chunk but the last has a usage of null
+    null = {} if usage_of is None else {"usage": None}
+    for part in parts:
+        yield None if part is None else event(reply.body(**part, **null))
+    if usage_of is not None:
+        yield event(reply.body(choices=[], usage=usage_of()))
+    yield DONE
 
 
 def event(body: Json) -> bytes:

@@ -11,6 +11,8 @@ MAX_STOP = 4
 MAX_STOP_BYTES = 256
 MAX_BIAS = 300
 MAX_TOKENS = 1 << 31
+MOST_ANSWERS = 4
+MOST_LOGPROBS = 20
 # Narrower where a request has no use for more: OpenAI's own for the temperature.
 BOUNDS = {**SAMPLING, "temperature": Bounds(0, 2), "repetition_penalty": Bounds(0.01, 10)}
 
@@ -44,6 +46,27 @@ def read_longest(fields: Fields, name: str) -> int | None:
     if value == 0:
         raise fields.bad(name, f"it must be a whole number from 1 to {MAX_TOKENS}, or -1")
     return None if value == -1 else value
+
+
+def read_answers(fields: Fields) -> int:
+    """How many answers are asked for."""
+    return fields.integer("n", 1, MOST_ANSWERS) or 1
+
+
+def read_chat_logprobs(fields: Fields, params: SamplingParams) -> SamplingParams:
+    """`logprobs` true or false, and beside it `top_logprobs`."""
+    asked, others = fields.flag("logprobs"), fields.integer("top_logprobs", 0, MOST_LOGPROBS)
+    if others and not asked:
+        raise fields.bad("top_logprobs", "it needs logprobs to be true")
+    return replace(params, logprobs=asked, top_logprobs=others or 0)
+
+
+def read_completion_logprobs(fields: Fields, params: SamplingParams) -> SamplingParams:
+    """`logprobs` as a number of alternatives; 0 is the tokens' own alone, false none, as newer clients say."""
+    if fields.take("logprobs") is False:
+        return params
+    others = fields.integer("logprobs", 0, MOST_LOGPROBS)
+    return params if others is None else replace(params, logprobs=True, top_logprobs=others)
 
 
 def read_stream_options(fields: Fields) -> bool:

@@ -1,14 +1,14 @@
 """What stands behind the routes: the engine and its scheduler, and whether they are loading, ready or draining."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from moedge.devices.errors import MoedgeError
 from moedge.edge_server.errors import ApiError, unavailable
-from moedge.edge_server.wire import ModelLimits
+from moedge.edge_server.questions import ModelLimits
 from moedge.runtime.chat.formats import calls_tools
 from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.constraint import AnswerGrammar
@@ -17,6 +17,7 @@ from moedge.runtime.prompt_lookup import refuse_guesses
 from moedge.runtime.prompt_too_long import PromptTooLong
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.scheduler import Scheduler
+from moedge.runtime.thought_limit import ThoughtBudget
 from moedge.runtime.ticket import Ticket
 
 NO_WISHES = Wishes()
@@ -31,6 +32,11 @@ class Loaded:
     since: int
     wishes: Wishes
     defaults: SamplingParams
+
+    @property
+    def name(self) -> str:
+        """What the model is called in answers."""
+        return self.engine.manifest.name
 
     def limits(self) -> ModelLimits:
         """What of the model bounds a request."""
@@ -70,15 +76,32 @@ class Loaded:
         except MoedgeError as error:
             raise ApiError(400, str(error), param="response_format", code="unsupported_parameter") from None
 
-    def submit(self, token_ids: Sequence[int], params: SamplingParams) -> Ticket:
-        """Queue a prompt.
+    def thought_budget(self, token_ids: Sequence[int], tokens: int | None) -> ThoughtBudget | None:
+        """How long answers to that prompt may think, None: without end; ApiError 400 if nobody can tell."""
+        if tokens is None:
+            return None
+        try:
+            return self.engine.thought_budget(token_ids, tokens)
+        except MoedgeError as error:
+            raise ApiError(400, str(error), param="thinking_budget", code="unsupported_parameter") from None
+
+    def submit(self, token_ids: Sequence[int], params: SamplingParams, answers: int = 1) -> list[Ticket]:
+        """Queue a prompt for so many answers.
 
         PromptTooLong if it exceeds the context; QueueFull; NotAccepting if the server has begun to drain meanwhile.
         """
         limit = self.engine.manifest.model.context_length
         if len(token_ids) > limit:
             raise PromptTooLong(f"{len(token_ids)} tokens", limit)
-        return self.scheduler.submit(token_ids, params)
+        several = [_nth(params, number) for number in range(answers)]
+        return [self.scheduler.submit(token_ids, each) for each in several]  # until submit_all
+
+
+def _nth(params: SamplingParams, number: int) -> SamplingParams:
+    """Of several answers with one seed each has its own, the first the one that was sent."""
+    if params.seed is None or not number:
+        return params
+    return replace(params, seed=(params.seed + number) % (1 << 64))
 
 
 class Service:
@@ -133,6 +156,17 @@ class Service:
         if not self.loaded.scheduler.healthy:
             raise unavailable("The engine has stopped.", "engine_failed")
         return self.loaded
+
+    def ready_for(self, body: Mapping[str, Any]) -> Loaded:
+        """What takes the request of this body: the model that it names, or the one that is served.
+
+        ApiError 404 if there is none of that name, 503 as of `ready`.
+        """
+        loaded = self.ready()
+        name = body.get("model")
+        if isinstance(name, str):  # whatever else it is, its endpoint refuses
+            loaded.check_model(name)
+        return loaded
 
     def stop_accepting(self) -> None:
         """Drain: what was accepted goes on. Takes no lock, so a signal handler may call it."""

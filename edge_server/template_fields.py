@@ -1,7 +1,11 @@
 """What a chat request says to the template beside its messages: how much to think, and values for its variables."""
 
 from moedge.edge_server.fields import Fields
+from moedge.edge_server.sampling_fields import MAX_TOKENS
 from moedge.runtime.chat.wishes import EFFORTS, Wishes, bad_variables
+
+# What Qwen, vLLM and llama.cpp call it.
+BUDGETS = ("thinking_budget", "thinking_token_budget", "thinking_budget_tokens", "reasoning_budget")
 
 
 def read_template_wishes(fields: Fields) -> Wishes:
@@ -9,7 +13,9 @@ def read_template_wishes(fields: Fields) -> Wishes:
 
     Which variables the template reads is not known here.
     """
-    said = fields.take("reasoning_effort")
+    said, router = fields.take("reasoning_effort"), fields.take("reasoning")
+    if said is None and isinstance(router, dict):
+        said = router.get("effort")
     effort = next((word for word in EFFORTS if word == said), None)
     if effort is None and said is not None:
         raise fields.bad("reasoning_effort", f"it must be one of {', '.join(EFFORTS)}")
@@ -19,3 +25,27 @@ def read_template_wishes(fields: Fields) -> Wishes:
     if problem := bad_variables(variables):
         raise fields.bad("chat_template_kwargs", problem)
     return Wishes(effort, variables)
+
+
+def read_thinking_budget(fields: Fields) -> int | None:
+    """The most tokens of thinking, by whichever name; None and -1 set none."""
+    values = {name: fields.integer(name, -1, MAX_TOKENS) for name in BUDGETS}
+    if (router := fields.take("reasoning")) is not None:  # OpenRouter's place for effort and budget
+        if not isinstance(router, dict):
+            raise fields.bad("reasoning", "say it in reasoning_effort or chat_template_kwargs, or send an object")
+        values["reasoning"] = _routed_budget(Fields(router, "reasoning"))
+    stated = {name: value for name, value in values.items() if value is not None}
+    if len(set(stated.values())) > 1:
+        raise fields.bad(next(reversed(stated)), "another field gives another budget; send one of them")
+    budget = next(iter(stated.values()), -1)
+    return None if budget < 0 else budget
+
+
+def _routed_budget(reasoning: Fields) -> int | None:
+    budget = reasoning.integer("max_tokens", 0, MAX_TOKENS)
+    reasoning.take("effort")  # read with the wishes
+    reasoning.only("exclude", False)
+    if reasoning.take("enabled") is False:
+        budget = 0
+    reasoning.done()
+    return budget

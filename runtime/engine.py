@@ -4,7 +4,6 @@ It opens a bundle, hands out sessions and begins generations over them; a timeli
 tokens `generation.py`.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,14 @@ from moedge.devices.memory import detect_memory
 from moedge.devices.profile import Profile, load_profile
 from moedge.runtime.chat.formats import ChatParser, chat_parser, thoughts_of
 from moedge.runtime.chat.template import ChatTemplate
+from moedge.runtime.chat.thought_tags import thought_tags
 from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.constraint import AnswerGrammar, Grammars, behind_thinking
 from moedge.runtime.generation import Generation, Token
+from moedge.runtime.generation_config import default_params, eos_of, read_generation_config
 from moedge.runtime.integrity import HashCheck, OnHashed, open_bundle, say_nothing
 from moedge.runtime.kernel_probe import prove_fast_kernel
-from moedge.runtime.manifest import GENERATION_NAME, TEMPLATE_NAME, TOKENIZER_NAME, Manifest, pick_sampling
+from moedge.runtime.manifest import GENERATION_NAME, TEMPLATE_NAME, TOKENIZER_NAME, Manifest
 from moedge.runtime.memory_need import SESSIONS_OPTION, check_memory
 from moedge.runtime.program import Program
 from moedge.runtime.prompt_lookup import PromptLookup, StepCost, refuse_guesses
@@ -32,6 +33,7 @@ from moedge.runtime.session import Session
 from moedge.runtime.settling import settle
 from moedge.runtime.steps import go_back, run_step, take_step
 from moedge.runtime.text import Tokenizer
+from moedge.runtime.thought_limit import ThoughtBudget, ThoughtLimit
 
 PROMPT_END = 32  # tokens: enough to spell any tag that opens thinking, and blanks after it
 
@@ -48,9 +50,9 @@ class Engine:
         self.program = program
         self._hashes = hashes
         self.tokenizer = Tokenizer.from_file(folder / TOKENIZER_NAME)
-        config = _read_generation_config(folder / GENERATION_NAME)
-        self.defaults = _default_params(config)
-        self.eos_token_ids = frozenset(manifest.model.eos_token_ids) | _eos_of(config)
+        config = read_generation_config(folder / GENERATION_NAME)
+        self.defaults = default_params(config)
+        self.eos_token_ids = frozenset(manifest.model.eos_token_ids) | eos_of(config)
         self.grammars = Grammars(self.tokenizer, manifest.model.vocab_size, self.eos_token_ids)
         self.step_cost = StepCost()  # learned by the answers of all sessions
         self._template = self._load_template()
@@ -167,6 +169,7 @@ class Engine:
             before=session.tokens,
             lookup=lookup,
             constraint=None if params.grammar is None else self.grammars.constraint(params.grammar),
+            thought_limit=None if params.thought_budget is None else ThoughtLimit(params.thought_budget),
             library=self.program.library,
         )
 
@@ -243,6 +246,15 @@ class Engine:
         self.grammars.constraint(grammar)
         return grammar
 
+    def thought_budget(self, prompt_ids: Sequence[int], tokens: int) -> ThoughtBudget | None:
+        """A budget for the thinking of answers to an encoded chat; None in chat formats that do not think."""
+        end = self.tokenizer.decode(prompt_ids[-PROMPT_END:])
+        tags = thought_tags(self.manifest.model.chat_format, end)
+        if tags is None:
+            return None
+        cut = self.tokenizer.encode(tags.cut, allow_special=True)
+        return ThoughtBudget(tokens, tags.opening, tags.closing, tags.opened, tuple(cut))
+
     def _chat_template(self) -> ChatTemplate:
         if self._template is None:
             raise MoedgeError(f"{self.manifest.name} has no chat template: complete text instead (`moedge run --raw`).")
@@ -268,32 +280,3 @@ def _tokens(session: Session, generation: Generation) -> Iterator[Token]:
             except GeneratorExit:  # whoever goes on goes on after what was shown
                 go_back(session, len(tokens) - shown, token.token_id)
                 raise
-
-
-def _read_generation_config(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise MoedgeError(f"{path} is not JSON ({error}): export the bundle again.") from None
-    if not isinstance(data, dict):
-        raise MoedgeError(f"{path} is not a JSON object: export the bundle again.")
-    return data
-
-
-def _default_params(config: Mapping[str, Any]) -> SamplingParams:
-    """What the model's makers recommend; silence means plain sampling, `do_sample` false means greedy."""
-    stated = pick_sampling(config)
-    if config.get("do_sample") is False:
-        stated["temperature"] = 0.0
-    try:
-        return SamplingParams(**stated)
-    except MoedgeError as error:  # of an export before its values were checked
-        said = str(error).rstrip(".")
-        raise MoedgeError(f"the bundle's {GENERATION_NAME} says that {said}: export the bundle again.") from None
-
-
-def _eos_of(config: Mapping[str, Any]) -> frozenset[int]:
-    eos = config.get("eos_token_id")
-    return frozenset() if eos is None else frozenset([eos] if isinstance(eos, int) else eos)

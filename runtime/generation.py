@@ -16,8 +16,9 @@ from moedge.runtime.constraint import Constraint
 from moedge.runtime.distribution import Logits
 from moedge.runtime.kernels.library import Library
 from moedge.runtime.prompt_lookup import PromptLookup
-from moedge.runtime.sampling import MOST_GUESSES, Sampler, SamplingParams
+from moedge.runtime.sampling import MOST_GUESSES, Choice, Sampler, SamplingParams
 from moedge.runtime.text_stream import StopStrings, TextStream
+from moedge.runtime.thought_limit import ThoughtLimit
 
 FinishReason = Literal["stop", "length"]
 
@@ -27,8 +28,8 @@ class Token:
     """One sampled token. Joined, the texts are the answer, up to a stop string or the end-of-sequence token.
 
     `text` is what is safe to show by now; it lags behind while a character or a possible stop string is incomplete.
-    Special tokens other than end-of-sequence appear as their spelling. Log probabilities are natural, of the raw
-    logits, before penalties, temperature and grammar; None where nobody asked for them.
+    Special tokens other than end-of-sequence appear as their spelling. Log probabilities are natural, of the
+    distribution that the token was drawn from (`Sampler.judge`); None where nobody asked for them.
     """
 
     token_id: int
@@ -36,6 +37,7 @@ class Token:
     finish_reason: FinishReason | None
     logprob: float | None = None
     top_logprobs: tuple[tuple[int, float], ...] = ()  # (token id, log probability), the likeliest first
+    piece: str = ""  # beside log probabilities: the text that is whole with this token, stop strings aside
 
 
 class Generation:
@@ -44,8 +46,8 @@ class Generation:
     `token_ids` are to be run first, after the tokens `before` that were run already and count for the penalties. `room`
     is how many more tokens the context can hold after all of these. `text` detokenizes, from its beginning. `lookup`,
     which holds the same tokens, guesses what comes; guesses change no answer. Under a `constraint` the answer is one of
-    its grammar, unless a limit or a stop string ends it before; what the grammar forces is not sampled. The kernels'
-    `library` chooses faster, and the same.
+    its grammar, unless a limit or a stop string ends it before; a `thought_limit` ends its thinking. What either forces
+    is not sampled. The kernels' `library` chooses faster, and the same.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Generation:
         before: Sequence[int] = (),
         lookup: PromptLookup | None = None,
         constraint: Constraint | None = None,
+        thought_limit: ThoughtLimit | None = None,
         library: Library | None = None,
     ) -> None:
         self.finish_reason: FinishReason | None = None
@@ -70,6 +73,7 @@ class Generation:
         self._guesses = 0  # how many of them
         self._lookup = lookup
         self._constraint = constraint
+        self._thought_limit = thought_limit
         self._began = False
         self._text = text
         self._stops = StopStrings(params.stop)
@@ -113,8 +117,8 @@ class Generation:
             room = min(most - len(fed), self._left - 1, MOST_GUESSES)
             if border is not None and len(fed) <= border:
                 room = min(room, border - len(fed))
-            if self._constraint is not None and self._constraint.forced:
-                self._ahead = self._constraint.forced[:room]
+            if forced := self._forced():
+                self._ahead = forced[:room]
             elif self._lookup is not None and self._began:
                 self._ahead = self._lookup.guess(room, beside)
                 self._guesses = len(self._ahead)
@@ -160,7 +164,8 @@ class Generation:
 
         MoedgeError if they are not numbers, or no longer once penalties were applied.
         """
-        token_id = self._choose(logits)
+        choice = self._choose(logits)
+        token_id = choice.token_id
         if self._constraint is not None:
             self._constraint.add(token_id)
         if self._lookup is not None:
@@ -170,25 +175,33 @@ class Generation:
         self._left -= 1
         done = self._constraint is not None and self._constraint.done
         stops, ended = self._stops, token_id in self._ends
-        shown = "" if ended else stops.push(self._text.push(token_id))
+        piece = "" if ended else self._text.push(token_id)
+        if self._thought_limit is not None:
+            self._thought_limit.add(token_id, piece)
+        shown = stops.push(piece)
         if (ended or done or not self._left) and stops.found is None:
-            shown += stops.push(self._text.flush()) + stops.flush()
+            piece += (rest := self._text.flush())
+            shown += stops.push(rest) + stops.flush()
         if ended or done or stops.found is not None:
             self.finish_reason = "stop"
         elif not self._left:
             self.finish_reason = "length"
         if not self._asked:
             return Token(token_id, shown, self.finish_reason)
-        return Token(token_id, shown, self.finish_reason, *self._sampler.judge(logits, token_id))
+        return Token(token_id, shown, self.finish_reason, choice.logprob, choice.top_logprobs, piece)
 
-    def _choose(self, logits: Logits) -> int:
+    def _forced(self) -> list[int]:
+        """What must come next: what ends thinking that lasted long enough, or what a grammar forces."""
+        if self._thought_limit is not None and self._thought_limit.forced:
+            return self._thought_limit.forced
+        return [] if self._constraint is None else self._constraint.forced
+
+    def _choose(self, logits: Logits) -> Choice:
+        if forced := self._forced():
+            return self._sampler.accept(forced[0])
         if self._constraint is None:
-            return self._sampler.choose(logits)
-        if self._constraint.forced:
-            token_id = self._constraint.forced[0]
-            self._sampler.count(token_id)
-            return token_id
+            return self._sampler.pick(logits)
         allowed = self._constraint.allowed()
         if not allowed.any():
             raise MoedgeError("the grammar cannot be followed: no token of this model's may come next.")
-        return self._sampler.choose(np.where(allowed, logits, np.float32(-np.inf)))
+        return self._sampler.pick(np.where(allowed, logits, np.float32(-np.inf)))

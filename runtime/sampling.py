@@ -7,6 +7,7 @@ vocabulary is gone through is in distribution.py.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from moedge.runtime.distribution import (
 from moedge.runtime.kernels.choice import Chooser, Wish
 from moedge.runtime.kernels.library import Library
 from moedge.runtime.manifest import SAMPLING
+from moedge.runtime.thought_limit import ThoughtBudget
 
 MOST_GUESSES = 14  # with the token before them fewer than attention tiles: the bits of one by one; more pay no better
 
@@ -43,7 +45,7 @@ class SamplingParams:
     max_tokens None means up to the context's end. logprobs asks for the log probability of every token, which costs a
     pass over the vocabulary; top_logprobs for that of so many alternatives too. prompt_lookup_num_tokens lets up to so
     many tokens be guessed in a step (prompt_lookup.py): it is about time and changes no distribution. Under a `grammar`
-    the whole answer is one of it.
+    the whole answer is one of it; thinking ends by `thought_budget`.
     """
 
     temperature: float = 1.0
@@ -62,6 +64,7 @@ class SamplingParams:
     top_logprobs: int = 0
     prompt_lookup_num_tokens: int = 0
     grammar: AnswerGrammar | None = None
+    thought_budget: ThoughtBudget | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
@@ -129,6 +132,14 @@ class History:
         self._counts[place] += 1
 
 
+class Choice(NamedTuple):
+    """A token; where log probabilities were asked for its own, and the likeliest (token id, log probability) first."""
+
+    token_id: int
+    logprob: float | None = None
+    top_logprobs: tuple[tuple[int, float], ...] = ()
+
+
 class Sampler:
     """Chooses the tokens of one answer, which begins after `prompt`. Its buffers serve every step.
 
@@ -140,6 +151,7 @@ class Sampler:
     ) -> None:
         self._params = params
         self._penalizes = params.penalizes
+        self._asked = params.logprobs or params.top_logprobs > 0
         self._history = History(vocab_size, prompt if self._penalizes else ())
         self._rng = np.random.default_rng(params.seed)
         self._penalized = np.empty(vocab_size, np.float32)
@@ -149,6 +161,10 @@ class Sampler:
             self._chooser = Chooser(library, _wish(params), self._room)
 
     def choose(self, logits: Logits) -> int:
+        """The token of `pick`."""
+        return self.pick(logits).token_id
+
+    def pick(self, logits: Logits) -> Choice:
         """A token for raw logits [vocab], which are only read; at temperature 0 the highest, ties to the lowest id.
 
         Tokens with a logit of -inf are never chosen.
@@ -162,8 +178,15 @@ class Sampler:
             token_id = self._chooser.choose(logits, chance, *told)
         if token_id is None:
             token_id = self._choose(logits, chance)
-        self.count(token_id)
-        return token_id
+        choice = Choice(token_id, *self._judge(logits, token_id)) if self._asked else Choice(token_id)
+        self._count(token_id)
+        return choice
+
+    def accept(self, token_id: int) -> Choice:
+        """A token that is not chosen: nothing else may come."""
+        self._count(token_id)
+        certain = ((token_id, 0.0),) if self._params.top_logprobs else ()
+        return Choice(token_id, 0.0, certain) if self._asked else Choice(token_id)
 
     def _choose(self, raw: Logits, chance: float) -> int:
         params = self._params
@@ -178,16 +201,29 @@ class Sampler:
             return draw_from_all(logits, params.temperature, chance, self._room)
         return draw(*distribution(logits, params, self._room), chance)
 
-    def count(self, token_id: int) -> None:
-        """Take note of a token of the answer, for the penalties, that was not chosen here."""
+    def _count(self, token_id: int) -> None:
+        """Take note of a token of the answer, for the penalties."""
         if self._penalizes:
             self._history.add(token_id)
 
-    def judge(self, logits: Logits, token_id: int) -> tuple[float, tuple[tuple[int, float], ...]]:
-        """The log probability of a token by raw logits, and the likeliest tokens with theirs, as many as asked for."""
-        others = rank_largest(logits, self._params.top_logprobs)
-        logprob, *rest = log_softmax_at(logits, [token_id, *others], self._room)
-        return logprob, tuple(zip(others, rest, strict=True))
+    def _judge(self, raw: Logits, token_id: int) -> tuple[float, tuple[tuple[int, float], ...]]:
+        """The log probability of a token, and the likeliest tokens with theirs, as many as asked for and are left.
+
+        Of the distribution that is drawn from: after penalties, bias, temperature and truncation. Greedy answers draw
+        from none; theirs are those of temperature 1.
+        """
+        params = self._params
+        logits = penalize(raw, params, self._history, self._penalized)
+        if params.temperature and params.truncates:
+            ids, p = distribution(logits, params, self._room)
+            found = [*zip(ids.tolist(), np.log(p).tolist(), strict=True)]
+            ranked = sorted(found, key=lambda each: -each[1])[: params.top_logprobs]
+            return dict(found)[token_id], tuple(ranked)
+        others = rank_largest(logits, params.top_logprobs)
+        scaled = logits if params.temperature in (0, 1) else (logits - logits.max()) / np.float32(params.temperature)
+        logprob, *rest = log_softmax_at(scaled, [token_id, *others], self._room)
+        kept = zip(others, rest, strict=True)
+        return logprob, tuple((other, chance) for other, chance in kept if isfinite(chance))
 
 
 def _wish(params: SamplingParams) -> Wish:

@@ -113,6 +113,10 @@ class Tokenizer:
             found = self._bytes[token_id] = self._spell(token_id)
         return found
 
+    def bytes_in_text(self, token_id: int, text: str) -> bytes:
+        """The same where the token adds `text` to an answer: some vocabularies spell by what stands beside."""
+        return self.token_bytes(token_id) if self._byte_level else text.encode()
+
     def stream(self) -> TextStream:
         """A fresh incremental detokenizer."""
         return ByteStream(self.token_bytes) if self._byte_level else WindowStream(self.decode)

@@ -47,19 +47,22 @@ class Ticket:
         self._first: float | None = None
         self._last: float | None = None
 
-    def events(self, poll_seconds: float) -> Iterator[Token | Failed | None]:
-        """The tokens as they come, or at last a failure; None whenever `poll_seconds` pass without one.
+    def take(self, wait_seconds: float) -> Token | Failed | None:
+        """The next token, or at last a failure; None if none comes meanwhile.
 
         The last event is a Token with a finish reason or a Failed; after a cancel there may be neither.
         """
+        try:
+            return self._events.get(timeout=wait_seconds) if wait_seconds else self._events.get_nowait()
+        except queue.Empty:
+            return None
+
+    def events(self, poll_seconds: float) -> Iterator[Token | Failed | None]:
+        """All of them; None whenever `poll_seconds` pass without one."""
         while True:
-            try:
-                event = self._events.get(timeout=poll_seconds)
-            except queue.Empty:
-                yield None
-                continue
+            event = self.take(poll_seconds)
             yield event
-            if isinstance(event, Failed) or event.finish_reason is not None:
+            if isinstance(event, Failed) or (event is not None and event.finish_reason is not None):
                 return
 
     def cancel(self) -> None:

@@ -17,6 +17,11 @@ class VisibleStop:
         """Whether the answer ends here: no later delta belongs to it."""
         return self._strings.found is not None
 
+    @property
+    def string(self) -> str | None:
+        """The stop string that was found."""
+        return self._strings.found
+
     def push(self, deltas: Iterable[Delta]) -> list[Delta]:
         """The deltas up to a stop string; none after it."""
         passed: list[Delta] = []

@@ -64,6 +64,12 @@ class FakeTokenizer:
     def flush(self) -> str:
         return ""
 
+    def token_bytes(self, token_id: int) -> bytes:
+        return self.spelling(token_id).encode()
+
+    def bytes_in_text(self, token_id: int, text: str) -> bytes:
+        return self.token_bytes(token_id)
+
 
 class FakeLane:
     """The tokens that ran, and the logits after the last."""
@@ -84,6 +90,7 @@ class FakeProgram:
     vocab_size = VOCAB_SIZE
     rotary_switch = 0
     library = None
+    expert_counts = None
 
     def __init__(self, engine: "FakeEngine", context_length: int) -> None:
         self.context_length = context_length

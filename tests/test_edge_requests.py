@@ -43,9 +43,9 @@ def test_sampling_fields_lie_over_the_models_defaults(serve):
 
 
 UNSUPPORTED = {
-    "logprobs": True,
-    "top_logprobs": 3,
-    "n": 2,
+    "logprobs": 1,
+    "top_logprobs": 3,  # and logprobs is not true
+    "n": 5,
     "tool_choice": "required",  # and there are no tools
     "functions": [{"name": "f"}],
     "chat_template_kwargs": {"x": 1},
@@ -230,12 +230,13 @@ def test_template_refusal_is_a_400(serve, monkeypatch):
     assert "alternate" in error_of(chat(serve(engine)), 400)["message"]
 
 
-@pytest.mark.parametrize("prompt", [None, "", [], ["a", "b"], [1, "a"], [-1], [1.5], [True], 7, [0x110000]])
+@pytest.mark.parametrize("prompt", [None, "", [], ["a"] * 17, ["a", ""], [[]], [1, "a"], [-1], [1.5], [True], 7, [0x110000]])
 def test_bad_prompt_is_named(serve, prompt):
     assert error_of(serve().post("/v1/completions", json={"prompt": prompt}), 400)["param"] == "prompt"
 
 
 def test_completion_fields_that_cannot_be_honoured(serve):
-    for name, value in {"echo": True, "best_of": 2, "suffix": "x", "logprobs": 1}.items():
-        response = serve().post("/v1/completions", json={"prompt": "x", name: value})
+    for name, value in {"echo": True, "best_of": 2, "suffix": "x", "logprobs": 21}.items():
+        body = {"prompt": "x", "logprobs": 1 if name == "echo" else None, name: value}
+        response = serve().post("/v1/completions", json=body)
         assert error_of(response, 400)["param"] == name

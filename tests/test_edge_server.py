@@ -31,7 +31,11 @@ def test_chat_answers_with_usage_and_timings(serve):
         "completion_tokens": 4,  # the end is one
         "total_tokens": prompt + 4,
         "prompt_tokens_details": {"cached_tokens": 0},
-        "completion_tokens_details": {"accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
     }
     assert body["timings"]["generated_tokens"] == 4
 
@@ -160,7 +164,7 @@ def test_a_client_that_left_is_no_failure(serve, path, caplog):
 
 def test_a_request_meets_the_service_once(serve, monkeypatch):
     asked = []
-    for owner, name in ((Service, "ready"), (Loaded, "limits"), (Loaded, "check_model")):
+    for owner, name in ((Service, "ready"), (Loaded, "limits")):
         real = getattr(owner, name)
 
         def counted(*arguments, real=real, name=name):
@@ -169,7 +173,7 @@ def test_a_request_meets_the_service_once(serve, monkeypatch):
 
         monkeypatch.setattr(owner, name, counted)
     assert chat(serve()).status_code == 200
-    assert asked == ["ready", "limits", "check_model"]
+    assert asked == ["ready", "limits"]
 
 
 def test_failure_before_an_answer_has_a_status(serve, caplog):

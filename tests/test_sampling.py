@@ -229,3 +229,45 @@ def test_bad_settings_are_refused_by_name(bad):
 
 def test_one_stop_string_may_stand_alone():
     assert SamplingParams(stop="end").stop == ("end",)
+
+
+@given(
+    logits_of_any_model,
+    st.sampled_from([0.0, 0.5, 1.0, 1.7]),
+    st.integers(0, 10),
+    st.sampled_from([1.0, 0.9, 0.3]),
+    st.sampled_from([0.0, 0.2]),
+    st.sampled_from([1.0, 1.5]),
+    st.sampled_from([0.0, 1.0]),
+    st.integers(0, 5),
+)
+@settings(max_examples=200)
+def test_log_probabilities_are_those_of_what_is_drawn_from(logits, temperature, top_k, top_p, min_p, again, said, top):
+    """Against the definition, step by step: penalties, bias, temperature, top_k, top_p, min_p."""
+    wishes = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": 1}
+    penalties = {"repetition_penalty": again, "presence_penalty": said, "logit_bias": {3: 2.0}}
+    params = SamplingParams(**wishes, **penalties, logprobs=True, top_logprobs=top)
+    sampler = Sampler(params, VOCAB, prompt=(1, 2))
+    first, second = sampler.pick(logits), sampler.pick(logits)
+    history = History(VOCAB, (1, 2))
+    for choice in (first, second):
+        raw = penalize(logits, params, history).astype(np.float64)
+        p = softmax(raw / (temperature or 1))
+        if temperature and params.truncates:
+            ids, kept = distribution(raw.astype(np.float32), params)
+            p = np.zeros(VOCAB)
+            p[ids] = kept
+        assert choice.logprob == pytest.approx(np.log(p[choice.token_id]), abs=2e-3)
+        assert len(choice.top_logprobs) == min(top, np.count_nonzero(p)) or not params.truncates
+        for token_id, logprob in choice.top_logprobs:
+            assert logprob == pytest.approx(np.log(p[token_id]), abs=2e-3)
+        likeliest = sorted((chance for _, chance in choice.top_logprobs), reverse=True)
+        assert likeliest == [chance for _, chance in choice.top_logprobs]
+        history.add(choice.token_id)
+
+
+def test_nothing_is_likely_beside_what_is_not_chosen():
+    sampler = Sampler(SamplingParams(top_logprobs=3), 5)
+    assert sampler.accept(4) == (4, 0.0, ((4, 0.0),))
+    masked = np.array([1, -np.inf, 2, -np.inf, -np.inf], np.float32)
+    assert {token_id for token_id, _ in sampler.pick(masked).top_logprobs} == {0, 2}

@@ -18,7 +18,7 @@ from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
 from moedge.export.tokenizer.talking import mend_sampling
 from moedge.runtime import Engine, SamplingParams
-from moedge.runtime.engine import _default_params
+from moedge.runtime.generation_config import default_params
 from moedge.runtime.manifest import SAMPLING
 from moedge.runtime.sampling import Sampler
 
@@ -60,7 +60,7 @@ def test_what_export_lets_through_the_runtime_takes(name, value, greedy):
         with pytest.raises(MoedgeError):
             SamplingParams(**{name: value})
         return
-    params = _default_params(json.loads(json.dumps(mended)))
+    params = default_params(json.loads(json.dumps(mended)))
     assert greedy or getattr(params, name) == (0 if (name, value) == ("top_k", -1) else value)
     assert type(params.top_k) is int
 
