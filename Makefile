@@ -69,7 +69,7 @@ test: $(VENV)/dev.stamp $(LIBRARY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 # moedge as four ARM machines and its kernels as five ARM CPUs, emulated; docs/arm.md. It says which of Debian's packages
-# are missing and installs none of them. `test` has the kernels too, where the packages are there.
+# are missing and installs none of them.
 test-arm: test-arm-boards test-arm-kernels
 
 test-arm-boards: arm-root $(BUNDLE)/manifest.json
@@ -77,7 +77,7 @@ test-arm-boards: arm-root $(BUNDLE)/manifest.json
 		--rootdir tests/arm --confcutdir tests/arm -p no:cacheprovider tests/arm
 
 test-arm-kernels: arm-packages $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -q tests/test_kernels_native.py -k arm
+	$(BIN)/python -m pytest -n 2 -m arm tests/test_kernels_native.py
 
 # An arm64 Debian of files, with moedge as a device installs it.
 arm-root: arm-packages $(VENV)/dev.stamp

@@ -144,11 +144,13 @@ def test_pages_that_are_needed_are_read_before_they_are_asked_for(tmp_path):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.arm
 @pytest.mark.parametrize("cpu", CPUS)
 def test_arm_cpus(arm, cpu):
     seed = 2001 + 100 * list(CPUS).index(cpu)
     assert arm[0].run(seed, 25, before=(EMULATOR, "-cpu", cpu)) == CPUS[cpu]
 
 
+@pytest.mark.arm
 def test_arm_instruction_sets_share_no_function(arm):
     assert_nothing_is_shared(*arm)
