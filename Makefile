@@ -1,5 +1,5 @@
-# make serve | test | test-clients | test-arm | check | bench | wheels. A machine needs Python 3.11 or newer and make; everything else
-# goes into .venv/.
+# make serve | test | test-clients | test-page | test-arm | check | bench | wheels. A machine needs Python 3.11 or newer
+# and make; everything else goes into .venv/.
 # Stamp files under .venv/ and build/ remember what is done, so that a second run starts at once.
 
 .DELETE_ON_ERROR:
@@ -15,8 +15,12 @@ TORCH ?= torch==2.13.0
 # What makes mutants; only `make mutants` installs it.
 MUTATOR ?= cosmic-ray==8.7.0
 
+# The rules for accessibility that `make test-page` looks at.
+AXE_CORE ?= axe-core@4.14.1
+
 VENV := .venv
 CLIENTS := .venv-clients
+PAGE := .venv-page
 BENCH := .venv-bench
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
@@ -34,6 +38,7 @@ SEED = 0
 SECONDS = 240
 JOBS = 1
 METHODS =
+SHOTS =
 MIXTURES = even routed
 # `make bench`: where its files of many gigabytes lie, and what else to tell it, like PEERS="--shape granite --quick".
 KEEP = build/peers
@@ -49,7 +54,7 @@ COMPILERS = x86_64-linux-gnu-g++ aarch64-linux-gnu-g++
 EXPORT_INPUTS := $(shell find $(CHECKPOINT) export quant runtime/manifest.py devices/errors.py devices/structure.py \
 	-type f -not -name '*.pyc' 2>/dev/null)
 
-.PHONY: serve bundle test test-clients test-arm test-arm-boards test-arm-kernels arm-root arm-packages check lint types \
+.PHONY: serve bundle test test-clients test-page test-arm test-arm-boards test-arm-kernels arm-root arm-packages check lint types \
 	typecheck coverage mutants bench bench-fidelity help-pages wheels clean
 
 # The server itself prints the curl line, once requests are answered.
@@ -99,6 +104,20 @@ test-clients: $(BUNDLE)/manifest.json $(LIBRARY) $(CLIENTS)/stamp
 $(CLIENTS)/stamp: tests/clients/requirements.txt | $(VENV)/bin/python
 	$(VENV)/bin/python -m venv $(CLIENTS)
 	$(CLIENTS)/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<
+	@touch $@
+
+# The chat page in headless Chromium, Debian's chromium and chromium-driver; SHOTS=folder keeps pictures of it. The rules
+# for accessibility are axe-core's, which npm brings; without either, what needs it is skipped and says so.
+test-page: $(VENV)/dev.stamp $(PAGE)/stamp
+	@axe=$(CURDIR)/$(PAGE)/axe/node_modules/axe-core/axe.min.js; test ! -e $$axe || export AXE=$$axe; \
+	MOEDGE_PYTHON=$(CURDIR)/$(BIN)/python SHOTS='$(SHOTS)' $(PAGE)/bin/python -m pytest -q -rs -c /dev/null \
+		--rootdir tests/page --confcutdir tests/page -p no:cacheprovider --disable-warnings tests/page
+
+$(PAGE)/stamp: tests/page/requirements.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m venv $(PAGE)
+	$(PAGE)/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<
+	@npm install --silent --no-audit --no-fund --prefix $(PAGE)/axe $(AXE_CORE) || \
+		echo "** npm cannot install $(AXE_CORE) here: make test-page goes on without it" >&2
 	@touch $@
 
 check: lint typecheck test
@@ -190,4 +209,4 @@ $(BENCH)/stamp: pyproject.toml setup.py Makefile | $(VENV)/bin/python
 	@touch $@
 
 clean:
-	rm -rf build dist .venv .venv-clients .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info $(LIBRARY)
+	rm -rf build dist .venv .venv-clients .venv-page .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info $(LIBRARY)

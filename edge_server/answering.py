@@ -7,11 +7,12 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from moedge.edge_server.call_ids import CallIds
+from moedge.edge_server.loaded import Loaded
 from moedge.edge_server.logprobs import TokenLogprob, TokenTexts
 from moedge.edge_server.questions import ChatQuestion
 from moedge.edge_server.replies import POLL_SECONDS, ClientLeft
-from moedge.edge_server.request_log import note_ticket
-from moedge.edge_server.service import Loaded
+from moedge.edge_server.request_log import note_tickets
+from moedge.runtime.chat.continuation import BegunAnswer
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, Reasoning
 from moedge.runtime.chat.formats import ChatParser
 from moedge.runtime.generation import Token
@@ -97,30 +98,44 @@ class ChatAnswer:
         return ()
 
 
+def encode_question(loaded: Loaded, question: ChatQuestion) -> tuple[list[int], BegunAnswer | None]:
+    """The prompt of a question, and if it begins the answer, how far. MoedgeError as of `Engine.encode_chat`."""
+    variables, tools = loaded.template_variables(question.wishes), question.tools or None
+    if question.continues:
+        return loaded.engine.encode_begun(question.messages, tools, variables)
+    return loaded.engine.encode_chat(question.messages, tools, True, variables), None
+
+
 def ask(loaded: Loaded, question: ChatQuestion, field: str = "messages") -> list[ChatAnswer]:
     """Queue a question; its answers are made in the order of the list. `field` of the body holds the conversation.
 
     ApiError 400 for what the model cannot do or hold; QueueFull, NotAccepting as of `Loaded.submit`.
     """
     engine = loaded.engine
-    variables = loaded.template_variables(question.wishes)
     with loaded.prompt_in(field):
-        token_ids = engine.encode_chat(question.messages, question.tools or None, True, variables)
+        token_ids, begun = encode_question(loaded, question)
         params = replace(
             question.params,
             stop=(),
-            grammar=loaded.answer_grammar(token_ids, question.schema),
-            thought_budget=loaded.thought_budget(token_ids, question.thinking_budget),
+            grammar=loaded.answer_grammar(token_ids, question),
+            thought_budget=loaded.thought_budget(token_ids, _budget(loaded, question), question.must_call),
         )
         tickets = loaded.submit(token_ids, params, question.answers)
-    note_ticket(tickets[0])
+    note_tickets(loaded.name, tickets, len(tickets))
     answers = []
     for ticket in tickets:
-        parser, stops = engine.chat_parser(token_ids, question.tools), VisibleStop(question.params.stop)
+        parser = engine.chat_parser(token_ids, question.tools, begun, question.form)
+        stops = VisibleStop(question.params.stop)
         answer = ChatAnswer(ticket, parser, stops, question.most_calls)
         asked = params.logprobs or params.top_logprobs > 0
         answers.append(answer.with_texts(TokenTexts(engine.tokenizer)) if asked else answer)
     return answers
+
+
+def _budget(loaded: Loaded, question: ChatQuestion) -> int | None:
+    """Tokens of thinking; whoever wants none gets none, of a template that knows no such switch too."""
+    silent = (question.wishes.effort or loaded.wishes.effort) == "none" and not question.wishes.variables
+    return 0 if silent and question.thinking_budget is None else question.thinking_budget
 
 
 def follow(answers: Sequence[ChatAnswer], left: Callable[[], bool]) -> Iterator[tuple[int, Said | Finished] | None]:

@@ -1,22 +1,24 @@
 """POST /v1/completions: texts or token ids continued, without a template and without reading what comes."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from flask import Response, request
 
 from moedge.edge_server import replies
 from moedge.edge_server.answering import watch
 from moedge.edge_server.json_body import read_json
+from moedge.edge_server.loaded import Loaded
 from moedge.edge_server.logprobs import TokenLogprob, TokenTexts, completion_logprobs
 from moedge.edge_server.replies import Json, Reply
-from moedge.edge_server.request_log import note_ticket
-from moedge.edge_server.service import Loaded, Service
+from moedge.edge_server.request_log import note_tickets
+from moedge.edge_server.service import Service
 from moedge.edge_server.wire import CompletionRequest, read_completion
 from moedge.runtime.generation import Token
 from moedge.runtime.ticket import Ticket
 
 
-class Choice:
+class Continuation:
     """One continuation, as it comes: `begins` is said before it."""
 
     def __init__(self, index: int, ticket: Ticket, begins: str, texts: TokenTexts | None) -> None:
@@ -62,7 +64,7 @@ def create_completion(service: Service) -> Response:
     completion = read_completion(body, loaded.defaults, loaded.limits())
     choices = _submit(loaded, completion)
     tickets = [choice.ticket for choice in choices]
-    note_ticket(tickets[0])
+    note_tickets(loaded.name, tickets, completion.answers)
     reply = Reply("text_completion", loaded.name, replies.new_id("cmpl"))
     tokens = watch(tickets, replies.client_left(request))
     if completion.stream:
@@ -80,10 +82,11 @@ def create_completion(service: Service) -> Response:
     return replies.json_response(reply.body(choices=whole, usage=usage_json, timings=replies.timings(tickets[0])))
 
 
-def _submit(loaded: Loaded, completion: CompletionRequest) -> list[Choice]:
+def _submit(loaded: Loaded, completion: CompletionRequest) -> list[Continuation]:
     """The choices in OpenAI's order: all answers to the first prompt, then those to the next."""
-    engine, params = loaded.engine, completion.params
-    choices: list[Choice] = []
+    engine = loaded.engine
+    params = replace(completion.params, grammar=loaded.content_grammar(completion.content))
+    choices: list[Continuation] = []
     try:
         with loaded.prompt_in("prompt"):
             for prompt in completion.prompts:
@@ -91,7 +94,7 @@ def _submit(loaded: Loaded, completion: CompletionRequest) -> list[Choice]:
                 begins = "" if not completion.echo else prompt if isinstance(prompt, str) else _text(loaded, prompt)
                 for ticket in loaded.submit(token_ids, params, completion.answers):
                     texts = TokenTexts(engine.tokenizer) if params.logprobs else None
-                    choices.append(Choice(len(choices), ticket, begins, texts))
+                    choices.append(Continuation(len(choices), ticket, begins, texts))
     except BaseException:
         for choice in choices:
             choice.ticket.cancel()
@@ -103,7 +106,7 @@ def _text(loaded: Loaded, token_ids: Sequence[int]) -> str:
     return loaded.engine.tokenizer.decode(token_ids)
 
 
-def _usage(choices: Sequence[Choice], answers: int) -> Json:
+def _usage(choices: Sequence[Continuation], answers: int) -> Json:
     """The sum over the prompts, each of which has so many answers."""
     parts = [
         replies.usage([choice.ticket for choice in choices[at : at + answers]])
@@ -112,7 +115,9 @@ def _usage(choices: Sequence[Choice], answers: int) -> Json:
     return replies.add_usage(parts)
 
 
-def _parts(choices: Sequence[Choice], tokens: Iterator[tuple[int, Token] | None], echo: bool) -> Iterator[Json | None]:
+def _parts(
+    choices: Sequence[Continuation], tokens: Iterator[tuple[int, Token] | None], echo: bool
+) -> Iterator[Json | None]:
     yield None  # the headers leave
     for choice in choices if echo else ():
         yield {"choices": [choice.whole(None)]}

@@ -9,6 +9,7 @@ from flask import Response
 from werkzeug.exceptions import HTTPException
 
 from moedge.devices.errors import MoedgeError
+from moedge.edge_server.request_log import note_error
 from moedge.runtime.cache.reservation import NoRoom
 from moedge.runtime.chat.template import ToolsNotShown
 from moedge.runtime.chat.variables import UnknownVariable
@@ -54,7 +55,26 @@ def unavailable(message: str, code: str) -> ApiError:
 
 
 def api_error(error: Exception) -> ApiError:
-    """What to answer to an exception; one that is not foreseen is logged and told without details."""
+    """What to answer to an exception; one that is this server's fault is logged."""
+    match error:
+        case BrokenLogits():
+            log.error("a request failed: %s", error)
+        case NoRoom() | MemoryError():
+            log.error("a request failed: %s", str(error) or "out of memory")
+        case ApiError() | MoedgeError() | HTTPException():
+            pass
+        case _:
+            log.error("a request failed", exc_info=error)
+    return _meaning(error)
+
+
+def error_type(error: Exception) -> str:
+    """The code by which programs, and the metrics, know this failure: one of few, whatever was sent."""
+    api = _meaning(error)
+    return api.code or (api.type if api.status == 400 else str(api.status))
+
+
+def _meaning(error: Exception) -> ApiError:
     match error:
         case ApiError():
             return error
@@ -64,10 +84,8 @@ def api_error(error: Exception) -> ApiError:
         case NotAccepting():
             return unavailable(_sentence(error), "shutting_down")
         case BrokenLogits():
-            log.error("a request failed: %s", error)
             return ApiError(500, _sentence(error), "server_error", code="internal_error")
         case NoRoom() | MemoryError():  # this machine's fault; when other answers have ended there may be room
-            log.error("a request failed: %s", str(error) or "out of memory")
             return unavailable(_sentence(error) or "The server has no memory left for this request.", "out_of_memory")
         case ToolsNotShown():
             return ApiError(400, _sentence(error), param="tools", code="unsupported_parameter")
@@ -77,12 +95,12 @@ def api_error(error: Exception) -> ApiError:
             return ApiError(400, _sentence(error))
         case HTTPException():
             return _of_http(error)
-    log.error("a request failed", exc_info=error)
     return ApiError(500, "The server failed on this request; its log says why.", "server_error", code="internal_error")
 
 
 def error_response(error: Exception) -> Response:
     """The answer to an exception."""
+    note_error(error_type(error))
     api = api_error(error)
     return Response(json.dumps(api.body), api.status, api.headers, mimetype="application/json")
 
@@ -90,7 +108,7 @@ def error_response(error: Exception) -> Response:
 def _of_http(error: HTTPException) -> ApiError:
     status = error.code or 500
     texts = {
-        404: "There is no such route: see GET /v1/models, POST /v1/chat/completions and POST /v1/completions.",
+        404: "There is no such route: GET /openapi.json lists all of them.",
         405: "This route does not take this method.",
         413: "The body is larger than 4 MiB.",
     }

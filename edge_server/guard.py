@@ -1,14 +1,15 @@
 """Who is let in: the key, and the Host header that a web page cannot forge for this machine (DNS rebinding)."""
 
-import hmac
 import ipaddress
 import socket
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from flask import Request
 
 from moedge.devices.errors import MoedgeError
 from moedge.edge_server.errors import ApiError
+from moedge.edge_server.keys import NO_KEYS, Keys
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})  # for probes, which hold no key and name no host, or one of their own
 # This machine, as containers on it call it; nobody can own these names elsewhere.
@@ -19,27 +20,28 @@ OWN_NAMES = frozenset({"localhost", "host.docker.internal", "host.containers.int
 class Guard:
     """The rules of one server. `loopback`: it listens on this machine alone."""
 
-    api_key: str | None = field(default=None, repr=False)
+    keys: Keys = NO_KEYS
     loopback: bool = True
     names: frozenset[str] = frozenset()  # Host names accepted besides localhost and addresses
 
-    def check(self, request: Request) -> None:
-        """ApiError 403 for a foreign Host header, 401 without the key."""
-        if request.path in OPEN_PATHS:
+    def check_host(self, request: Request) -> None:
+        """ApiError 403 for a foreign Host header."""
+        if request.path in OPEN_PATHS or self._knows(request.environ.get("HTTP_HOST", "")):
             return
-        if not self._knows(request.environ.get("HTTP_HOST", "")):
-            message = "The Host header names another machine: use the server's address, or start it with --allow-host."
-            raise ApiError(403, message, "permission_error", code="host_not_allowed")
-        if self.api_key is not None and not self._has_key(request):
-            headers = {"WWW-Authenticate": "Bearer"}
-            message = "The API key is missing or wrong: send Authorization: Bearer KEY."
-            raise ApiError(401, message, "authentication_error", code="invalid_api_key", headers=headers)
+        message = "The Host header names another machine: use the server's address, or start it with --allow-host."
+        raise ApiError(403, message, "permission_error", code="host_not_allowed")
 
-    def _has_key(self, request: Request) -> bool:
-        scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
-        assert self.api_key is not None
-        same = hmac.compare_digest(sent.strip().encode(), self.api_key.encode())
-        return same and scheme.lower() == "bearer"
+    def owner_of(self, request: Request) -> str:
+        """Whose request this is: a digest of the key, "" where none is asked for; ApiError 401 without one."""
+        if request.path in OPEN_PATHS or not self.keys:
+            return ""
+        owner = self.keys.owner_of(request.headers)
+        if owner is None:
+            scheme = 'Basic realm="moedge", charset="UTF-8"' if _in_a_window(request) else "Bearer"
+            message = "The API key is missing or wrong: send Authorization: Bearer KEY."
+            headers = {"WWW-Authenticate": scheme}
+            raise ApiError(401, message, "authentication_error", code="invalid_api_key", headers=headers)
+        return owner
 
     def _knows(self, header: str) -> bool:
         host = header.strip().lower()
@@ -52,14 +54,16 @@ class Guard:
         return address.is_loopback or not self.loopback
 
 
-def make_guard(host: str, api_key: str | None, allow_host: tuple[str, ...] = ()) -> Guard:
+def _in_a_window(request: Request) -> bool:
+    """Whether a browser shows the answer itself, and so can ask its user for the key; a page's scripts must not."""
+    accepted = request.headers.get("Accept", "")
+    return request.method in ("GET", "HEAD") and (request.path == "/" or "text/html" in accepted)
+
+
+def make_guard(host: str, keys: Sequence[str] = (), allow_host: Sequence[str] = ()) -> Guard:
     """The guard of a server on `host`; MoedgeError for an address other machines reach and no key, or a bad key."""
     loopback = is_loopback(host)
-    if api_key is not None and not (api_key.isascii() and api_key.isprintable() and len(api_key.strip()) >= 8):
-        raise MoedgeError(
-            "the API key must be at least 8 printable ASCII characters: set MOEDGE_API_KEY to a longer one."
-        )
-    if not loopback and api_key is None:
+    if not loopback and not keys:
         raise MoedgeError(
             f"{host} can be reached from other machines and no API key is set: "
             "set MOEDGE_API_KEY, or listen on 127.0.0.1."
@@ -68,7 +72,7 @@ def make_guard(host: str, api_key: str | None, allow_host: tuple[str, ...] = ())
     if not loopback:
         own = socket.gethostname().lower()
         names |= {own, f"{own}.local", host.lower()}
-    return Guard(api_key, loopback, frozenset(names))
+    return Guard(Keys.of(keys), loopback, frozenset(names))
 
 
 def is_loopback(host: str) -> bool:

@@ -5,6 +5,7 @@ UTF-8 only, one object, no duplicate keys, no NaN or Infinity, numbers and nesti
 
 import json
 import math
+import re
 from typing import Any
 
 from flask import Request
@@ -14,6 +15,11 @@ from moedge.edge_server.errors import ApiError
 MAX_BODY = 4 << 20  # bytes
 MAX_DEPTH = 80  # a tool's schema may be 64 deep and stands a few levels down
 MAX_DIGITS = 20
+MAX_CONTAINERS = 100_000  # lists and objects; a million of them keep all other threads waiting for seconds
+_CONTAINERS = frozenset({dict, list})
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Without any of these in a body no text of it holds half of a surrogate pair, and no number is too large.
+_SUSPECT = (re.compile(rb"\\u[dD]"), re.compile(rb"\d{20}"), re.compile(rb"\d[eE]"))
 
 
 def read_json(request: Request) -> dict[str, Any]:
@@ -33,24 +39,33 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """The object that these bytes are; ApiError 400 that says what is wrong."""
     if not body.strip():
         raise _bad("it is empty")
+    if _containers(body) > MAX_CONTAINERS and _containers(_TEXT.sub(b"", body)) > MAX_CONTAINERS:
+        raise _bad(f"it has more than {MAX_CONTAINERS} lists and objects")
     try:
-        data = json.loads(
-            body.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_no_constant,
-            parse_int=_bounded_int,
-            parse_float=_finite,
-        )
+        data = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except UnicodeDecodeError:
         raise _bad("it is not UTF-8") from None
     except RecursionError:
         raise _bad(f"it is nested more than {MAX_DEPTH} deep") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise _bad(str(error)) from None
+    except _BadJson as error:
+        raise _bad(str(error)) from None
+    except ValueError:  # Python's own limit for a number, in thousands of digits
+        raise _bad(f"a number has more than {MAX_DIGITS} digits") from None
     if not isinstance(data, dict):
         raise _bad("it is not an object")
-    _check(data)
+    # a hook for each number, or a look at each value, would keep all other threads waiting for seconds
+    _check(data, leaves=any(pattern.search(body) for pattern in _SUSPECT))
     return data
+
+
+def _containers(body: bytes) -> int:
+    return body.count(b"[") + body.count(b"{")
+
+
+class _BadJson(Exception):  # noqa: N818 - it is what was found
+    """A reason, from inside of the parser."""
 
 
 def _bad(reason: str) -> ApiError:
@@ -61,49 +76,39 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for key, value in pairs:
         if key in data:
-            raise ValueError(f"the key {key[:64]!r} occurs twice in one object")
+            raise _BadJson(f"the key {key[:64]!r} occurs twice in one object")
         data[key] = value
     return data
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number in JSON")
+    raise _BadJson(f"{name} is not a number in JSON")
 
 
-def _bounded_int(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise ValueError(f"a number has more than {MAX_DIGITS} digits")
-    return int(digits)
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {digits[:32]} is too large")
-    return value
-
-
-def _check(data: Any) -> None:
-    """Depth and surrogates, without recursion."""
+def _check(data: Any, leaves: bool) -> None:
+    """Depth, and with `leaves` half surrogates and numbers that are too large; without recursion."""
     level: list[Any] = [data]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
         for value in level:
-            if isinstance(value, str):
-                _check_text(value)
-            elif isinstance(value, dict):
-                below += value
-                below += value.values()
-            elif isinstance(value, list):
-                below += value
+            inside = [*value, *value.values()] if isinstance(value, dict) else value
+            if leaves:
+                for each in inside:
+                    _check_leaf(each)
+            below += [each for each in inside if type(each) in _CONTAINERS]
         level = below
         if not level:
             return
     raise _bad(f"it is nested more than {MAX_DEPTH} deep")
 
 
-def _check_text(text: str) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise _bad("a text holds half of a surrogate pair") from None
+def _check_leaf(value: Any) -> None:
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise _bad("a text holds half of a surrogate pair") from None
+    elif isinstance(value, int) and abs(value) >= 10**MAX_DIGITS:
+        raise _bad(f"a number has more than {MAX_DIGITS} digits")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise _bad("a number is too large")

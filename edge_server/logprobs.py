@@ -7,15 +7,15 @@ tokens spell, so that the tokens that are told join to it, the first and the las
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
+from moedge.edge_server.replies import Json
 from moedge.runtime.generation import Token
 
-Json = dict[str, Any]
 LEAST = -9999.0  # what OpenAI says for none at all
 
 
-class Spelling(Protocol):
+class TokenSpelling(Protocol):
     """What a tokenizer tells of one token."""
 
     def token_bytes(self, token_id: int) -> bytes:
@@ -52,7 +52,7 @@ class TokenLogprob:
 class TokenTexts:
     """The tokens of one answer, and where they are in what it says."""
 
-    def __init__(self, tokenizer: Spelling) -> None:
+    def __init__(self, tokenizer: TokenSpelling) -> None:
         self._tokenizer = tokenizer
         self._tokens: deque[tuple[str, Token]] = deque()  # not passed yet, with what of each is not
         self._held = ""  # what they spell

@@ -144,7 +144,7 @@ def _tool(fields: Fields) -> Tool:
         raise function.bad("name", "it must be letters, digits, dots, underscores and dashes")
     function.text("description", MAX_SCHEMA)
     function.flag("strict")  # a wish for how to decode, which the model is not told
-    _check_schema(function)
+    check_schema(function, "parameters")
     function.done()
     shown = {name: value for name, value in function.everything().items() if name != "strict"}
     sent = fields.everything()
@@ -155,12 +155,12 @@ def _tool(fields: Fields) -> Tool:
     return tool
 
 
-def _check_schema(function: Fields) -> None:
-    """The outline of a JSON Schema for arguments; the model reads the rest as text."""
-    value = function.take("parameters")
+def check_schema(function: Fields, name: str) -> None:
+    """The outline of a JSON Schema for arguments, if there is one; the model reads the rest as text."""
+    value = function.take(name)
     if value is None:
         return
-    path = function.path("parameters")
+    path = function.path(name)
     schema = Fields(value, path)
     if schema.take("type") not in (None, "object"):
         raise schema.bad("type", 'it must be "object", arguments have names')

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from flask import Request, Response
+from flask import Request, Response, g
 
-from moedge.edge_server.errors import api_error
+from moedge.edge_server.errors import api_error, error_type
+from moedge.edge_server.request_log import Record
 from moedge.runtime.ticket import Ticket
 
 DONE = b"data: [DONE]\n\n"
@@ -92,14 +93,19 @@ def client_left(request: Request) -> Callable[[], bool]:
 
 
 def stream_response(
-    tickets: Sequence[Ticket], frames: Iterator[bytes | None], failure: Callable[[Exception], bytes]
+    tickets: Sequence[Ticket],
+    frames: Iterator[bytes | None],
+    failure: Callable[[Exception], bytes],
+    keep_alive: bytes = KEEP_ALIVE,
 ) -> Response:
     """Server-sent events; however the stream ends, and if it never begins, the tickets give up their places.
 
-    Of `frames` None says nothing, and is sent as a comment at first, so that the headers leave, and after a long
-    silence. `failure` is the event that an exception ends with; after it comes nothing.
+    Of `frames` None says nothing, and is sent as `keep_alive`, a comment, at first, so that the headers leave, and
+    after a long silence. `failure` is the event that an exception ends with; after it comes nothing.
     """
-    response = Response(_frames(frames, failure), mimetype="text/event-stream")
+    record: Record = g.record
+    record.streams = True
+    response = Response(_frames(frames, failure, keep_alive, record), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-cache"
     response.headers["X-Accel-Buffering"] = "no"  # a proxy in front must not collect them
 
@@ -111,16 +117,20 @@ def stream_response(
     return response
 
 
-def _frames(frames: Iterator[bytes | None], failure: Callable[[Exception], bytes]) -> Iterator[bytes]:
+def _frames(
+    frames: Iterator[bytes | None], failure: Callable[[Exception], bytes], keep_alive: bytes, record: Record
+) -> Iterator[bytes]:
     spoke = None
     try:
         for frame in frames:
             if frame is not None or spoke is None or time.monotonic() - spoke >= KEEP_ALIVE_SECONDS:
-                yield KEEP_ALIVE if frame is None else frame
+                yield keep_alive if frame is None else frame
                 spoke = time.monotonic()
+        record.whole = True
     except ClientLeft:
         return
     except Exception as error:
+        record.error_type = error_type(error)
         yield failure(error)
 
 

@@ -19,7 +19,7 @@ from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
 from moedge.devices.errors import MoedgeError
-from moedge.edge_server.connection import Connection
+from moedge.edge_server.connection import UNREAD_BODIES, BodyRoom, Connection
 from moedge.edge_server.json_body import MAX_BODY
 from moedge.edge_server.service import Service
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 SPARE_THREADS = 8  # probes are answered while every place is taken by a stream
 TICK_SECONDS = 0.25
+SWEEP_SECONDS = 1.0
 MOST_CONNECTIONS = 2048
 SPARE_FILES = 128  # for the model, the log, and what libraries open
 FLUSH_SECONDS = 1.0  # for the error events of streams that the drain cut off
@@ -43,31 +44,31 @@ class EdgeServer(TcpWSGIServer):  # type: ignore[misc]
             threads=streams + SPARE_THREADS,
             channel_request_lookahead=1,  # else waitress does not read, and so not notice that a client left
             connection_limit=_most_connections(),
-            cleanup_interval=1,
             asyncore_use_poll=True,
             max_request_header_size=32 << 10,
             max_request_body_size=MAX_BODY,
+            # never into files: the machine may have no place for any, and prompts are nobody else's
+            inbuf_overflow=2 * MAX_BODY,
+            outbuf_overflow=1 << 30,
             outbuf_high_watermark=1 << 20,
             ident=None,
             clear_untrusted_proxy_headers=True,
             log_socket_errors=False,
         )
+        self.body_room = BodyRoom(UNREAD_BODIES + streams * MAX_BODY)
+        self._swept = time.monotonic()
         info = (bound.family, bound.type, bound.proto, bound.getsockname())
         super().__init__(app, _sock=bound, adj=settings, sockinfo=info, bind_socket=False)
 
     def maintenance(self, now: float) -> None:
-        """Once a second: end connections that were silent for too long, or too slow."""
-        super().maintenance(now)
-        for channel in list(self.active_channels.values()):
-            if channel.late(time.monotonic()):
-                channel.will_close = True
+        """Nothing: it is called by the machine's clock, which may jump; `turn` looks by one that does not."""
 
     def handle_accept(self) -> None:
         """Let a client in; if there is no room, in the place of the one that has been idle for longest."""
         if len(self._map) >= self.adj.connection_limit - 1:
             idle = [channel for channel in self.active_channels.values() if not channel.requests]
             if idle:
-                min(idle, key=lambda channel: channel.last_activity).handle_close()
+                min(idle, key=lambda channel: channel.moved).handle_close()
         super().handle_accept()
 
     @property
@@ -77,8 +78,15 @@ class EdgeServer(TcpWSGIServer):  # type: ignore[misc]
         return any(channel.requests or channel.total_outbufs_len for channel in channels)
 
     def turn(self) -> None:
-        """Wait for sockets, at most a tick, and serve them."""
+        """Wait for sockets, at most a tick, and serve them; once a second, end connections that are late."""
         wasyncore.loop(timeout=TICK_SECONDS, use_poll=True, map=self._map, count=1)
+        now = time.monotonic()
+        if now - self._swept < SWEEP_SECONDS:
+            return
+        self._swept = now
+        for channel in list(self.active_channels.values()):
+            if channel.late(now):
+                channel.handle_close()  # not when it can be written to next: a client that reads nothing never can
 
     def shut(self) -> None:
         """Close every socket."""

@@ -1,115 +1,37 @@
-"""What stands behind the routes: the engine and its scheduler, and whether they are loading, ready or draining."""
+"""What stands behind the routes: the models, and whether the server is starting, ready or draining."""
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from moedge.devices.errors import MoedgeError
+from flask import Response, after_this_request, has_request_context, request
+
 from moedge.edge_server.errors import ApiError, unavailable
-from moedge.edge_server.questions import ModelLimits
-from moedge.runtime.chat.formats import calls_tools
+from moedge.edge_server.loaded import Loaded
+from moedge.edge_server.model_room import ModelRoom
+from moedge.edge_server.model_settings import ModelSettings
+from moedge.edge_server.replies import client_left
+from moedge.edge_server.residents import Lease, Residents
+from moedge.edge_server.served_models import ServedModel, find_model
 from moedge.runtime.chat.wishes import Wishes
-from moedge.runtime.constraint import AnswerGrammar
 from moedge.runtime.engine import Engine
-from moedge.runtime.prompt_lookup import refuse_guesses
-from moedge.runtime.prompt_too_long import PromptTooLong
-from moedge.runtime.sampling import SamplingParams
-from moedge.runtime.scheduler import Scheduler
-from moedge.runtime.thought_limit import ThoughtBudget
-from moedge.runtime.ticket import Ticket
+from moedge.runtime.integrity import OnHashed
+
+__all__ = ["Loaded", "Service"]
 
 NO_WISHES = Wishes()
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """An engine that answers, since when (seconds since 1970), and what holds where a request says nothing."""
-
-    engine: Engine
-    scheduler: Scheduler
-    since: int
-    wishes: Wishes
-    defaults: SamplingParams
-
-    @property
-    def name(self) -> str:
-        """What the model is called in answers."""
-        return self.engine.manifest.name
-
-    def limits(self) -> ModelLimits:
-        """What of the model bounds a request."""
-        facts = self.engine.manifest.model
-        return ModelLimits(facts.vocab_size, facts.context_length, calls_tools(facts.chat_format))
-
-    def template_variables(self, wishes: Wishes) -> dict[str, Any]:
-        """What to render a chat with: the server's own wishes, and over them those of the request."""
-        return {**self.engine.template_variables(self.wishes), **self.engine.template_variables(wishes)}
-
-    def check_model(self, model: str | None) -> None:
-        """ApiError 404 for any model but the one that is served; a request need not name one."""
-        name = self.engine.manifest.name
-        if model not in (None, name):
-            message = f"There is no model {model!r}: this server has {name!r}."
-            raise ApiError(404, message, param="model", code="model_not_found")
-
-    @contextmanager
-    def prompt_in(self, field: str) -> Iterator[None]:
-        """While the prompt that `field` of a request gives is read: if it is too long, ApiError 400 that says so.
-
-        Clients know the error by its code or by its first words, which are OpenAI's.
-        """
-        try:
-            yield
-        except PromptTooLong as error:
-            limit = self.engine.manifest.model.context_length
-            message = f"This model's maximum context length is {limit} tokens, and the prompt has {error.has}."
-            raise ApiError(400, message, param=field, code="context_length_exceeded") from None
-
-    def answer_grammar(self, token_ids: Sequence[int], schema: str | None) -> AnswerGrammar | None:
-        """The grammar of answers whose content is of that schema, if there is one; ApiError 400 if it is unfit."""
-        if schema is None:
-            return None
-        try:
-            return self.engine.answer_grammar(token_ids, schema)
-        except MoedgeError as error:
-            raise ApiError(400, str(error), param="response_format", code="unsupported_parameter") from None
-
-    def thought_budget(self, token_ids: Sequence[int], tokens: int | None) -> ThoughtBudget | None:
-        """How long answers to that prompt may think, None: without end; ApiError 400 if nobody can tell."""
-        if tokens is None:
-            return None
-        try:
-            return self.engine.thought_budget(token_ids, tokens)
-        except MoedgeError as error:
-            raise ApiError(400, str(error), param="thinking_budget", code="unsupported_parameter") from None
-
-    def submit(self, token_ids: Sequence[int], params: SamplingParams, answers: int = 1) -> list[Ticket]:
-        """Queue a prompt for so many answers.
-
-        PromptTooLong if it exceeds the context; QueueFull; NotAccepting if the server has begun to drain meanwhile.
-        """
-        limit = self.engine.manifest.model.context_length
-        if len(token_ids) > limit:
-            raise PromptTooLong(f"{len(token_ids)} tokens", limit)
-        several = [_nth(params, number) for number in range(answers)]
-        return [self.scheduler.submit(token_ids, each) for each in several]  # until submit_all
-
-
-def _nth(params: SamplingParams, number: int) -> SamplingParams:
-    """Of several answers with one seed each has its own, the first the one that was sent."""
-    if params.seed is None or not number:
-        return params
-    return replace(params, seed=(params.seed + number) % (1 << 64))
-
-
 class Service:
-    """Starts out loading; `open` makes it ready, `stop_accepting` draining."""
+    """Starts out loading; `open_residents` and `open` make it ready, `stop_accepting` draining."""
 
     def __init__(self) -> None:
-        self._loaded: Loaded | None = None
+        self._residents: Residents | None = None
         self.draining = False
+
+    def open_residents(self, residents: Residents) -> None:
+        """Serve these models from now on, those that are not in memory yet once they are asked for."""
+        self._residents = residents
 
     def open(
         self,
@@ -120,62 +42,116 @@ class Service:
         wishes: Wishes = NO_WISHES,
         prompt_lookup_num_tokens: int = 0,
     ) -> None:
-        """Serve this engine from now on; see Scheduler for the bounds, SamplingParams for the guesses.
+        """Serve this engine alone from now on; see ModelSettings for the bounds.
 
-        MoedgeError if there are too many of those, or if the model's template knows nothing of a variable in `wishes`.
-        Both hold for every chat that says nothing else.
+        MoedgeError if there are too many guesses, or if the model's template knows nothing of a variable in `wishes`.
         """
-        engine.template_variables(wishes)
-        if prompt_lookup_num_tokens:
-            refuse_guesses(engine.manifest)
-        defaults = replace(engine.defaults, prompt_lookup_num_tokens=prompt_lookup_num_tokens)
-        scheduler = Scheduler(engine, max_running, max_queued, stalled_after_s)
-        self._loaded = Loaded(engine, scheduler, int(time.time()), wishes, defaults)
+        settings = ModelSettings(
+            max_running=max_running,
+            max_queued=max_queued,
+            stalled_after_s=stalled_after_s,
+            wishes=wishes,
+            prompt_lookup_num_tokens=prompt_lookup_num_tokens,
+        )
+        model = ServedModel(engine.manifest.name, (), Path(), engine.manifest, settings)
+        model.loaded = Loaded.over(engine, model.name, settings)
+        self.open_residents(Residents([model], _cannot_load, ModelRoom()))
+
+    @property
+    def models(self) -> tuple[ServedModel, ...]:
+        """All that requests may name, in memory or not, the default first; ApiError 503 while the server starts."""
+        return self._open().models
+
+    @property
+    def all_loaded(self) -> tuple[Loaded, ...]:
+        """Every model that is in memory now; none while the server starts."""
+        models = self._residents.models if self._residents is not None else ()
+        return tuple(loaded for model in models if (loaded := model.loaded) is not None)
+
+    def find(self, name: str | None) -> ServedModel:
+        """The model of this name or alias, the default for None; ApiError 404 if there is none, 503 while starting."""
+        return find_model(self.models, name)
+
+    def loaded_now(self, name: str | None = None) -> Loaded:
+        """The model of this name as it is in memory, to look at; ApiError 404 as of `find`, 503 if it is not there.
+
+        It is not loaded for that, and may leave at any time.
+        """
+        model = self.find(name)
+        loaded = model.loaded
+        if loaded is None:
+            raise unavailable(f"{model.name} is not in memory: a request for an answer loads it.", "model_not_loaded")
+        return loaded
 
     @property
     def loaded(self) -> Loaded:
-        """The engine; ApiError 503 while it loads."""
-        if self._loaded is None:
-            raise unavailable("The model is being loaded.", "loading")
-        return self._loaded
+        """The default model, likewise."""
+        return self.loaded_now()
 
     @property
     def alive(self) -> bool:
         """Whether a restart would not help."""
-        return self._loaded is None or self._loaded.scheduler.healthy
+        return all(loaded.scheduler.healthy for loaded in self.all_loaded)
 
     @property
     def idle(self) -> bool:
         """Whether no request is being worked on."""
-        return self._loaded is None or self._loaded.scheduler.idle
+        return all(loaded.scheduler.idle for loaded in self.all_loaded)
 
-    def ready(self) -> Loaded:
-        """What takes a request that is sent now; ApiError 503 unless one would be taken."""
-        if self.draining:
-            raise unavailable("The server is shutting down.", "shutting_down")
-        if not self.loaded.scheduler.healthy:
-            raise unavailable("The engine has stopped.", "engine_failed")
-        return self.loaded
+    def ready(self) -> None:
+        """Return if a request that is sent now would be taken; ApiError 503 if not."""
+        self._refuse_draining()
+        _refuse_dead(self.models[0].loaded)
 
     def ready_for(self, body: Mapping[str, Any]) -> Loaded:
-        """What takes the request of this body: the model that it names, or the one that is served.
+        """What takes the request of this body: the model that it names, or the default; loaded first if it is not.
 
-        ApiError 404 if there is none of that name, 503 as of `ready`.
+        It stays in memory until the answer has been sent. ApiError 404 if there is none of that name, 503 if no request
+        is taken or the model is not loaded in time; QueueFull if too many wait for it; ClientLeft.
         """
-        loaded = self.ready()
+        self._refuse_draining()
         name = body.get("model")
-        if isinstance(name, str):  # whatever else it is, its endpoint refuses
-            loaded.check_model(name)
-        return loaded
+        model = self.find(name if isinstance(name, str) else None)  # whatever else it is, its endpoint refuses
+        left: Callable[[], bool] = client_left(request) if has_request_context() else lambda: False
+        lease = self._open().lease(model, self._refuse_draining, left)
+        if has_request_context():
+            after_this_request(lambda response: _end_with(response, lease))
+        else:
+            lease.end()
+        _refuse_dead(lease.loaded)
+        return lease.loaded
 
     def stop_accepting(self) -> None:
         """Drain: what was accepted goes on. Takes no lock, so a signal handler may call it."""
         self.draining = True
-        if self._loaded is not None:
-            self._loaded.scheduler.stop_accepting()
+        for loaded in self.all_loaded:
+            loaded.scheduler.stop_accepting()
 
     def close(self) -> None:
         """End what is left."""
         self.draining = True
-        if self._loaded is not None:
-            self._loaded.scheduler.close()
+        if self._residents is not None:
+            self._residents.close()
+
+    def _open(self) -> Residents:
+        if self._residents is None:
+            raise unavailable("The model is being loaded.", "loading")
+        return self._residents
+
+    def _refuse_draining(self) -> None:
+        if self.draining:
+            raise unavailable("The server is shutting down.", "shutting_down")
+
+
+def _refuse_dead(loaded: Loaded | None) -> None:
+    if loaded is not None and not loaded.scheduler.healthy:
+        raise unavailable("The engine has stopped.", "engine_failed")
+
+
+def _end_with(response: Response, lease: Lease) -> Response:
+    response.call_on_close(lease.end)
+    return response
+
+
+def _cannot_load(model: ServedModel, on_hashed: OnHashed) -> Loaded:
+    raise ApiError(503, f"{model.name} is gone.", "service_unavailable_error", code="model_not_loaded")

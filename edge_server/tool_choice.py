@@ -1,7 +1,6 @@
-"""Which of a request's tools the model is shown: `tool_choice`, in the spellings of OpenAI and its followers.
+"""Which of a request's tools may be called, and whether one must be: `tool_choice`, in the spellings of OpenAI's like.
 
-Calls are not constrained: a call that is required is a wish, for which the model is shown no other tool than may be
-called.
+The model is shown no other tool than may be called.
 """
 
 from typing import Any
@@ -28,6 +27,30 @@ def choose_tools(fields: Fields, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
     if not tools:
         raise bad_field("tool_choice", "it requires a call, and there are no tools")
     return tools
+
+
+def must_call(fields: Fields) -> bool:
+    """Whether a choice that `choose_tools` took requires a call."""
+    choice = fields.take("tool_choice")
+    if not isinstance(choice, dict):
+        return choice in ("required", "any")
+    allowed = choice.get("allowed_tools")
+    return choice.get("type") == "function" or (isinstance(allowed, dict) and allowed.get("mode") == "required")
+
+
+def declared_tools(fields: Fields) -> tuple[str, ...]:
+    """The names of all tools, checked before, in their order."""
+    return tuple(tool.get("function", tool)["name"] for tool in fields.take("tools") or ())
+
+
+def strict_tools(fields: Fields) -> frozenset[str]:
+    """The names of the tools, checked before, that are to be held to all of their schema or refused."""
+    found = []
+    for tool in fields.take("tools") or ():
+        function = tool.get("function", tool)
+        if function.get("strict") is True:
+            found.append(function["name"])
+    return frozenset(found)
 
 
 def _named(choice: Fields, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:

@@ -7,7 +7,7 @@ from moedge.edge_server.fields import Fields, bad_field
 from moedge.edge_server.foreign_fields import pass_foreign
 from moedge.edge_server.messages import MAX_TOOLS, read_messages, read_tools
 from moedge.edge_server.questions import ChatQuestion, ModelLimits
-from moedge.edge_server.response_format import read_response_format
+from moedge.edge_server.response_format import AskedContent, read_content
 from moedge.edge_server.sampling_fields import (
     read_answers,
     read_chat_logprobs,
@@ -17,7 +17,7 @@ from moedge.edge_server.sampling_fields import (
     read_stream_options,
 )
 from moedge.edge_server.template_fields import read_template_wishes, read_thinking_budget
-from moedge.edge_server.tool_choice import choose_tools
+from moedge.edge_server.tool_choice import choose_tools, declared_tools, must_call, strict_tools
 from moedge.runtime.sampling import SamplingParams
 
 MOST_PROMPTS = 16  # of one completion request
@@ -39,6 +39,7 @@ class CompletionRequest:
     prompts: tuple[str | tuple[int, ...], ...]
     answers: int
     params: SamplingParams
+    content: AskedContent
     echo: bool
     stream: bool
     include_usage: bool
@@ -62,13 +63,14 @@ def read_chat(data: dict[str, Any], defaults: SamplingParams, limits: ModelLimit
         if fields.take("max_tokens") not in (None, longest):
             raise bad_field("max_completion_tokens", "max_tokens says something else; send one of them")
         params = replace(params, max_tokens=longest)
-    schema = read_response_format(fields)
-    if schema is not None and tools:
-        reason = "a schema beside tools is not supported; send tool_choice none, or no response_format"
-        raise bad_field("response_format", reason, code="unsupported_parameter")
-    wishes = read_template_wishes(fields)
-    question = ChatQuestion(
-        messages, tools, most_calls, params, schema, wishes, read_thinking_budget(fields), read_answers(fields)
+    content = read_content(fields)
+    wishes, budget, answers = read_template_wishes(fields), read_thinking_budget(fields), read_answers(fields)
+    question = ChatQuestion(messages, tools, most_calls, params, content, wishes, budget, answers)
+    question = replace(
+        question,
+        must_call=bool(tools) and must_call(fields),
+        declared=declared_tools(fields),
+        strict=strict_tools(fields),
     )
     pass_foreign(fields)
     fields.done()
@@ -90,10 +92,10 @@ def read_completion(data: dict[str, Any], defaults: SamplingParams, limits: Mode
         raise bad_field("echo", "log probabilities of a prompt are not computed", code="unsupported_parameter")
     for name in ("reasoning_effort", "chat_template_kwargs"):  # no template stands around a bare text
         fields.only(name)
-    fields.only("response_format", {"type": "text"})
+    content = read_content(fields)
     pass_foreign(fields)
     fields.done()
-    return CompletionRequest(prompts, answers, params, echo, stream, include_usage)
+    return CompletionRequest(prompts, answers, params, content, echo, stream, include_usage)
 
 
 def _prompts(fields: Fields, limits: ModelLimits) -> tuple[str | tuple[int, ...], ...]:

@@ -3,6 +3,7 @@
 Names are loaded on first use, so that reading a manifest never imports onnxruntime.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     from moedge.runtime.engine import Engine
     from moedge.runtime.sampling import SamplingParams
     from moedge.runtime.session import Session
+
+# Since 1.29 onnxruntime's wheels write an identifier to the home folder and send events to their maker; it looks once,
+# when it is imported. A user who wants that sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["Engine", "SamplingParams", "Session"]
 

@@ -11,16 +11,21 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from moedge.runtime.failures import report
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb's function has the verb's name and stands in `module`; `line` is its line on the help page."""
+    """A verb's function has the verb's name and stands in `module`; `line` is its line on the help page.
+
+    With an `environment`, each option is also a variable of that name, an underscore and the option's own.
+    """
 
     module: str
     line: str
+    environment: str | None = None
 
 
 VERBS = {
@@ -32,7 +37,7 @@ VERBS = {
     "verify": Verb("moedge.runtime.commands", "Check every file of a bundle against its manifest."),
     "run": Verb("moedge.runtime.commands", "Answer one prompt, or chat in the terminal."),
     "bench": Verb("moedge.runtime.bench.commands", "Measure how fast a bundle runs on this machine."),
-    "serve": Verb("moedge.edge_server.commands", "Serve a bundle over HTTP."),
+    "serve": Verb("moedge.edge_server.commands", "Serve bundles over HTTP.", environment="MOEDGE"),
     "profile": Verb("moedge.runtime.profiling.commands", "Measure this machine: a device profile, and a report."),
     "devices": Verb("moedge.devices.commands", "List device profiles and what was detected here."),
 }
@@ -70,13 +75,25 @@ def _command(verb: str) -> Callable[..., Any]:
     )
     app.callback(invoke_without_command=True, help="Mixture-of-Experts language models on CPUs.")(_moedge)
     for name, entry in VERBS.items():
-        app.command(name, short_help=entry.line)(_load(name, entry) if name == verb else _stand_in)
+        if name == verb:
+            settings = {"auto_envvar_prefix": entry.environment}
+            app.command(name, cls=_command_class(), context_settings=settings, short_help=entry.line)(
+                _load(name, entry)
+            )
+        else:
+            app.command(name, short_help=entry.line)(_stand_in)
     return typer.main.get_command(app)
 
 
 def _load(name: str, entry: Verb) -> Callable[..., Any]:
     function: Callable[..., Any] = getattr(import_module(entry.module), name)
     return function
+
+
+def _command_class() -> type[TyperCommand]:
+    from moedge.runtime.option_panels import PanelledCommand  # what no other verb's line of help needs
+
+    return PanelledCommand
 
 
 def _stand_in() -> None:

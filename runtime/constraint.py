@@ -7,24 +7,30 @@ those that may come is `sampling.py`.
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.text import Tokenizer
+from moedge.runtime.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-GrammarKind = Literal["json_schema", "regex", "lark"]
+GrammarKind = Literal["json_schema", "regex", "lark", "llguidance"]
 KEPT = 32  # grammars that are ready for further answers
+TRIED = 512  # that were found to be fit
+FUEL, MOST_FUEL = 1_000_000, 20_000_000  # for the words of a grammar; at most some tenths of a second
+FUEL_A_SCHEMA = 150_000  # more: 128 tools have many words
 MOST_STATES = 20_000  # of a grammar's words, in one answer: `a{1000000}` shall not keep a step waiting for seconds
 MOST_ITEMS = 10_000  # that may come next at one place: 2,500 optional properties, and some milliseconds a token there
+MOST_DEPTH = 64  # of a schema
 MOST_CHARACTERS = 1 << 16  # of a schema; properties that are all optional take some seconds then
 
 
@@ -32,45 +38,37 @@ MOST_CHARACTERS = 1 << 16  # of a schema; properties that are all optional take 
 class AnswerGrammar:
     """A JSON schema, a regular expression or a grammar in llguidance's Lark, as text; the whole answer is one of it.
 
-    JSON of a schema is compact: no whitespace but in strings.
+    "llguidance" is several grammars together, in the JSON that it reads. JSON of a schema is compact: no whitespace but
+    in strings.
     """
 
     kind: GrammarKind
     text: str
 
 
-def behind_thinking(schema: str, opening: str | int, closing: str | int, opened: bool, newlines: bool) -> AnswerGrammar:
-    """JSON of a schema behind free thinking between two tags, texts or token ids; `opened` where the first was said.
-
-    Up to two `newlines` may part them. MoedgeError if the schema is no object.
-    """
-    gap = " /\\n{0,2}/" if newlines else ""
-    before = "thought" if opened else "thought?"
-    opens = "" if opened else _term(opening)
-    if isinstance(closing, int):
-        thought, rules = f"{opens} /(?s:.*)/ {_term(closing)}", ""
-    else:
-        thought, rules = f"{opens} said", f"said[suffix={_term(closing)}]: /(?s:.*)/\n"
-    lines = f"start: {before} answer\nthought: {thought}{gap}\n{rules}answer: %json {_compact(schema)}\n"
-    return AnswerGrammar("lark", lines)
-
-
-def _compact(schema: str) -> str:
-    """The schema, of which only the shortest JSON is."""
+def check_size(schema: str) -> dict[str, Any]:
+    """The JSON schema that a text says; MoedgeError if it is none, too large or nested too deeply."""
     if len(schema) > MOST_CHARACTERS:
         raise MoedgeError(f"the schema has {len(schema)} characters, {MOST_CHARACTERS} are the most: make it shorter.")
     try:
         stated = json.loads(schema)
-    except ValueError as error:
-        raise MoedgeError(f"the schema is no JSON: {_shorten(str(error))}.") from None
+    except (ValueError, RecursionError) as error:
+        raise MoedgeError(f"the schema is no JSON: {shorten(str(error))}.") from None
     if not isinstance(stated, dict):
         raise MoedgeError("the schema is no JSON schema: it must be an object.")
+    level: list[Any] = [stated]
+    for _ in range(MOST_DEPTH):
+        level = [each for value in level for each in (value.values() if isinstance(value, dict) else value)]
+        level = [value for value in level if isinstance(value, dict | list)]
+    if level:
+        raise MoedgeError(f"the schema is nested more than {MOST_DEPTH} deep: define its parts in $defs.")
+    return stated
+
+
+def _compact(schema: str) -> str:
+    """The schema, of which only the shortest JSON is."""
     # else nothing between two values is ever forced, and blanks may go on and on
-    return json.dumps({**stated, "x-guidance": {"whitespace_flexible": False}})
-
-
-def _term(tag: str | int) -> str:
-    return f"<[{tag}]>" if isinstance(tag, int) else json.dumps(tag, ensure_ascii=False)
+    return json.dumps({**check_size(schema), "x-guidance": {"whitespace_flexible": False}})
 
 
 class Constraint:
@@ -105,7 +103,7 @@ class Constraint:
         error = self._matcher.get_error()
         if "Current row has" in error:
             error = "too much may come next at one place, such as too many optional properties of a schema"
-        raise MoedgeError(f"the grammar cannot be followed: {_shorten(error)}.")
+        raise MoedgeError(f"the grammar cannot be followed: {shorten(error)}.")
 
 
 class _Kept:
@@ -126,6 +124,7 @@ class Grammars:
         self._vocabulary: LLTokenizer | None = None
         self._reading = Lock()  # of the vocabulary
         self._kept = lru_cache(KEPT)(lambda grammar: _Kept())
+        self._tried = lru_cache(TRIED)(self._try_out)
 
     def constraint(self, grammar: AnswerGrammar) -> Constraint:
         """For one answer, at its beginning; MoedgeError for what is no grammar, or is not supported.
@@ -139,9 +138,17 @@ class Grammars:
             matcher = kept.matcher.deep_copy()
         return Constraint(matcher, self._vocab_size)
 
-    def try_schema(self, schema: str) -> None:
-        """Begin with the first value of a schema; MoedgeError as of `constraint`, or if it cannot be followed."""
-        constraint = self.constraint(AnswerGrammar("json_schema", schema))
+    def read_ahead(self) -> None:
+        """Read the vocabulary now, while nobody waits for an answer; what is wrong with it those hear who ask."""
+        with suppress(MoedgeError):
+            self._read_vocabulary()
+
+    def try_out(self, grammar: AnswerGrammar) -> None:
+        """Begin with the first value of a grammar; MoedgeError as of `constraint`, or if it cannot be followed."""
+        self._tried(grammar)
+
+    def _try_out(self, grammar: AnswerGrammar) -> None:
+        constraint = Constraint(self._compile(grammar), self._vocab_size)
         begun = list(constraint.forced)
         if not begun:
             opening = self._tokenizer.encode("{")
@@ -152,15 +159,15 @@ class Grammars:
             constraint.allowed()
 
     def _read_vocabulary(self) -> "LLTokenizer":
-        from llguidance import LLTokenizer
+        from llguidance import LLTokenizer, TokenizerWrapper
 
         with self._reading:
             if self._vocabulary is None:
-                definition = self._tokenizer.definition
+                read = TokenizerWrapper(Vocabulary(self._tokenizer, self._vocab_size, self._eos_token_ids))
                 try:
-                    self._vocabulary = LLTokenizer(definition, n_vocab=self._vocab_size, eos_token=self._eos_token_ids)
+                    self._vocabulary = LLTokenizer(read, n_vocab=self._vocab_size, eos_token=self._eos_token_ids)
                 except ValueError as error:
-                    reason = _shorten(str(error))
+                    reason = shorten(str(error))
                     raise MoedgeError(f"this model's tokenizer cannot be held to a schema ({reason}).") from None
             return self._vocabulary
 
@@ -175,14 +182,21 @@ class Grammars:
                 source = LLMatcher.grammar_from_regex(grammar.text)
             case "lark":
                 source = LLMatcher.grammar_from_lark(grammar.text)
-        limits = LLParserLimits(max_lexer_states=MOST_STATES, max_items_in_row=MOST_ITEMS, verbose_errors=False)
+            case "llguidance":
+                source = grammar.text
+        limits = LLParserLimits(
+            initial_lexer_fuel=min(FUEL + FUEL_A_SCHEMA * grammar.text.count("%json"), MOST_FUEL),
+            max_lexer_states=MOST_STATES,
+            max_items_in_row=MOST_ITEMS,
+            verbose_errors=False,
+        )
         matcher = LLMatcher(vocabulary, source, log_level=0, limits=limits)
         if matcher.is_error():
-            raise MoedgeError(f"the grammar is not supported: {_shorten(matcher.get_error())}.")
+            raise MoedgeError(f"the grammar is not supported: {shorten(matcher.get_error())}.")
         return matcher
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str) -> str:
     """What llguidance says, without the place and the lines of a grammar that the user may never have seen."""
     words = " ".join(re.split(r"\n *1 \|", re.sub(r"^at \d+\(\d+\): ", "", text))[0].split())
     return words.rstrip(".") if len(words) <= 200 else f"{words[:200]} …"

@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 from moedge.devices.errors import MoedgeError
 from moedge.devices.memory import detect_memory
 from moedge.devices.profile import Profile, load_profile
-from moedge.runtime.chat.formats import ChatParser, chat_parser, thoughts_of
-from moedge.runtime.chat.template import ChatTemplate
+from moedge.runtime.chat.continuation import BegunAnswer, ContinuedParser, continue_last
+from moedge.runtime.chat.formats import ChatParser, chat_parser
+from moedge.runtime.chat.template import ChatTemplate, read_template
 from moedge.runtime.chat.thought_tags import thought_tags
 from moedge.runtime.chat.wishes import Wishes
-from moedge.runtime.constraint import AnswerGrammar, Grammars, behind_thinking
+from moedge.runtime.constraint import AnswerGrammar, Grammars
+from moedge.runtime.forms.answer_form import FREE, AnswerForm
+from moedge.runtime.forms.holding import Holding
+from moedge.runtime.forms.lark_rules import Marks
 from moedge.runtime.generation import Generation, Token
 from moedge.runtime.generation_config import default_params, eos_of, read_generation_config
 from moedge.runtime.integrity import HashCheck, OnHashed, open_bundle, say_nothing
@@ -54,6 +58,8 @@ class Engine:
         self.defaults = default_params(config)
         self.eos_token_ids = frozenset(manifest.model.eos_token_ids) | eos_of(config)
         self.grammars = Grammars(self.tokenizer, manifest.model.vocab_size, self.eos_token_ids)
+        marks = Marks(self.tokenizer.special_ids, self.eos_token_ids)
+        self.holding = Holding(manifest.model.chat_format, marks, self.grammars)
         self.step_cost = StepCost()  # learned by the answers of all sessions
         self._template = self._load_template()
 
@@ -210,7 +216,19 @@ class Engine:
         `variables` are what the template reads beside the conversation, as `template_variables` gives them.
         MoedgeError if there is no template or it refuses; PromptTooLong, before much work, if they exceed the context.
         """
-        pieces = self._chat_template().render_pieces(messages, tools, add_generation_prompt, variables)
+        return self._encode(self._chat_template().render_pieces(messages, tools, add_generation_prompt, variables))
+
+    def encode_begun(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> tuple[list[int], BegunAnswer]:
+        """Token ids of a conversation that ends within an answer, and how far that is; see `continue_last`."""
+        pieces, begun = continue_last(self._chat_template(), messages, tools, variables)
+        return self._encode(pieces), begun
+
+    def _encode(self, pieces: Sequence[tuple[str, bool]]) -> list[int]:
         most, token_ids = self.manifest.model.context_length, list[int]()
         for text, trusted in pieces:
             token_ids += self.tokenizer.encode(text, allow_special=trusted, most=most)
@@ -222,37 +240,34 @@ class Engine:
         """The variables for `encode_chat`, see `ChatTemplate.choose`; MoedgeError for a model without a template."""
         return {} if wishes == Wishes() else self._chat_template().choose(wishes)
 
-    def chat_parser(self, prompt_ids: Sequence[int], tools: Sequence[Mapping[str, Any]] | None = None) -> ChatParser:
+    def chat_parser(
+        self,
+        prompt_ids: Sequence[int],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        begun: BegunAnswer | None = None,
+        form: AnswerForm = FREE,
+    ) -> ChatParser:
         """A fresh parser for the answer to one encoded prompt, which showed these tools, in this model's chat format.
 
         Where it showed none, no call is read: whatever looks like one is text. Many templates end prompts in `<think>`:
-        the answer then begins inside of thinking, and never says so.
+        the answer then begins inside of thinking, and never says so. `form` is what the answer is held to.
         """
-        prompt_end = self.tokenizer.decode(prompt_ids[-PROMPT_END:])
-        return chat_parser(self.manifest.model.chat_format, prompt_end, tools, calls=bool(tools))
+        prompt_end = self.tokenizer.decode(prompt_ids[-PROMPT_END:]) if begun is None else begun.prompt_end
+        chat_format = self.manifest.model.chat_format
+        parser = chat_parser(chat_format, prompt_end, tools, calls=bool(tools), apart=form.excludes)
+        return parser if begun is None else ContinuedParser(parser, begun)
 
-    def answer_grammar(self, prompt_ids: Sequence[int], schema: str) -> AnswerGrammar:
-        """That of answers to an encoded chat whose content is JSON of a schema; thinking before it is free.
+    def answer_grammar(self, prompt_ids: Sequence[int], form: AnswerForm) -> AnswerGrammar | None:
+        """That of answers of a form to an encoded chat; see `Holding`, which says what raises."""
+        return self.holding.hold(form, self.tokenizer.decode(prompt_ids[-PROMPT_END:]))
 
-        MoedgeError if the schema, or this model's chat format, is not supported.
-        """
-        thoughts = thoughts_of(self.manifest.model.chat_format, self.tokenizer.decode(prompt_ids[-PROMPT_END:]))
-        if thoughts is None:
-            grammar = AnswerGrammar("json_schema", schema)
-        else:
-            opening, closing = map(self.tokenizer.id_or_text, (thoughts.opening, thoughts.closing))
-            grammar = behind_thinking(schema, opening, closing, thoughts.opened, thoughts.newlines)
-        self.grammars.try_schema(schema)  # so that what is wrong with it is told now
-        self.grammars.constraint(grammar)
-        return grammar
-
-    def thought_budget(self, prompt_ids: Sequence[int], tokens: int) -> ThoughtBudget | None:
+    def thought_budget(self, prompt_ids: Sequence[int], tokens: int, must_call: bool = False) -> ThoughtBudget | None:
         """A budget for the thinking of answers to an encoded chat; None in chat formats that do not think."""
         end = self.tokenizer.decode(prompt_ids[-PROMPT_END:])
         tags = thought_tags(self.manifest.model.chat_format, end)
         if tags is None:
             return None
-        cut = self.tokenizer.encode(tags.cut, allow_special=True)
+        cut = self.tokenizer.encode(tags.cut_to_call if must_call else tags.cut, allow_special=True)
         return ThoughtBudget(tokens, tags.opening, tags.closing, tags.opened, tuple(cut))
 
     def _chat_template(self) -> ChatTemplate:
@@ -261,9 +276,8 @@ class Engine:
         return self._template
 
     def _load_template(self) -> ChatTemplate | None:
-        try:
-            source = (self.folder / TEMPLATE_NAME).read_text(encoding="utf-8")
-        except FileNotFoundError:
+        source = read_template(self.folder / TEMPLATE_NAME)
+        if source is None:
             return None
         facts = self.manifest.model
         bos = None if facts.bos_token_id is None else self.tokenizer.spelling(facts.bos_token_id)

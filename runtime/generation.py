@@ -16,7 +16,7 @@ from moedge.runtime.constraint import Constraint
 from moedge.runtime.distribution import Logits
 from moedge.runtime.kernels.library import Library
 from moedge.runtime.prompt_lookup import PromptLookup
-from moedge.runtime.sampling import MOST_GUESSES, Choice, Sampler, SamplingParams
+from moedge.runtime.sampling import MOST_GUESSES, ChosenToken, Sampler, SamplingParams
 from moedge.runtime.text_stream import StopStrings, TextStream
 from moedge.runtime.thought_limit import ThoughtLimit
 
@@ -196,7 +196,7 @@ class Generation:
             return self._thought_limit.forced
         return [] if self._constraint is None else self._constraint.forced
 
-    def _choose(self, logits: Logits) -> Choice:
+    def _choose(self, logits: Logits) -> ChosenToken:
         if forced := self._forced():
             return self._sampler.accept(forced[0])
         if self._constraint is None:

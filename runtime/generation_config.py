@@ -16,7 +16,7 @@ def read_generation_config(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MoedgeError(f"{path} is not JSON ({error}): export the bundle again.") from None
     if not isinstance(data, dict):
         raise MoedgeError(f"{path} is not a JSON object: export the bundle again.")
@@ -39,6 +39,9 @@ def default_params(config: Mapping[str, Any]) -> SamplingParams:
 
 
 def eos_of(config: Mapping[str, Any]) -> frozenset[int]:
-    """The tokens that end an answer by it."""
+    """The tokens that end an answer by it; MoedgeError if it says something else."""
     eos = config.get("eos_token_id")
-    return frozenset() if eos is None else frozenset([eos] if isinstance(eos, int) else eos)
+    ids = [] if eos is None else eos if isinstance(eos, list) else [eos]
+    if not all(isinstance(each, int) and not isinstance(each, bool) for each in ids):
+        raise MoedgeError(f"the bundle's {GENERATION_NAME} has no token ids as eos_token_id: export the bundle again.")
+    return frozenset(ids)

@@ -15,7 +15,8 @@ from moedge.runtime.sampling import MOST_GUESSES
 from moedge.runtime.sizes import full_cache_bytes, loading_bytes, memory_bytes
 
 FLOAT_BYTES = 4
-LOGITS_ROWS = 3 + MOST_GUESSES  # a session's own, its row of a batch's, and an answer's with guesses
+# A session's own, its row of a batch's, that of its prompt's end, and an answer's with guesses.
+LOGITS_ROWS = 4 + MOST_GUESSES
 # Python, onnxruntime and the rest of moedge: 64 MiB resident before a load, with the endpoint 77 (x86-64, 2026-11-26).
 PROGRAM_BYTES = 80 << 20
 # Of a token's hidden state, how many copies are held at once: residual, normed, queries, keys, values, results.
@@ -27,6 +28,8 @@ SCORE_COPIES = 4
 # moedge's attention goes through a context in runs of a fixed length.
 ATTENTION_BYTES = 16 << 20
 SESSIONS_OPTION = "--max-running"  # of `moedge serve`
+PREFIX_SHARE = 10  # what is free beside all of this, divided by it, is for prompts' beginnings unless told
+USUAL_SESSIONS = 4  # that a server answers at once unless told, where memory holds their contexts
 
 
 @dataclass(frozen=True)
@@ -39,17 +42,21 @@ class MemoryNeed:
     program: int
     sessions: int
     loading: int = 0  # beside the weights, before there are caches
+    prefixes: int = 0  # for prompts' beginnings that are kept (docs/prefix_cache.md)
 
     @property
     def total(self) -> int:
         """The most that is taken at once."""
-        return self.weights + max(self.caches + self.scratch, self.loading) + self.program
+        return self.weights + max(self.caches + self.scratch + self.prefixes, self.loading) + self.program
 
 
-def memory_need(manifest: Manifest, sessions: int, prefill_chunk: int, cache_type: CacheType) -> MemoryNeed:
+def memory_need(
+    manifest: Manifest, sessions: int, prefill_chunk: int, cache_type: CacheType, prefixes: int = 0
+) -> MemoryNeed:
     """What `sessions` timelines of this bundle take at full context, prompts being run `prefill_chunk` tokens at once.
 
-    `cache_type` are the numbers of caches that the profile chooses for.
+    `cache_type` are the numbers of caches that the profile chooses for, `prefixes` the bytes that prompts' beginnings
+    may take beside them.
 
     The scheduler keeps as many sessions as it has places, running or idle, and a step has a chunk of one prompt at
     most: caches count for all of them, scratch once; logits for all, those of an answer's guesses too. Weights that
@@ -65,7 +72,27 @@ def memory_need(manifest: Manifest, sessions: int, prefill_chunk: int, cache_typ
         program=PROGRAM_BYTES,
         sessions=sessions,
         loading=loading_bytes(manifest),
+        prefixes=prefixes,
     )
+
+
+def prefix_budget(manifest: Manifest, profile: Profile, machine: Memory, sessions: int) -> int:
+    """Bytes that a server keeps of prompts' beginnings unless it is told: a share of what answering leaves free."""
+    need = memory_need(manifest, sessions, profile.prefill_chunk, profile.cache_type)
+    return max(0, min(profile.memory_budget_bytes, machine.usable_bytes) - need.total) // PREFIX_SHARE
+
+
+def usual_sessions(manifest: Manifest, profile: Profile, machine: Memory) -> int:
+    """How many requests a server answers at once unless it is told: USUAL_SESSIONS, or as many as memory holds.
+
+    Where they take turns, which makes none of them faster, two: one long answer does not keep all others waiting.
+    """
+    most = USUAL_SESSIONS if manifest.experts.plan == "native" else 2
+    has = min(profile.memory_budget_bytes, machine.usable_bytes)
+    for sessions in range(most, 1, -1):
+        if memory_need(manifest, sessions, profile.prefill_chunk, profile.cache_type).total <= has:
+            return sessions
+    return 1
 
 
 def scratch_bytes(manifest: Manifest, prefill_chunk: int) -> int:
@@ -105,20 +132,22 @@ def check_memory(
     sessions: int,
     allow_low_memory: bool = False,
     asked_by: str = SESSIONS_OPTION,
+    prefixes: int = 0,
 ) -> None:
     """Return if the bundle fits into the device's memory; a warning on stderr if it would not into what is free now.
 
     The device's memory is the profile's or this machine's, whichever is smaller; `asked_by` is the option that said how
-    many sessions. MoedgeError with the numbers if that does not hold the bundle; with `allow_low_memory` a warning
-    instead.
+    many sessions, `prefixes` what `memory_need` is told. MoedgeError with the numbers if that does not hold the bundle;
+    with `allow_low_memory` a warning instead.
     """
-    need = memory_need(manifest, sessions, profile.prefill_chunk, profile.cache_type)
+    need = memory_need(manifest, sessions, profile.prefill_chunk, profile.cache_type, prefixes)
     has = min(profile.memory_budget_bytes, machine.usable_bytes)
+    kept = f"prompts' beginnings {_size(need.prefixes)}, " if need.prefixes else ""
     loading = f", or while loading {_size(need.loading)} beside the weights" if need.loading else ""
     wants = (
         f"{manifest.name} needs about {_size(need.total)} of memory (weights {_size(need.weights)}, caches of "
         f"{_count(sessions, 'full context')} {_size(need.caches)}, scratch {_size(need.scratch)}, "
-        f"program {_size(need.program)}{loading})"
+        f"{kept}program {_size(need.program)}{loading})"
     )
     if need.total > has and not allow_low_memory:
         raise MoedgeError(f"{wants} and this device has {_size(has)}: {_ways_on(need, has, asked_by)}.")

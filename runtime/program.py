@@ -20,6 +20,7 @@ from moedge.devices.profile import Profile
 from moedge.runtime.cache import Arena, Cache
 from moedge.runtime.device_plan import work_of
 from moedge.runtime.distribution import Logits
+from moedge.runtime.expert_counts import ExpertCounts, expert_counts_of
 from moedge.runtime.feed import Feed, MaskFeed, Segment, SegmentFeed, StatesFeed
 from moedge.runtime.kernels.library import Library, open_library
 from moedge.runtime.manifest import LAST_LOGITS, MODEL_NAME, ExpertPlan, Manifest
@@ -77,9 +78,11 @@ class Program:
         profile: Profile,
         slots: int = 1,
         library: Library | None = None,
+        expert_counts: ExpertCounts | None = None,
     ) -> None:
         """`slots`: how many timelines share an arena, where there are several; `library` is that of its operators."""
         self.library = library
+        self.expert_counts = expert_counts
         self.vocab_size = manifest.model.vocab_size
         self.context_length = manifest.model.context_length
         # its operators are all told of segments, and it has no cache of another layout
@@ -105,13 +108,15 @@ class Program:
         """The graph of a bundle; MoedgeError if onnxruntime cannot load it, or if it is not the manifest's."""
         library = library_of(manifest.experts.plan)
         options = session_options(profile, library)
+        counts = expert_counts_of(manifest, library)
         try:
-            with library.lent(profile.threads, profile.awake_us) if library else nullcontext():
+            lent = library.lent(profile.threads, profile.awake_us) if library else nullcontext()
+            with lent, counts.kept() if counts else nullcontext():
                 graph = onnxruntime.InferenceSession(folder / MODEL_NAME, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no other base
             raise MoedgeError(f"onnxruntime {onnxruntime.__version__} cannot load {folder}: {error}") from error
         _check_names(folder, manifest, graph)
-        return cls(graph, manifest, profile, slots, library)
+        return cls(graph, manifest, profile, slots, library, counts)
 
     def open_cache(self) -> Cache:
         """An empty cache for a timeline, in an arena that has a slot or in a new one; NoRoom if there is no memory."""

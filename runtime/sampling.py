@@ -132,7 +132,7 @@ class History:
         self._counts[place] += 1
 
 
-class Choice(NamedTuple):
+class ChosenToken(NamedTuple):
     """A token; where log probabilities were asked for its own, and the likeliest (token id, log probability) first."""
 
     token_id: int
@@ -164,7 +164,7 @@ class Sampler:
         """The token of `pick`."""
         return self.pick(logits).token_id
 
-    def pick(self, logits: Logits) -> Choice:
+    def pick(self, logits: Logits) -> ChosenToken:
         """A token for raw logits [vocab], which are only read; at temperature 0 the highest, ties to the lowest id.
 
         Tokens with a logit of -inf are never chosen.
@@ -178,15 +178,15 @@ class Sampler:
             token_id = self._chooser.choose(logits, chance, *told)
         if token_id is None:
             token_id = self._choose(logits, chance)
-        choice = Choice(token_id, *self._judge(logits, token_id)) if self._asked else Choice(token_id)
+        choice = ChosenToken(token_id, *self._judge(logits, token_id)) if self._asked else ChosenToken(token_id)
         self._count(token_id)
         return choice
 
-    def accept(self, token_id: int) -> Choice:
+    def accept(self, token_id: int) -> ChosenToken:
         """A token that is not chosen: nothing else may come."""
         self._count(token_id)
         certain = ((token_id, 0.0),) if self._params.top_logprobs else ()
-        return Choice(token_id, 0.0, certain) if self._asked else Choice(token_id)
+        return ChosenToken(token_id, 0.0, certain) if self._asked else ChosenToken(token_id)
 
     def _choose(self, raw: Logits, chance: float) -> int:
         params = self._params

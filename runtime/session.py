@@ -6,6 +6,7 @@ of one engine may run side by side.
 
 from collections.abc import Sequence
 from itertools import takewhile
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +15,45 @@ from moedge.devices.errors import MoedgeError
 from moedge.runtime.distribution import Logits
 from moedge.runtime.feed import Segment
 from moedge.runtime.integrity import HashCheck
-from moedge.runtime.pace import cut, cut_before_end
+from moedge.runtime.pace import UNIT, cut, cut_before_end
 from moedge.runtime.program import Interrupted, Program
 from moedge.runtime.prompt_too_long import PromptTooLong
+
+
+def common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two timelines begin with alike."""
+    shorter = min(len(one), len(other))
+    if one[:shorter] == other[:shorter]:
+        return shorter
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def begin_at(length: int, prompt: int, unit: int) -> int:
+    """The longest length up to this one from which the rest of a prompt is run as it is where all of it is run."""
+    return min(length, prompt - 1) if unit == 1 else max(0, min(length, prompt - UNIT)) // unit * unit
+
+
+class PromptEnd(NamedTuple):
+    """Where a prompt ended, in tokens, and the logits [vocab] there: another answer to it begins with them."""
+
+    length: int
+    logits: Logits
 
 
 class Session:
     """One timeline. `pending` is a token that was sampled but has not been fed: the next generation feeds it first.
 
-    `chunk` is how many tokens of a prompt one run takes. Where `hashes` are still being checked, runs begin before
-    that is over, but no logits leave: what a damaged bundle computes is seen by nobody.
+    `chunk` is how many tokens of a prompt one run takes. `prompt_end` is that of the last prompt, if whoever ran it
+    noted it. `mark`: other prompts part from this one there, so that states are kept there. Where `hashes` are still
+    being checked, runs begin before that is over, but no logits leave: what a damaged bundle computes is seen by
+    nobody.
     """
 
     def __init__(self, program: Program, chunk: int, hashes: HashCheck | None = None) -> None:
         self.tokens: list[int] = []
         self.pending: int | None = None
+        self.prompt_end: PromptEnd | None = None
+        self.mark = 0
         self.chunk = chunk
         self.cache = program.open_cache()
         self._program = program
@@ -91,30 +116,72 @@ class Session:
         del self.tokens[length:]
         self.cache.trim(length)
         self.pending = None
+        if self.prompt_end is not None and self.prompt_end.length > length:
+            self.prompt_end = None
 
     def resume(self, token_ids: Sequence[int]) -> list[int]:
-        """Roll back to the longest prefix of `token_ids` in the cache; the rest, at least one token, is to be fed."""
-        self.rollback(self.reusable(token_ids))
+        """Roll back to the longest prefix of `token_ids` in the cache; the rest is to be fed.
+
+        It is at least one token, unless they are the prompt whose end was noted.
+        """
+        self.rollback(len(token_ids) if self.ends(token_ids) else self.reusable(token_ids))
         return list(token_ids[self.length :])
 
     def common(self, token_ids: Sequence[int]) -> int:
         """How many tokens of the cache `token_ids` begins with."""
-        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self.tokens, token_ids, strict=False)))
+        return common(self.tokens, token_ids)
 
     def reusable(self, token_ids: Sequence[int]) -> int:
         """How many tokens `resume` would leave in the cache."""
         return self.cache.reachable(self.common(token_ids[:-1]))
 
+    def ends(self, token_ids: Sequence[int]) -> bool:
+        """Whether these tokens are the prompt whose end was noted, which can be gone back to."""
+        end = self.prompt_end
+        if end is None or end.length != len(token_ids) or self.cache.reachable(end.length) != end.length:
+            return False
+        return self.common(token_ids) == end.length
+
+    def shared(self, token_ids: Sequence[int]) -> int:
+        """How many tokens of a prompt may be taken from here, so that what follows has the bits of reading them all.
+
+        That is exact where the plan is native; elsewhere a prompt in other pieces differs by rounding.
+        """
+        if self.ends(token_ids):
+            return len(token_ids)
+        prompt, unit = len(token_ids), self._program.cut_unit
+        length = begin_at(self.common(token_ids), prompt, unit)
+        while (nearest := self.cache.reachable(length)) != length:
+            length = begin_at(nearest, prompt, unit)
+        return length
+
+    @property
+    def proved(self) -> bool:
+        """Whether the bundle that computed it is known to be intact."""
+        return self._hashes is None
+
+    def take_over(self, other: "Session", length: int) -> None:
+        """Into an empty session: the first `length` tokens, a length to go back to, of another one; copies them."""
+        self.cache.copy_from(other.cache, length)
+        self.tokens = other.tokens[:length]
+        if other.prompt_end is not None and other.prompt_end.length <= length:
+            self.prompt_end = other.prompt_end
+
+    def adopt(self, token_ids: Sequence[int]) -> None:
+        """The cache of this empty session was filled with these tokens."""
+        self.tokens = list(token_ids)
+
     def fork(self) -> "Session":
         """A session of its own with the same tokens; copies what the cache holds."""
         other = Session(self._program, self.chunk, self._hashes)
-        other.cache.copy_from(self.cache, self.length)
-        other.tokens = list(self.tokens)
+        other.take_over(self, self.length)
         other.pending = self.pending
         return other
 
     def check(self, token_ids: Sequence[int]) -> None:
         """Raise MoedgeError unless these tokens can be appended."""
+        if not token_ids and self.prompt_end is not None and self.prompt_end.length == self.length:
+            return
         if not token_ids:
             raise MoedgeError("there is no token to start from: give a prompt of at least one token.")
         for token_id in (min(token_ids), max(token_ids)):
@@ -127,9 +194,15 @@ class Session:
     def piece(self, left: int, alone: bool = True) -> int:
         """How many of a prompt's `left` tokens the next run takes: about a chunk, less if others wait for its end."""
         pace, unit = self._program.pace, self._program.cut_unit
+        if self.cache.has_states and self.chunk >= 2 * UNIT:
+            unit = max(unit, UNIT)  # at multiples of which states are worth keeping elsewhere
         longest = self.chunk if alone or pace is None else pace.longest(self.length, unit, self.chunk)
         taken = cut(self.length, left, longest, unit)
-        return cut_before_end(self.length, left, unit) if taken == left and self.cache.has_states else taken
+        if not self.cache.has_states:
+            return taken
+        if self.length < self.mark < self.length + taken and self.mark <= self.length + left - UNIT:
+            return self.mark - self.length
+        return cut_before_end(self.length, left, unit) if taken == left else taken
 
     def note_piece(self, tokens: int, seconds: float) -> None:
         """A run of so many tokens of a prompt, which are held now, took so long."""

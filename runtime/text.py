@@ -46,7 +46,9 @@ class Tokenizer:
             return cls(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise MoedgeError(f"{path} is missing: export the bundle again.") from None
-        except Exception as error:  # tokenizers raises Exception itself
+        except BaseException as error:  # tokenizers raises Exception itself, and in a panic not even that
+            if not isinstance(error, Exception) and not _is_panic(error):
+                raise
             raise MoedgeError(f"{path} is not a tokenizer ({error}): export the bundle again.") from error
 
     @property
@@ -58,6 +60,11 @@ class Tokenizer:
     def special_tokens(self) -> tuple[str, ...]:
         """Spellings that steer the model: the added tokens, whether flagged special or not, blanks apart."""
         return tuple(content.decode() for content in self._added.values() if content.strip())
+
+    @property
+    def special_ids(self) -> dict[str, int]:
+        """The same with their ids."""
+        return {content.decode(): token_id for token_id, content in self._added.items() if content.strip()}
 
     def id_or_text(self, spelling: str) -> int | str:
         """The special token that is spelled so, or the text where there is none."""
@@ -93,6 +100,10 @@ class Tokenizer:
                 (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
             except TypeError:
                 raise MoedgeError("the text holds half of a surrogate pair: send valid Unicode.") from None
+            except BaseException as error:
+                if not _is_panic(error):
+                    raise
+                raise RuntimeError(f"the tokenizer fails on this text: {error}") from None
         return list(encoding.ids)
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -127,7 +138,7 @@ class Tokenizer:
         if not self._byte_level:
             return self.decode([token_id]).encode()
         token = self._tokenizer.id_to_token(token_id) or ""
-        alphabet = _byte_alphabet()
+        alphabet = byte_alphabet()
         try:
             return bytes(alphabet[character] for character in token)
         except KeyError:  # not in the alphabet, so the decoder takes it as it is
@@ -135,8 +146,13 @@ class Tokenizer:
 
 
 @cache
-def _byte_alphabet() -> dict[str, int]:
+def byte_alphabet() -> dict[str, int]:
     """The characters by which byte-level vocabularies spell bytes: printable Latin-1 as is, the rest from U+0100 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Whether it is a panic of tokenizers', which is no Exception to Python, and of no class that could be named."""
+    return type(error).__name__ == "PanicException"

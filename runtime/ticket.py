@@ -4,6 +4,7 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from moedge.runtime.generation import Token
 from moedge.runtime.sampling import SamplingParams
@@ -31,9 +32,17 @@ class Timings:
 class Ticket:
     """A request that was accepted. The scheduler's thread writes it, one other thread reads its events."""
 
-    def __init__(self, token_ids: list[int], params: SamplingParams, cancel: Callable[["Ticket"], None]) -> None:
+    def __init__(
+        self,
+        token_ids: list[int],
+        params: SamplingParams,
+        cancel: Callable[["Ticket"], None],
+        owner: str = "",
+        healthy: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.token_ids = token_ids
         self.params = params
+        self.owner = owner  # whose prompts it may share what was read with
         self.cancelled = False
         self.finished = False
         self.cached_tokens = 0
@@ -41,6 +50,7 @@ class Ticket:
         self.guessed = 0  # tokens that were run ahead of the answer
         self.guessed_right = 0  # of them, those that it has
         self._cancel = cancel
+        self._healthy = healthy
         self._events: queue.SimpleQueue[Token | Failed] = queue.SimpleQueue()
         self._submitted = time.monotonic()
         self._started: float | None = None
@@ -50,12 +60,16 @@ class Ticket:
     def take(self, wait_seconds: float) -> Token | Failed | None:
         """The next token, or at last a failure; None if none comes meanwhile.
 
-        The last event is a Token with a finish reason or a Failed; after a cancel there may be neither.
+        The last event is a Token with a finish reason or a Failed, also where the engine hangs; after a cancel there
+        may be neither.
         """
         try:
-            return self._events.get(timeout=wait_seconds) if wait_seconds else self._events.get_nowait()
+            event = self._events.get(timeout=wait_seconds) if wait_seconds else self._events.get_nowait()
         except queue.Empty:
-            return None
+            return None if self._healthy() else Failed(RuntimeError("the engine hangs: nothing more is to be expected"))
+        # what the engine has run ahead of a reader that stops reading belongs to no answer
+        self.generated_tokens += isinstance(event, Token)
+        return event
 
     def events(self, poll_seconds: float) -> Iterator[Token | Failed | None]:
         """All of them; None whenever `poll_seconds` pass without one."""
@@ -85,6 +99,13 @@ class Ticket:
         )
 
     @property
+    def phase(self) -> Literal["queued", "prefill", "decode"]:
+        """How far the work on it has come."""
+        if self._started is None:
+            return "queued"
+        return "prefill" if self._first is None else "decode"
+
+    @property
     def seconds(self) -> float:
         """Wall time since the work on it began."""
         return time.monotonic() - (self._started or time.monotonic())
@@ -98,7 +119,6 @@ class Ticket:
         if isinstance(event, Token):
             self._last = time.monotonic()
             self._first = self._first or self._last
-            self.generated_tokens += 1
         self.finished = isinstance(event, Failed) or event.finish_reason is not None
         self._events.put(event)
 

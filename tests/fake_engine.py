@@ -6,22 +6,30 @@ Its sessions and generations are the real ones, over a program and a tokenizer t
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from moedge.devices.errors import MoedgeError
+from moedge.devices.profile import Profile, load_profile
 from moedge.runtime.cache import Arena, Cache
-from moedge.runtime.chat.formats import ChatParser, chat_parser
+from moedge.runtime.chat.continuation import BegunAnswer, continue_last
+from moedge.runtime.chat.formats import ChatParser
 from moedge.runtime.chat.template import ChatTemplate
 from moedge.runtime.chat.wishes import Wishes
+from moedge.runtime.constraint import AnswerGrammar
 from moedge.runtime.engine import Engine
 from moedge.runtime.feed import Segment
+from moedge.runtime.forms.answer_form import FREE, AnswerForm
 from moedge.runtime.generation import Generation
-from moedge.runtime.manifest import SCHEMA_VERSION, ExpertKernel, Manifest, ModelFacts
+from moedge.runtime.manifest import SCHEMA_VERSION, CacheTensor, ExpertKernel, Manifest, ModelFacts
 from moedge.runtime.program import Interrupted
 from moedge.runtime.prompt_lookup import StepCost
+from moedge.runtime.prompt_too_long import PromptTooLong
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.session import Session
+from moedge.runtime.thought_limit import ThoughtBudget
 
 TEMPLATE = (
     "{% if tools %}<|tools|>{{ tools | tojson }}{% endif %}"
@@ -30,6 +38,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 SPECIAL = ("<|tools|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
+CACHE = (CacheTensor("past", "present", "rows", (1,)),)  # of each token its number
 END, FIRST_WORD, VOCAB_SIZE = 0, 0x3000, 0x4000  # between them a token is a character, then words of the scripts
 
 
@@ -39,7 +48,9 @@ class FakeTokenizer:
     def __init__(self) -> None:
         self.words: list[str] = []
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, allow_special=False, add_special_tokens=False, most: int | None = None) -> list[int]:
+        if most is not None and len(text) > most:
+            raise PromptTooLong(f"{len(text)} tokens", most)
         return [ord(character) for character in text]
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -74,7 +85,8 @@ class FakeTokenizer:
 class FakeLane:
     """The tokens that ran, and the logits after the last."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: Cache | None = None) -> None:
+        self.rows = cache.rows if cache else []
         self.tokens: list[int] = []
         self.logits = np.zeros((1, VOCAB_SIZE), np.float32)
         self.interrupted = threading.Event()
@@ -96,18 +108,18 @@ class FakeProgram:
         self.context_length = context_length
         self.batches = engine.slots > 0
         self._engine = engine
-        self._arena = Arena((), context_length, "float32", engine.slots)
+        self._arena = Arena(CACHE, context_length, "float32", engine.slots)
         self._lanes: dict[tuple[Arena, int], FakeLane] = {}
 
     def open_cache(self) -> Cache:
         if not self.batches:
-            return Cache((), self.context_length, "float32")
+            return Cache(CACHE, self.context_length, "float32")
         if not self._arena.free:
-            self._arena = Arena((), self.context_length, "float32", self._engine.slots)
-        return Cache((), self.context_length, "float32", self._arena)
+            self._arena = Arena(CACHE, self.context_length, "float32", self._engine.slots)
+        return Cache(CACHE, self.context_length, "float32", self._arena)
 
     def open_lane(self, cache: Cache) -> FakeLane:
-        lane = FakeLane()
+        lane = FakeLane(cache)
         self._lanes[cache.arena, cache.slot] = lane
         return lane
 
@@ -138,7 +150,9 @@ class FakeProgram:
             raise Interrupted
 
     def _say(self, lane: FakeLane, token_ids: Sequence[int], past: int, rows: np.ndarray) -> None:
-        lane.tokens[past:] = token_ids
+        [(_, buffer)] = lane.rows
+        buffer.rows(past, past + len(token_ids))[:, 0] = token_ids
+        lane.tokens = buffer.rows(0, past + len(token_ids))[:, 0].astype(int).tolist()
         rows[:] = 0
         for row, end in zip(rows, range(len(lane.tokens) - len(rows) + 1, len(lane.tokens) + 1), strict=True):
             row[self._next(lane.tokens[:end])] = 1000
@@ -185,10 +199,12 @@ class FakeEngine:
         self.tokenizer = FakeTokenizer()
         self.defaults = SamplingParams(temperature=0.6)
         self.manifest = _manifest(chat_format, context_length)
+        self.profile = _profile()
+        self.folder = Path("nowhere")
         self.program = FakeProgram(self, context_length)
         self.eos_token_ids = frozenset({END})
         self.step_cost = StepCost()
-        self.has_chat_template = True
+        self.has_chat_template = self.shows_tools = True
         self._template = ChatTemplate(template, SPECIAL)
 
     def session(self) -> Session:
@@ -203,18 +219,33 @@ class FakeEngine:
         return self.tokenizer.encode(text)
 
     def encode_chat(self, messages, tools=None, add_generation_prompt=True, variables=None) -> list[int]:
-        return self.tokenizer.encode(self._template.render(messages, tools, add_generation_prompt, variables))
+        text = self._template.render(messages, tools, add_generation_prompt, variables)
+        return self.tokenizer.encode(text, most=self.manifest.model.context_length)
 
     def template_variables(self, wishes: Wishes) -> dict[str, object]:
         return {} if wishes == Wishes() else self._template.choose(wishes)
 
-    def chat_parser(self, prompt_ids: Sequence[int], tools=None) -> ChatParser:
-        prompt_end = self.tokenizer.decode(prompt_ids[-16:])
-        return chat_parser(self.manifest.model.chat_format, prompt_end, tools, calls=bool(tools))
+    def encode_begun(self, messages, tools=None, variables=None) -> tuple[list[int], BegunAnswer]:
+        pieces, begun = continue_last(self._template, messages, tools, variables)
+        return self.tokenizer.encode("".join(text for text, _ in pieces)), begun
+
+    def chat_parser(self, prompt_ids: Sequence[int], tools=None, begun=None, form=FREE) -> ChatParser:
+        return Engine.chat_parser(self, prompt_ids, tools, begun, form)
+
+    def thought_budget(self, prompt_ids: Sequence[int], tokens: int, must_call=False) -> ThoughtBudget | None:
+        return Engine.thought_budget(self, prompt_ids, tokens, must_call)
+
+    def answer_grammar(self, prompt_ids: Sequence[int], form: AnswerForm) -> AnswerGrammar | None:
+        return None  # it says what its script says
 
 
 class MidwayError(MoedgeError):
     """A failure in mid-generation."""
+
+
+@cache
+def _profile() -> Profile:
+    return load_profile("auto")
 
 
 def _manifest(chat_format: str, context_length: int) -> Manifest:

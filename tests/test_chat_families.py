@@ -10,10 +10,13 @@ from tokenizers import Tokenizer, models
 from moedge.export.tokenizer.chat_signs import detect
 from moedge.export.tokenizer.template_choice import choose_template
 from moedge.runtime.chat.answer import assistant_message
-from moedge.runtime.chat.formats import chat_parser, thoughts_of
+from moedge.runtime.chat.formats import chat_parser, opens_thought, thoughts_of
 from moedge.runtime.chat.template import ChatTemplate
 from moedge.runtime.chat.wishes import EFFORTS, Wishes
-from moedge.runtime.constraint import behind_thinking
+from moedge.runtime.constraint import AnswerGrammar
+from moedge.runtime.forms.answer_form import AnswerForm
+from moedge.runtime.forms.holding import Holding
+from moedge.runtime.forms.lark_rules import Marks
 
 USER = {"role": "user", "content": "u"}
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}, "n": {"type": "integer"}}}
@@ -85,9 +88,9 @@ def test_the_prompt_says_whether_the_answer_begins_in_a_thought(made):
     template = ChatTemplate(made.source)
     for effort in ("high", "none"):
         prompt = template.render([USER], [TOOL], variables=template.choose(Wishes(effort)))
-        thoughts = thoughts_of(made.chat_format, prompt)
+        thoughts = thoughts_of(made.chat_format)
         opened = effort == "high" and made.chat_format != "gemma4" and made.source != GLM_4_5
-        assert thoughts.opened == opened
+        assert opens_thought(made.chat_format, prompt) == opened
         assert read("So.", made, prompt) == (
             {"role": "assistant", "content": "", "reasoning_content": "So."}
             if opened
@@ -118,11 +121,12 @@ def test_results_of_calls_reach_the_model_in_order(made):
 def test_thinking_before_content_of_a_schema_is_admitted_and_read(made, effort, engine):
     template = ChatTemplate(made.source)
     prompt = template.render([USER], variables=template.choose(Wishes(effort)))
-    thoughts = thoughts_of(made.chat_format, prompt)
-    name = "thought\n" if made.chat_format == "gemma4" and not thoughts.opened else ""
-    text = f"{'' if thoughts.opened else thoughts.opening}{name}hm{thoughts.closing}" + '{"a":1}'
+    thoughts, opened = thoughts_of(made.chat_format), opens_thought(made.chat_format, prompt)
+    name = "thought\n" if made.chat_format == "gemma4" and not opened else ""
+    text = f"{'' if opened else thoughts.opening}{name}hm{thoughts.closing}" + '{"a":1}'
     schema = json.dumps({"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]})
-    grammar = behind_thinking(schema, thoughts.opening, thoughts.closing, thoughts.opened, thoughts.newlines)
+    held = Holding(made.chat_format, Marks({}, engine.eos_token_ids), engine.grammars)  # markers are texts here
+    grammar = held.hold(AnswerForm(AnswerGrammar("json_schema", schema)), prompt)
     constraint = engine.grammars.constraint(grammar)
     for token_id in [token_id for letter in text for token_id in ids_of(letter)]:
         assert constraint.allowed()[token_id]

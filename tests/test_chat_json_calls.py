@@ -53,6 +53,10 @@ HERMES = {
         '<tool_call>{"name": "f", "name": "g"}</tool_call>',
         ("", '<tool_call>{"name": "f", "name": "g"}</tool_call>', []),
     ),
+    "a key of the arguments twice": (
+        '<tool_call>{"name": "f", "arguments": {"a": 1, "a": 2}}</tool_call>',
+        ("", "", [("f", '{"a": 2}')]),
+    ),
     "not a number": (
         '<tool_call>{"name": "f", "arguments": {"a": NaN}}</tool_call>',
         ("", '<tool_call>{"name": "f", "arguments": {"a": NaN}}</tool_call>', []),

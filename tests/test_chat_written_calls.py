@@ -144,7 +144,7 @@ LFM2 = {
     "an expression": unread(lfm2("[f(a=g())]")),
     "a variable": unread(lfm2("[f(a=x)]")),
     "key is no text": unread(lfm2("[f(a={1: 2})]")),
-    "key twice": unread(lfm2("[f(a={'b': 1, 'b': 2})]")),
+    "key twice": (lfm2("[f(a={'b': 1, 'b': 2})]"), ("", "", [("f", '{"a": {"b": 2}}')])),
     "argument twice": unread(lfm2("[f(a=1, a=2)]")),
     "bytes": unread(lfm2("[f(a=b'x')]")),
     "infinity": unread(lfm2("[f(a=1e999)]")),

@@ -12,6 +12,7 @@ from tiny_bundle import WORDS, engine_that_says, ids_of, text_of
 from moedge.devices.errors import MoedgeError
 from moedge.runtime import SamplingParams
 from moedge.runtime.constraint import AnswerGrammar
+from moedge.runtime.forms.answer_form import AnswerForm
 from moedge.runtime.sampling import MOST_GUESSES
 from moedge.runtime.steps import run_step, take_step
 
@@ -109,13 +110,19 @@ def test_a_long_forced_text_takes_several_runs(engine):
     assert len(held) == len(PROMPT) + 89
 
 
-def test_log_probabilities_are_the_model_s_own(engine):
+def test_log_probabilities_are_those_among_the_tokens_that_may_come(engine):
     asking = params(top_logprobs=2)
     fast, slow = answer(engine, PROMPT, asking)[0], one_by_one(engine, PROMPT, asking)[0]
     scores = engine.score([*PROMPT, *(token.token_id for token in fast)])[len(PROMPT) - 1 :]
+    constraint = engine.grammars.constraint(OBJECT)
     for token, other, logits in zip(fast, slow, scores, strict=False):
         assert token.logprob == pytest.approx(other.logprob, abs=1e-4)
-        assert token.logprob == pytest.approx(logits[token.token_id] - np.logaddexp.reduce(logits), abs=1e-4)
+        if constraint.forced:
+            assert token.logprob == 0
+        else:
+            among = logits[constraint.allowed()]
+            assert token.logprob == pytest.approx(logits[token.token_id] - np.logaddexp.reduce(among), abs=1e-4)
+        constraint.add(token.token_id)
 
 
 def test_the_end_may_come_where_the_answer_is_whole(engine):
@@ -186,7 +193,7 @@ def test_what_is_no_grammar_is_refused_in_a_sentence(engine, grammar, said):
 def test_what_is_no_schema_is_refused_in_a_sentence(engine, schema, said):
     for ask in (
         lambda: engine.grammars.constraint(AnswerGrammar("json_schema", schema)),
-        lambda: engine.answer_grammar(PROMPT, schema),
+        lambda: engine.answer_grammar(PROMPT, AnswerForm(AnswerGrammar("json_schema", schema))),
     ):
         with pytest.raises(MoedgeError, match=rf"^the schema is {said}.*\.$"):
             ask()

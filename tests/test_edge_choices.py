@@ -48,7 +48,7 @@ def test_one_failure_ends_all_answers(serve):
 
 def test_more_answers_than_places_are_refused(serve):
     client = serve(FakeEngine(), max_running=1, max_queued=1)
-    assert error_of(chat(client, n=3), 429)["code"] == "queue_full"
+    assert "3 answers take as many places" in error_of(chat(client, n=3), 400)["message"]
     assert chat(client, n=2).status_code == 200
 
 

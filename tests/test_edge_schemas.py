@@ -3,14 +3,14 @@
 import json
 
 import pytest
-from edge_client import HELLO, TOOLS, chat, chunks_of, error_of
-from fake_engine import FakeEngine
+from edge_client import HELLO, chat, chunks_of, error_of
 from tiny_bundle import TEMPLATE, WORDS, ids_of, write_tiny_bundle
 
 from moedge.runtime import Engine
 from moedge.runtime.chat.delta import Content, Reasoning
-from moedge.runtime.chat.formats import GRAMMARS, chat_parser, thoughts_of
-from moedge.runtime.constraint import AnswerGrammar, behind_thinking
+from moedge.runtime.chat.formats import GRAMMARS, chat_parser, opens_thought, thoughts_of
+from moedge.runtime.constraint import AnswerGrammar
+from moedge.runtime.forms.answer_form import AnswerForm
 
 SCHEMA = {
     "type": "object",
@@ -87,45 +87,24 @@ def test_thinking_that_the_prompt_has_opened_is_free(serve, tmp_path):
     keeps(choice["message"]["content"])
 
 
-@pytest.mark.parametrize("opened", [False, True])
-@pytest.mark.parametrize("tags", [("<think>", "</think>"), (THINK, END_THINK), ("[THINK]", '[/"\\')], ids=str)
-@pytest.mark.parametrize("thought", ["", "x", 'of <x> and {"on": 1}\n'])
-@pytest.mark.parametrize("behind", ["", "\n", "\n\n"])
-def test_tags_are_texts_or_tokens(engine, tags, opened, thought, behind):
-    constraint = engine.grammars.constraint(behind_thinking(json.dumps(SCHEMA), *tags, opened, newlines=True))
-    ids = [[tag] if isinstance(tag, int) else [i for letter in tag for i in ids_of(letter)] for tag in tags]
-    text = [*([] if opened else ids[0]), *ids_of(thought), *ids[1], *ids_of(behind)]
-    for token_id in [*text, *ids_of('{"room":"bath","on":true}')]:
-        assert constraint.allowed()[token_id]
-        constraint.add(token_id)
-    assert constraint.done
-
-
-def test_newlines_are_forced_out_where_they_would_be_content(engine):
-    constraint = engine.grammars.constraint(behind_thinking(json.dumps(SCHEMA), "<think>", "</think>", True, False))
-    for token_id in [i for letter in "a</think>" for i in ids_of(letter)]:
-        constraint.add(token_id)
-    assert constraint.forced[:2] == ids_of('{"')
-
-
 def test_formats_say_where_content_begins():
-    thoughts = {name: thoughts_of(name, "") for name in GRAMMARS if name != "gpt_oss"}
+    thoughts = {name: thoughts_of(name) for name in GRAMMARS if name != "gpt_oss"}
     assert thoughts.pop("plain") is None
-    assert not any(each.opened for each in thoughts.values())
     assert (thoughts["kimi_k2"].newlines, thoughts["hermes"].newlines) == (False, True)
     for name, each in thoughts.items():
         said = each.opening + "x" + each.closing + "\n\n" * each.newlines + '{"a":1}'
         parser = chat_parser(name, calls=False)
         assert parser.push(said) + parser.finish() == [Reasoning("x"), Content('{"a":1}')]
-        assert thoughts_of(name, f"<|assistant|>{each.opening}\n").opened
+        assert opens_thought(name, f"<|assistant|>{each.opening}\n")
+        assert not opens_thought(name, "<|assistant|>")
 
 
 def test_a_bundle_keeps_grammars_that_were_asked_for(engine, monkeypatch):
-    schema = json.dumps({"const": "once"})
+    form = AnswerForm(AnswerGrammar("json_schema", json.dumps({"const": "once"})))
     prompt = engine.encode_chat(HELLO["messages"])
-    grammar = engine.answer_grammar(prompt, schema)
+    grammar = engine.answer_grammar(prompt, form)
     monkeypatch.setattr(engine.grammars, "_compile", None)  # a second one would fail
-    assert engine.answer_grammar(prompt, schema) == grammar
+    assert engine.answer_grammar(prompt, form) == grammar
     assert isinstance(grammar, AnswerGrammar)
 
 
@@ -149,12 +128,3 @@ def test_a_bundle_keeps_grammars_that_were_asked_for(engine, monkeypatch):
 )
 def test_other_forms_are_refused(serve, engine, form, param):
     assert error_of(chat(serve(engine), response_format=form), 400)["param"] == param
-
-
-def test_what_cannot_be_kept_is_refused(serve, tmp_path):
-    error = error_of(chat(serve(FakeEngine()), tools=TOOLS, response_format=ASKED), 400)
-    assert (error["param"], error["code"]) == ("response_format", "unsupported_parameter")
-    error = error_of(chat(serve(toy(tmp_path, {}, chat_format="gpt_oss")), response_format=ASKED), 400)
-    assert "gpt_oss cannot be held to a schema yet" in error["message"]
-    error = error_of(serve(FakeEngine()).post("/v1/completions", json={"prompt": "a", "response_format": ASKED}), 400)
-    assert error["param"] == "response_format"

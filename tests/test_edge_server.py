@@ -164,7 +164,7 @@ def test_a_client_that_left_is_no_failure(serve, path, caplog):
 
 def test_a_request_meets_the_service_once(serve, monkeypatch):
     asked = []
-    for owner, name in ((Service, "ready"), (Loaded, "limits")):
+    for owner, name in ((Service, "ready_for"), (Loaded, "limits")):
         real = getattr(owner, name)
 
         def counted(*arguments, real=real, name=name):
@@ -173,7 +173,7 @@ def test_a_request_meets_the_service_once(serve, monkeypatch):
 
         monkeypatch.setattr(owner, name, counted)
     assert chat(serve()).status_code == 200
-    assert asked == ["ready", "limits"]
+    assert asked == ["ready_for", "limits"]
 
 
 def test_failure_before_an_answer_has_a_status(serve, caplog):

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 from fake_engine import FakeEngine
+from serve_verb import serve_fixture, wait_for
 from tiny_bundle import write_tiny_bundle
 
-from moedge.edge_server import startup
+from moedge.edge_server import loading
 from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import Guard
 from moedge.runtime import progress
 from moedge.runtime.chat.wishes import Wishes
-from moedge.runtime.cli import main
 from moedge.runtime.sampling import SamplingParams
 
 
@@ -24,32 +24,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def wait_for(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.002)
-
-
-@pytest.fixture
-def serve(monkeypatch):
-    """Run the verb until the model is loaded or has failed to; the exit code and the service."""
-    services = []
-
-    def look(server, service, drain_seconds, failed):
-        wait_for(lambda: failed() or service._loaded is not None)
-        services.append(service)
-        server.shut()
-
-    def end(code):
-        raise SystemExit(code)
-
-    monkeypatch.setattr(startup, "drain_on_signals", lambda *_: None)
-    monkeypatch.setattr(startup, "serve_until_drained", look)
-    monkeypatch.setattr(startup.os, "_exit", end)
-    yield lambda bundle, *options: (main(["serve", str(bundle), "--port", "0", *options]), services[-1])
-    for service in services:
-        service.close()
+serve = pytest.fixture(serve_fixture, name="serve")
 
 
 @pytest.fixture
@@ -105,15 +80,15 @@ def test_a_log_sees_how_far_the_check_is_now_and_then(capsys):
     [((), 200), (("--stalled-after-s", "60"), 503), (("--stalled-after-s", "0"), 200)],
     ids=["default", "60", "0"],
 )
-def test_livez_calls_a_step_hung_only_after_the_time_that_was_set(serve, monkeypatch, options, status):
+def test_livez_calls_a_step_hung_only_after_the_time_that_was_set(serve, tmp_path, monkeypatch, options, status):
     """A chunk of a long prompt takes minutes on a small board: 100 s are no hang unless somebody says so."""
-    engine = FakeEngine()
+    engine = FakeEngine(chat_format="plain")
     engine.gate.clear()
-    monkeypatch.setattr(startup, "Engine", SimpleNamespace(load=lambda *_, **__: engine))
+    monkeypatch.setattr(loading, "Engine", SimpleNamespace(load=lambda *_, **__: engine))
     engine.shows_tools = True
-    code, service = serve("bundle", *options)
+    code, service = serve(write_tiny_bundle(tmp_path / "toy"), *options)
     assert code == 0
-    service.ready().submit([1, 2], SamplingParams())
+    service.ready_for({}).submit([1, 2], SamplingParams())
     wait_for(lambda: engine.log)
     later = time.monotonic() + 100
     monkeypatch.setattr("moedge.runtime.scheduler.time", SimpleNamespace(monotonic=lambda: later))

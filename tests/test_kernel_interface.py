@@ -210,7 +210,7 @@ def test_usage_is_counted_for_its_owner():
     worker = threading.Thread(target=lambda run=session.run: [run(None, feeds) for _ in range(2)])
     worker.start()
     worker.join()
-    assert library.usage(91, 7, 4) == (6, 2, 2, 2)
+    assert library.usage(91, 7, 4).tolist() == [6, 2, 2, 2]
     del session, worker
     with pytest.raises(LookupError):
         library.usage(91, 7, 4)

@@ -15,7 +15,6 @@ from moedge.export.bundle import export_bundle
 from moedge.export.options import ExportOptions
 from moedge.export.schemes import parse_plan
 from moedge.runtime.cli import main
-from moedge.runtime.kernels.library import open_library
 from moedge.runtime.profiling import (
     attention_rates,
     course,
@@ -27,7 +26,7 @@ from moedge.runtime.profiling import (
     storage_rates,
 )
 from moedge.runtime.profiling.drawn_weights import Drawing
-from moedge.runtime.profiling.expert_usage import OWNER, counted, measure_usage
+from moedge.runtime.profiling.expert_usage import measure_usage
 from moedge.runtime.profiling.layer_rates import solve, step_bytes
 from moedge.runtime.profiling.model_rates import open_model, question_for
 from moedge.runtime.profiling.operator_times import sum_up
@@ -140,13 +139,10 @@ def test_without_kernels_the_rest_is_measured(small, tmp_path, monkeypatch, caps
 @needs_kernels
 def test_experts_are_counted_for_the_one_who_asks(bundle):
     profile = load_profile("auto")
-    library = open_library()
-    with counted(library):
-        engine = open_model(bundle, profile)
-    usage = measure_usage(engine, library, 20)
+    engine = open_model(bundle, profile)
+    usage = measure_usage(engine, 20)
     assert sum(map(sum, usage.counts)) == len(usage.layers) * usage.tokens * engine.manifest.model.num_experts_per_tok
     assert all(0 < share <= 1 for share in usage.shares_used)
-    assert OWNER > 0
     assert question_for(engine, 0.0).prompts == (32,)
     assert question_for(engine, 1e6).steps >= 24
 

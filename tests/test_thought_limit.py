@@ -67,7 +67,7 @@ def test_what_is_appended_ends_the_thinking_of_every_format(name, thought):
 @pytest.mark.parametrize("field", ["thinking_budget", "thinking_token_budget", "reasoning_budget", "reasoning"])
 def test_a_request_bounds_its_thinking_and_is_answered(serve, field):
     engine = FakeEngine(lambda prompt: ["<think>", *"abcdefgh", "</think>", "said"], chat_format="hermes")
-    engine.thought_budget = lambda prompt, tokens: ThoughtBudget(
+    engine.thought_budget = lambda prompt, tokens, must_call: ThoughtBudget(
         tokens, "<think>", "</think>", False, (engine.tokenizer.word("</think>"), engine.tokenizer.word("!"))
     )
     value = {"max_tokens": 3} if field == "reasoning" else 3
@@ -81,3 +81,12 @@ def test_a_request_bounds_its_thinking_and_is_answered(serve, field):
 def test_two_budgets_that_disagree_are_refused(serve):
     assert error_of(chat(serve(), thinking_budget=1, reasoning_budget=2), 400)["param"] == "reasoning_budget"
     assert chat(serve(), thinking_budget=-1).status_code == 200
+
+
+@pytest.mark.parametrize(("effort", "thought"), [("none", None), ("low", "ab"), (None, "ab")])
+def test_whoever_wants_no_thinking_gets_none_without_a_switch_in_the_template_too(serve, effort, thought):
+    engine = FakeEngine(lambda prompt: ["<think>", *"ab", "</think>", "said"], chat_format="hermes")
+    cut = (engine.tokenizer.word("</think>"), engine.tokenizer.word("!"))
+    engine.thought_budget = lambda prompt, tokens, *_: ThoughtBudget(tokens, "<think>", "</think>", False, cut)
+    message = chat(serve(engine), reasoning_effort=effort).json["choices"][0]["message"]
+    assert message.get("reasoning_content") == thought

@@ -3,7 +3,9 @@
 The layouts are rows.py, window.py, shared.py and native_buffer.py; which tensor gets which is cache.py's.
 """
 
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
+
+from numpy.typing import NDArray
 
 FLOAT_BYTES = 4
 
@@ -43,4 +45,21 @@ class Buffer(Protocol):
         """Take note that the timeline now holds `length` tokens, and give back memory that none of them needs."""
 
     def copy(self, other: Self, length: int) -> None:
-        """Take over the first `length` tokens, which are all, of a buffer of the same tensor."""
+        """Take over the first `length` tokens, a length to go back to, of a buffer of the same tensor; into an empty
+        one.
+        """
+
+
+class RowBuffer(Buffer, Protocol):
+    """A buffer of rows, one a token."""
+
+    def holds(self, first: int, last: int) -> bool:
+        """Whether the rows of the tokens from `first` to before `last` are there."""
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """These rows, to be read or written; of which shape and numbers is the layout's."""
+
+    def begin(self, first: int, length: int) -> None:
+        """Take note that `rows` of an empty buffer were written from `first` to before `length`, the tokens that the
+        timeline now holds.
+        """

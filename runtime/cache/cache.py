@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from moedge.devices.profile_file import CacheType
 from moedge.runtime.cache.arena import Arena
-from moedge.runtime.cache.buffer import Binding, Buffer
+from moedge.runtime.cache.buffer import Binding, Buffer, RowBuffer
 from moedge.runtime.cache.native_buffer import NativeBuffer
 from moedge.runtime.cache.reservation import NoRoom
 from moedge.runtime.cache.rows import RowsBuffer
@@ -19,7 +19,7 @@ from moedge.runtime.cache.window import WindowBuffer
 from moedge.runtime.manifest import CacheTensor
 
 
-def open_buffer(tensor: CacheTensor, capacity: int, arena: Arena, slot: int) -> Buffer:
+def open_buffer(tensor: CacheTensor, capacity: int, arena: Arena, slot: int) -> RowBuffer:
     """Memory for a tensor of up to `capacity` tokens: a slot of an arena, or where the layout has none its own.
 
     NoRoom if there is none.
@@ -51,7 +51,7 @@ class Cache:
     """Buffers for up to `capacity` tokens of one timeline; `wish` is what numbers they hold where there is a choice.
 
     They lie in a `slot` of the `arena`, or of one that nobody else has; once the cache is closed, or dropped, the slot
-    is free.
+    is free. `rows` and `states` are what of it is copied elsewhere (cache_blocks.py).
     NoRoom if there is no slot, or no memory.
     """
 
@@ -68,11 +68,14 @@ class Cache:
         self._give_back.atexit = False
         self._tensors = tensors
         self._wish = wish
-        rows = (tensor for tensor in tensors if not tensor.is_state)
-        self._buffers: list[Buffer] = [open_buffer(tensor, capacity, self.arena, slot) for tensor in rows]
-        self._states = self.arena.states(slot)
-        if self._states:
-            self._buffers.append(self._states)
+        rows = [tensor for tensor in tensors if not tensor.is_state]
+        self.rows: list[tuple[CacheTensor, RowBuffer]] = [
+            (tensor, open_buffer(tensor, capacity, self.arena, slot)) for tensor in rows
+        ]
+        self.states = self.arena.states(slot)
+        self._buffers: list[Buffer] = [buffer for _, buffer in self.rows]
+        if self.states:
+            self._buffers.append(self.states)
         self._moving = [buffer for buffer in self._buffers if buffer.moves]
         self._bound: Binding | None = None
 
@@ -82,12 +85,12 @@ class Cache:
 
     def turn(self, past: int, new: int) -> tuple[int, int]:
         """The states that a run of `new` tokens after `past` reads and writes, where there are any."""
-        return self._states.turn(past, new) if self._states else (0, 0)
+        return self.states.turn(past, new) if self.states else (0, 0)
 
     @property
     def has_states(self) -> bool:
         """Whether it can be rolled back to some lengths only."""
-        return self._states is not None
+        return self.states is not None
 
     def nbytes(self, length: int) -> int:
         """Bytes of memory that the first `length` tokens take over all tensors."""
@@ -114,6 +117,6 @@ class Cache:
             buffer.trim(length)
 
     def copy_from(self, other: "Cache", length: int) -> None:
-        """Take over the first `length` tokens, which are all, of a cache of the same tensors."""
+        """Take over the first `length` tokens, a `reachable` length, of another one; into an empty one of its like."""
         for ours, theirs in zip(self._buffers, other._buffers, strict=True):
             ours.copy(theirs, length)

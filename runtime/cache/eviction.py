@@ -41,10 +41,23 @@ class Eviction:
         self.window = window
         self.step = step_of(window)
         self._released = 0  # rollbacks to lengths below are possible at multiples of the step only
+        self._begun = 0  # and to lengths below this one not at all, but to 0
 
     def reachable(self, length: int) -> int:
         """The longest length up to `length` that can be rolled back to."""
-        return length if length >= self._released else length - length % self.step
+        nearest = length if length >= self._released else length - length % self.step
+        return nearest if nearest >= self._begun else 0
+
+    def holds(self, first: int, last: int) -> bool:
+        """Whether the rows of all tokens from `first` to before `last`, both of the timeline, are there."""
+        if self._begun and first < self._begun - self.window:
+            return False
+        return first >= min(self._released, -(-last // self.step) * self.step) - self.window
+
+    def begin(self, first: int, length: int) -> None:
+        """The timeline, which held nothing, has got `length` tokens, with rows from `first` on."""
+        self._begun = first + self.window if first else 0
+        self._released = 0
 
     def trim(self, length: int) -> Iterator[tuple[int, int]]:
         """The timeline now holds `length` tokens: the tokens from one to before another whose rows nobody needs.
@@ -52,14 +65,18 @@ class Eviction:
         After a rollback what was given back is forgotten: those rows are written anew.
         """
         self._released = min(self._released, length)
+        if length < self._begun:
+            self._begun = 0
         while CAN_GIVE_BACK and self._released + self.step <= length - WINDOW_HISTORY:
             first = self._released
             self._released += self.step
             yield first, self._released - self.window
 
     def follow(self, other: "Eviction", length: int) -> Iterator[tuple[int, int]]:
-        """Become like another's of `length` tokens: the tokens whose rows it holds."""
-        self._released = other._released
+        """Become like the first `length` tokens, a length to go back to, of another's: those whose rows it holds."""
+        self._released, self._begun = min(other._released, length), other._begun
+        first = max(0, self._begun - self.window)
         for end in range(self.step, self._released, self.step):
-            yield end - self.window, end
-        yield self._released - self.window, length
+            if end >= self._begun:
+                yield end - self.window, end
+        yield max(first, self._released - self.window), length

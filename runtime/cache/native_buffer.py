@@ -6,9 +6,10 @@ the last rows only, most old ones are given back (eviction.py).
 
 import mmap
 from math import gcd, prod
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moedge.devices.profile_file import CacheType
 from moedge.runtime.cache.buffer import FLOAT_BYTES, Binding
@@ -72,7 +73,7 @@ class NativeBuffer:
     def __init__(self, memory: NativeMemory, slot: int) -> None:
         self._memory = memory
         self._slot = slot
-        self._rows = memory.rows[slot]  # [kv_heads, capacity, row_bytes]
+        self._rows: NDArray[np.uint8] = memory.rows[slot]  # [kv_heads, capacity, row_bytes]
         window = memory.tensor.window
         self._eviction = Eviction(window) if window else None
 
@@ -99,6 +100,19 @@ class NativeBuffer:
         """Gives back what only a window far before `length` would read, in each head."""
         for first, last in self._eviction.trim(length) if self._eviction else ():
             self._memory.give_back(self._slot, first, last)
+
+    def holds(self, first: int, last: int) -> bool:
+        """Unless they were given back."""
+        return self._eviction is None or self._eviction.holds(first, last)
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """[kv_heads, last - first, row_bytes]."""
+        return self._rows[:, first:last]
+
+    def begin(self, first: int, length: int) -> None:
+        """A rollback finds what it reads as far as rows were written."""
+        if self._eviction:
+            self._eviction.begin(first, length)
 
     def copy(self, other: Self, length: int) -> None:
         """Copies the rows that are there."""

@@ -1,9 +1,10 @@
 """Layout `rows`: a row a token, read as a view of all rows so far and extended in place."""
 
 from math import prod
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moedge.runtime.cache.buffer import FLOAT_BYTES, Binding
 from moedge.runtime.cache.reservation import reserve
@@ -38,6 +39,17 @@ class RowsBuffer:
 
     def trim(self, length: int) -> None:
         """Nothing: every row up to `length` is read at the next run."""
+
+    def holds(self, first: int, last: int) -> bool:
+        """Always."""
+        return True
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """[last - first, width]."""
+        return self._rows[first:last]
+
+    def begin(self, first: int, length: int) -> None:
+        """Nothing: they are all there."""
 
     def copy(self, other: Self, length: int) -> None:
         """Copies the rows."""

@@ -6,9 +6,10 @@ and read as zeros.
 
 import mmap
 from math import prod
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moedge.runtime.cache.buffer import FLOAT_BYTES, Binding
 from moedge.runtime.cache.eviction import Eviction, count_held
@@ -55,6 +56,19 @@ class SharedBuffer:
         for first, last in self._eviction.trim(length) if self._eviction else ():
             for start in range(0, heads * capacity, capacity):
                 give_back(self._memory, (start + first) * row, (start + last) * row)
+
+    def holds(self, first: int, last: int) -> bool:
+        """Unless they were given back."""
+        return self._eviction is None or self._eviction.holds(first, last)
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """[heads, last - first, head_dim]."""
+        return self._array[0, :, first:last]
+
+    def begin(self, first: int, length: int) -> None:
+        """A rollback finds what it reads as far as rows were written."""
+        if self._eviction:
+            self._eviction.begin(first, length)
 
     def copy(self, other: Self, length: int) -> None:
         """Copies the positions of each head that are there."""

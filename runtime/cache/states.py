@@ -111,8 +111,25 @@ class StatesBuffer:
             self._drop(longer)
         self._passing = False
 
+    @property
+    def state_bytes(self) -> int:
+        """Of one state of all tensors."""
+        return sum(memory.states[0].nbytes for memory in self._memories)
+
+    def find(self, length: int) -> list[NDArray[np.float32]] | None:
+        """Of each tensor the state after `length` tokens [*shape], to be read; None if it is not kept."""
+        state = self._kept.get(length)
+        return None if state is None else [memory.states[state] for memory in self._memories]
+
+    def begin(self, length: int) -> list[NDArray[np.float32]]:
+        """The timeline, which held nothing, has got `length` tokens: of each tensor where their state is to be
+        written.
+        """
+        state = self._kept[length] = self._free.pop()
+        return [memory.states[state] for memory in self._memories]
+
     def copy(self, other: Self, length: int) -> None:
-        """Copies all states that are kept."""
+        """Copies all states that are kept up to there."""
         for at, theirs in other._kept.items():
             if at <= length:
                 state = self._kept[at] = self._free.pop()

@@ -1,9 +1,10 @@
 """Layout `rows` with a window: of all rows the graph reads the last few only, so most old ones are given back."""
 
 from math import prod
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moedge.runtime.cache.buffer import FLOAT_BYTES, Binding
 from moedge.runtime.cache.eviction import Eviction, count_held
@@ -47,6 +48,19 @@ class WindowBuffer:
         for first, last in self._eviction.trim(length):
             start, end = (self._row_bytes * (self._tensor.window + token) for token in (first, last))
             give_back(self._memory, start, end)
+
+    def holds(self, first: int, last: int) -> bool:
+        """Unless they were given back."""
+        return self._eviction.holds(first, last)
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """[last - first, width]."""
+        window = self._tensor.window
+        return self._rows[window + first : window + last]
+
+    def begin(self, first: int, length: int) -> None:
+        """A rollback finds what it reads as far as rows were written."""
+        self._eviction.begin(first, length)
 
     def copy(self, other: Self, length: int) -> None:
         """Copies the rows that are there: the history's, and the windows before old steps."""

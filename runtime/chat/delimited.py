@@ -135,7 +135,7 @@ class DelimitedScan:
 def read_delimited(text: str, at: int) -> tuple[dict[str, Any], int]:
     """The object that begins with the brace at a place, and the place behind it.
 
-    ValueError if there is none, for a key twice, and for what is nested too deeply.
+    ValueError if there is none, for an argument twice, and for what is nested too deeply.
     """
     reader = _Reader(text, at)
     return reader.object(_DEPTH), reader.at
@@ -151,8 +151,8 @@ class _Reader:
         read: dict[str, Any] = {}
         while not self._ends("}", bool(read)):
             key = self._string() if self._next() in '<"' else self._bare()
-            if key in read:
-                raise ValueError("a key twice")
+            if key in read and depth == _DEPTH:  # within values the last one counts
+                raise ValueError("an argument twice")
             self._take(":")
             read[key] = self._value(depth - 1)
         return read

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from moedge.runtime.chat.grammar import Body, WrittenCall
-from moedge.runtime.chat.literals import LiteralReader
+from moedge.runtime.chat.literals import LiteralReader, RepeatedKeys
 
 _ARGUMENTS = ("arguments", "parameters")
 _KEYS = {"name", "id", "type", *_ARGUMENTS}
@@ -80,7 +80,7 @@ def _load(text: str, at: int, strictly: bool) -> tuple[Any, int, bool]:
 
 
 def _strict(decoder: json.JSONDecoder, text: str, at: int) -> tuple[Any, int]:
-    """The JSON value at a place and the next place behind it; ValueError if it names a key twice."""
+    """The JSON value at a place and the next place behind it; ValueError if there is none."""
     try:
         value, end = decoder.raw_decode(text, at)
     except RecursionError as error:
@@ -96,8 +96,11 @@ def _skip(text: str, at: int) -> int:
 
 
 def _call(value: Any) -> WrittenCall:
-    if isinstance(value, dict) and isinstance(value.get("function"), dict) and set(value) <= _OUTER_KEYS:
-        value = {**value["function"], **{key: value[key] for key in value if key != "function"}}
+    function = value.get("function") if isinstance(value, dict) else None
+    if isinstance(value, RepeatedKeys) or isinstance(function, RepeatedKeys):
+        raise ValueError("a key of the call twice")
+    if isinstance(function, dict) and set(value) <= _OUTER_KEYS:
+        value = {**function, **{key: value[key] for key in value if key != "function"}}
     if not isinstance(value, dict) or not set(value) <= _KEYS or value.get("type", "function") != "function":
         raise ValueError("not a call")
     name, identifier = value.get("name"), value.get("id")
@@ -120,9 +123,7 @@ def _arguments(given: Any) -> str:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     read = dict(pairs)
-    if len(read) != len(pairs):
-        raise ValueError("a key twice")
-    return read
+    return read if len(read) == len(pairs) else RepeatedKeys(read)
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)

@@ -41,6 +41,10 @@ _PYTHON_LETTERS = {letter: meant for letter, meant in _JSON_LETTERS.items() if l
 _Item = TypeVar("_Item")
 
 
+class RepeatedKeys(dict[str, Any]):
+    """An object that was written with a key more than once; the last counts, as readers of JSON and Python have it."""
+
+
 class Quotes(Enum):
     """Which quote ends a string, of those of its kind that are not escaped."""
 
@@ -83,7 +87,7 @@ class LiteralReader:
         self._open: list[Bracket] = []
 
     def value(self) -> Any:
-        """The value that comes next; keys within it stand there once each."""
+        """The value that comes next."""
         return self._value(is_key=False)
 
     def take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
@@ -142,9 +146,8 @@ class LiteralReader:
             return keys  # a set
         if not all(len(entry) == 2 for entry in entries) or not all(isinstance(key, str) for key in keys):
             raise ValueError("keys that JSON cannot hold")
-        if len(set(keys)) != len(keys):
-            raise ValueError("a key twice")
-        return {entry[0]: entry[1] for entry in entries}
+        read = {entry[0]: entry[1] for entry in entries}
+        return read if len(read) == len(keys) else RepeatedKeys(read)
 
     def _entry(self) -> tuple[Any, ...]:
         key = self._value(is_key=True)

@@ -33,15 +33,21 @@ class GrammarParser:
     """A `ChatParser` that a grammar drives.
 
     A prompt that ends in an opened thought (`prompt_end`) makes the answer begin in thinking. Without `calls` none is
-    read; with `tools` those alone that are declared.
+    read; with `tools` those alone that are declared; where calls and content stand `apart`, none behind content.
     """
 
     def __init__(
-        self, grammar: Grammar, prompt_end: str = "", tools: Sequence[Mapping[str, Any]] = (), calls: bool = True
+        self,
+        grammar: Grammar,
+        prompt_end: str = "",
+        tools: Sequence[Mapping[str, Any]] = (),
+        calls: bool = True,
+        apart: bool = False,
     ) -> None:
         self._grammar = grammar
         self._offer = offer_of(tools)
         self._calls = calls
+        self._apart = apart
         self._speech = Speech(grammar.joint)
         self._at = grammar.begin(prompt_end)
         self._last = ""  # received; the answer may end in it
@@ -265,4 +271,7 @@ class GrammarParser:
         if self._at is At.ARGUMENTS:
             self._speech.argue(text)
         else:
-            self._speech.say(Reasoning if self._at in _THINKING else Content, text)
+            thinking = self._at in _THINKING
+            self._speech.say(Reasoning if thinking else Content, text)
+            if self._apart and not thinking and text and not text.isspace():
+                self._calls = False

@@ -14,7 +14,7 @@ _TYPES = {name: frozenset({name}) for name in ("string", "integer", "boolean", "
 }
 _ANY = frozenset().union(*_TYPES.values())
 # as tools made from Python's annotations and from typed languages spell them
-_ALIASES = {"str": "string", "int": "integer", "float": "number", "double": "number", "bool": "boolean"} | {
+ALIASES = {"str": "string", "int": "integer", "float": "number", "double": "number", "bool": "boolean"} | {
     "dict": "object",
     "list": "array",
     "none": "null",
@@ -34,6 +34,17 @@ def property_types(parameters: Any) -> dict[str, frozenset[str]]:
             found[key] = found.get(key, frozenset()) | schemas.types(schema)
         known = schemas.found
     return {key: types for key, types in found.items() if types and types != _ANY}
+
+
+def allowed_types(root: Any, schema: Any) -> frozenset[str]:
+    """The types that a schema within `root` allows, all of them where it says nothing."""
+    known: dict[str, frozenset[str]] = {}
+    types = _ANY
+    for _ in range(2):  # as above
+        schemas = _Schemas(root, known)
+        types = schemas.types(schema)
+        known = schemas.found
+    return types
 
 
 def type_of(value: Any) -> str:
@@ -70,7 +81,7 @@ class _Schemas:
         reference = schema.get("$ref")
         if isinstance(reference, str) and reference not in seen:
             seen.add(reference)
-            yield from self.properties(_resolve(self._root, reference), seen, depth + 1)
+            yield from self.properties(resolve(self._root, reference), seen, depth + 1)
 
     def types(self, schema: Any, depth: int = 0) -> frozenset[str]:
         """The types that a schema allows, all of them where it says nothing."""
@@ -94,7 +105,7 @@ class _Schemas:
     def _referred(self, reference: str, depth: int) -> frozenset[str]:
         if reference not in self.found:
             self.found[reference] = self._known.get(reference, frozenset())  # what it says of itself adds nothing
-            self.found[reference] = self.types(_resolve(self._root, reference), depth + 1)
+            self.found[reference] = self.types(resolve(self._root, reference), depth + 1)
         return self.found[reference]
 
 
@@ -104,7 +115,7 @@ def _named(schema: Mapping[str, Any]) -> frozenset[str]:
     names = schema.get("type")
     if isinstance(names, str | list):
         lowered = [str(name).lower() for name in ([names] if isinstance(names, str) else names)]
-        found &= frozenset().union(*(_TYPES.get(_ALIASES.get(name, name), _ANY) for name in lowered))
+        found &= frozenset().union(*(_TYPES.get(ALIASES.get(name, name), _ANY) for name in lowered))
     if values := _list(schema.get("enum")):
         found &= frozenset().union(*map(_types_of, values))
     if "const" in schema:
@@ -116,7 +127,7 @@ def _types_of(value: Any) -> frozenset[str]:
     return _NUMBERS if isinstance(value, int | float) and not isinstance(value, bool) else _TYPES[type_of(value)]
 
 
-def _resolve(root: Any, reference: str) -> Any:
+def resolve(root: Any, reference: str) -> Any:
     """What a reference within a document leads to, a JSON pointer (RFC 6901) behind `#`; an open schema if nowhere."""
     path, *steps = unquote(reference).split("/")
     if path != "#":

@@ -6,20 +6,16 @@ does not tokenize, and it does not read what the model answers (formats/).
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError, meta
+from jinja2 import meta
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.chat.dialect import Dialect, find_dialect, thought_of
-from moedge.runtime.chat.environment import (
-    MAX_CHARACTERS,
-    STEP,
-    RefusedError,
-    TemplateEnvironment,
-    step_counter,
-)
+from moedge.runtime.chat.environment import MAX_CHARACTERS, STEP, RefusedError, TemplateEnvironment
 from moedge.runtime.chat.grammar import END_THINK, THINK
+from moedge.runtime.chat.meter import RenderMeter
 from moedge.runtime.chat.turns import in_dialect, plain_message, thinking_tags, whole_tool
 from moedge.runtime.chat.user_text import UserText
 from moedge.runtime.chat.variables import UnknownVariable, effort_variables, names_read, thinking_on
@@ -60,7 +56,7 @@ class ChatTemplate:
         try:
             self._template = environment.from_string(source)
             tree = environment.parse(source)
-        except TemplateError as error:
+        except Exception as error:  # of Python's compiler too, for what is nested too deep
             raise MoedgeError(f"the chat template is not valid Jinja ({error}): export the bundle again.") from None
         self.shows_tools = "tools" in meta.find_undeclared_variables(tree)
         self.variables = frozenset(names_read(tree) - _OWN - _TOKENS)
@@ -167,9 +163,9 @@ class ChatTemplate:
             "messages": messages,
             "tools": tools,
             "add_generation_prompt": add_generation_prompt,
-            STEP: step_counter(),
         }
         try:
+            known[STEP] = RenderMeter(known.values())
             for part in self._template.generate(known):
                 parts.append(part)
                 characters += len(part)
@@ -182,6 +178,16 @@ class ChatTemplate:
         except Exception as error:  # the template is data: whatever it raises is its answer to these messages
             raise CannotRender(f"the chat template cannot render these messages ({error}): change them.") from error
         return "".join(parts)
+
+
+def read_template(path: Path) -> str | None:
+    """The source in a file, None if there is no file; MoedgeError if it is no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise MoedgeError(f"{path} is not UTF-8 ({error}): export the bundle again.") from None
 
 
 def _is_special(message: Mapping[str, Any]) -> bool:

@@ -58,17 +58,17 @@ class Library:
         """Of the threads that kernels share, no more than these work in runs that this thread begins from now on."""
         self._functions.moedge_limit(threads)
 
-    def usage(self, owner: int, layer: int, experts: int) -> tuple[int, ...]:
+    def usage(self, owner: int, layer: int, experts: int) -> NDArray[np.uint64]:
         """How often each of a layer's experts was chosen [experts], since the kernels of `owner` were made.
 
         LookupError if the owner has no such layer, or another number of experts there.
         """
-        counts = (ctypes.c_uint64 * experts)()
-        there = self._functions.moedge_usage(owner, layer, counts, experts)
+        counts = np.zeros(experts, np.uint64)
+        there = self._functions.moedge_usage(owner, layer, counts.ctypes.data, experts)
         if there != experts:
             found = "no experts" if there < 0 else f"{there} experts"
             raise LookupError(f"{found} in layer {layer} of owner {owner}, {experts} expected")
-        return tuple(counts)
+        return counts
 
     def choice_bytes(self, size: int) -> int:
         """Memory that choosing one of so many tokens works in."""
@@ -131,12 +131,11 @@ def _load(path: Path) -> ctypes.CDLL:
         functions.moedge_limit.restype = None
         functions.moedge_limit.argtypes = [ctypes.c_int]
         functions.moedge_usage.restype = ctypes.c_int64
-        counts = ctypes.POINTER(ctypes.c_uint64)
         functions.moedge_read.restype = ctypes.c_uint64
         functions.moedge_read.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
         functions.moedge_choice_bytes.restype = ctypes.c_int64
         functions.moedge_choice_bytes.argtypes = [ctypes.c_int64]
-        functions.moedge_usage.argtypes = [ctypes.c_uint64, ctypes.c_int64, counts, ctypes.c_int64]
+        functions.moedge_usage.argtypes = [ctypes.c_uint64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64]
     except (OSError, AttributeError) as error:  # no library of this machine, or one without the functions
         raise MoedgeError(
             f"moedge's kernels cannot be loaded ({error}): install moedge again on this machine, {INSTEAD}."

@@ -1,14 +1,10 @@
 """Which experts a bundle's text goes to: how often each of a layer's is chosen, as the kernels count it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from moedge.runtime.engine import Engine
-from moedge.runtime.kernels.library import Library
 from moedge.runtime.sampling import SamplingParams
 
-OWNER = 12  # of the kernels that are counted
 ANSWER = 32  # tokens that follow the text
 # Of several kinds, as experts divide the work between them.
 TEXT = """The harbour lay still under a thin fog, and the ferry was late again. "Half past nine," said the pilot, "and
@@ -40,19 +36,12 @@ class ExpertUsage:
         return tuple(sum(count > 0 for count in layer) / len(layer) for layer in self.counts)
 
 
-@contextmanager
-def counted(library: Library | None) -> Iterator[None]:
-    """Kernels that are made meanwhile count for `measure_usage`."""
-    if library is None:
-        yield
-        return
-    with library.owned(OWNER):
-        yield
-
-
-def measure_usage(engine: Engine, library: Library | None, most_tokens: int) -> ExpertUsage | None:
+def measure_usage(engine: Engine, most_tokens: int) -> ExpertUsage | None:
     """Of a text and what the model says after it; None where nothing counts: other plans, models without experts."""
-    before = _read(engine, library)
+    counter = engine.program.expert_counts
+    if counter is None:
+        return None
+    before = counter.read()
     session = engine.session()
     size = engine.manifest.model.vocab_size
     ids = [each for each in engine.tokenizer.encode(TEXT) if each < size]
@@ -60,24 +49,8 @@ def measure_usage(engine: Engine, library: Library | None, most_tokens: int) -> 
     params = SamplingParams(temperature=0.0, max_tokens=min(ANSWER, most_tokens), ignore_eos=True)
     for _ in engine.generate(ids, params, session):
         pass
-    after = _read(engine, library)
-    if not after:
-        return None
-    none = (0,) * engine.manifest.model.num_experts  # of layers that had not run yet
-    counts = tuple(
-        tuple(new - old for new, old in zip(after[layer], before.get(layer, none), strict=True))
-        for layer in sorted(after)
-    )
-    return ExpertUsage(tuple(sorted(after)), counts, session.length)
-
-
-def _read(engine: Engine, library: Library | None) -> dict[int, tuple[int, ...]]:
-    model, found = engine.manifest.model, dict[int, tuple[int, ...]]()
-    if library is None or engine.manifest.experts.plan != "native":
-        return found
-    for layer in range(model.num_hidden_layers):
-        try:
-            found[layer] = library.usage(OWNER, layer, model.num_experts)
-        except LookupError:  # a layer without experts
-            continue
-    return found
+    after = counter.read()
+    known = dict(zip(before.layers, before.counts, strict=True))  # of layers that had run already
+    rows = zip(after.layers, after.counts, strict=True)
+    counts = tuple(tuple((row - known[layer] if layer in known else row).tolist()) for layer, row in rows)
+    return ExpertUsage(after.layers, counts, session.length)

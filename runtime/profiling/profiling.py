@@ -22,7 +22,7 @@ from moedge.runtime.profiling.company import Company
 from moedge.runtime.profiling.course import RESERVE, Course, Request, weights_memory
 from moedge.runtime.profiling.drawn_weights import Drawing
 from moedge.runtime.profiling.energy import Energy, measure_idle
-from moedge.runtime.profiling.expert_usage import ExpertUsage, counted, measure_usage
+from moedge.runtime.profiling.expert_usage import ExpertUsage, measure_usage
 from moedge.runtime.profiling.findings import Findings, ThreadBandwidth
 from moedge.runtime.profiling.heat import HeatWatch
 from moedge.runtime.profiling.layer_rates import measure_between_steps
@@ -170,8 +170,7 @@ def _model(
 ) -> tuple[ModelRates, OperatorTimes | None, ExpertUsage | None, Energy | None]:
     """One bundle; most of the time that is left goes to its rounds."""
     course.on_step("load the bundle")
-    with counted(course.library):
-        engine = open_model(bundle, profile)
+    engine = open_model(bundle, profile)
     course.on_step("prompts and tokens")
     kept = (2.0 if course.request.quick else 12.0) + RESERVE * course.budget.seconds
     question = question_for(engine, course.budget.share(100, kept))
@@ -181,7 +180,7 @@ def _model(
     operators, usage = None, None
     if course.budget.left > LEAST_SECONDS:
         operators = measure_operators(engine)
-        usage = measure_usage(engine, course.library, 64 if course.request.quick else 400)
+        usage = measure_usage(engine, 64 if course.request.quick else 400)
     else:
         course.left_out.append("where the time goes: no time was left for it")
     if usage is None and operators is not None:

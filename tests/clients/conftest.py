@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -16,10 +17,16 @@ MODEL = "edge-assistant"
 @pytest.fixture(scope="session")
 def url() -> Iterator[str]:
     """The base URL of a running server."""
-    command = [os.environ["MOEDGE"], "serve", os.environ["BUNDLE"], "--port", "0"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
-    ) as child:
+    with serving() as address:
+        yield address
+
+
+@contextmanager
+def serving(*options: str, **environment: str) -> Iterator[str]:
+    """A server with these options and variables while it runs; its base URL."""
+    command = [os.environ["MOEDGE"], "serve", os.environ["BUNDLE"], "--port", "0", *options]
+    variables = os.environ | {"PYTHONUNBUFFERED": "1"} | environment
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables) as child:
         assert child.stdout is not None
         greeting = child.stdout.readline()
         try:

@@ -16,7 +16,7 @@ from moedge.runtime.chat.formats.deepseek import DEEPSEEK_V3, DEEPSEEK_V3_1
 from moedge.runtime.chat.formats.ernie import ERNIE
 from moedge.runtime.chat.formats.gemma import GEMMA4
 from moedge.runtime.chat.formats.glm import GLM
-from moedge.runtime.chat.formats.gpt_oss import GPT_OSS
+from moedge.runtime.chat.formats.gpt_oss import ANALYSIS, GPT_OSS
 from moedge.runtime.chat.formats.granite import GRANITE
 from moedge.runtime.chat.formats.hermes import HERMES
 from moedge.runtime.chat.formats.kimi_k2 import KIMI_K2
@@ -63,40 +63,53 @@ def chat_parser(
     prompt_end: str = "",
     tools: Sequence[Mapping[str, Any]] | None = None,
     calls: bool = True,
+    apart: bool = False,
 ) -> ChatParser:
     """A fresh parser for one answer in the format that the manifest names; MoedgeError for one not known here.
 
     `prompt_end` is the last text of the rendered prompt: where a template has opened the thinking, the answer begins
     inside of it. `tools` are those that the model was shown: a call of any other name is text, and their schemas tell
     which arguments are texts, where the format does not. Where none is known any name is read. Without `calls`, for an
-    answer that must hold none, all that looks like one is text.
+    answer that must hold none, all that looks like one is text. An answer whose calls and content stand `apart` has no
+    calls once it has content.
     """
-    return GrammarParser(_grammar(chat_format), prompt_end, tools or (), calls)
+    grammar = _grammar(chat_format)
+    apart = apart and grammar.unread is None  # remarks stand beside calls where messages have headers
+    return GrammarParser(grammar, prompt_end, tools or (), calls, apart)
 
 
 @dataclass(frozen=True)
 class Thoughts:
-    """The tags around an answer's thinking; `opened` by the prompt; `newlines` behind it are layout."""
+    """The tags around an answer's thinking; `newlines` behind it are layout."""
 
     opening: str
     closing: str
-    opened: bool
     newlines: bool
 
 
-def thoughts_of(chat_format: str, prompt_end: str) -> Thoughts | None:
-    """What may stand before the content of an answer to such a prompt; None in formats that do not think.
-
-    MoedgeError for those whose content stands under a header of its own.
-    """
+def opens_thought(chat_format: str, prompt_end: str) -> bool:
+    """Whether a prompt that ends so has begun the thinking of its answer."""
     grammar = _grammar(chat_format)
     if grammar.think:
-        opened = grammar.begin(prompt_end) is not At.START
-        closing = min(grammar.thought_ends, key=len)
-        return Thoughts(grammar.think, closing, opened, grammar.steps[At.THINKING][closing] is At.AFTER)
-    if grammar.steps.get(At.START):
-        raise MoedgeError(f"answers in the chat format {chat_format} cannot be held to a schema yet: ask for text.")
-    return None
+        return grammar.begin(prompt_end) is not At.START
+    return At.START in grammar.steps and prompt_end.endswith(ANALYSIS)
+
+
+def thoughts_of(chat_format: str) -> Thoughts | None:
+    """What may stand before the content of an answer; None in formats without tags around thinking."""
+    grammar = _grammar(chat_format)
+    if not grammar.think:
+        return None
+    closing = min(grammar.thought_ends, key=len)
+    return Thoughts(grammar.think, closing, grammar.steps[At.THINKING][closing] is At.AFTER)
+
+
+def response_tags(chat_format: str) -> Sequence[tuple[str, str]]:
+    """The pairs of tags that may stand around the content of an answer."""
+    steps = _grammar(chat_format).steps
+    begins = [mark for mark, lead in steps[At.START].items() if lead is At.REPLY] if At.START in steps else []
+    ends = [mark for mark, lead in steps.get(At.REPLY, {}).items() if lead is At.AFTER and not mark.startswith("\n")]
+    return list(zip(begins, ends, strict=True))
 
 
 def calls_tools(chat_format: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from moedge.runtime.chat.grammar import At, Body, BodyForm, Grammar, behind_calls, response_steps
 from moedge.runtime.chat.json_calls import read_calls
+from moedge.runtime.chat.literals import RepeatedKeys
 from moedge.runtime.chat.nest import JSON
 from moedge.runtime.chat.scans import NestScan
 
@@ -30,6 +31,8 @@ def cohere_calls(text: str) -> Body | None:
 def _as_others_write(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
+    if isinstance(value, RepeatedKeys):
+        return value  # which is no call
     said = {key: item for key, item in value.items() if key != "tool_call_id" or not isinstance(item, str | int)}
     if "tool_name" in said and "name" not in said:
         said["name"] = said.pop("tool_name")

@@ -17,6 +17,7 @@ from moedge.runtime.chat.grammar import At, Grammar, HeaderForm, WrittenCall
 from moedge.runtime.chat.opening import BLANKS, END_OF_TEXT, SPACES, Pattern, ahead, alt, lit, many, maybe, run, seq
 
 START, CHANNEL, CONSTRAIN, MESSAGE = "<|start|>", "<|channel|>", "<|constrain|>", "<|message|>"
+ANALYSIS = f"{CHANNEL}analysis{MESSAGE}"  # what opens a thought
 ENDS = ("<|end|>", "<|call|>", "<|return|>")  # of a message
 RECIPIENT = "to="
 _CHANNELS = ("analysis", "commentary", "final")

@@ -1,0 +1,66 @@
+"""The models that are served, as Anthropic's clients list them: a page at a time, between two ids."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Response, request
+from werkzeug.datastructures import MultiDict
+
+from moedge.edge_server.anthropic_errors import anthropic_response
+from moedge.edge_server.fields import Fields
+from moedge.edge_server.replies import Json
+from moedge.edge_server.served_models import ServedModel
+
+MOST, USUAL = 1000, 20  # models of one page
+CURSORS = ("after_id", "before_id")
+
+
+def anthropic_model_list(models: Sequence[tuple[str, ServedModel]]) -> Response:
+    """Models under all their names, as far as the query asks for them; ApiError 400 names what it cannot ask."""
+    query = Fields(_plain(request.args))
+    limit = query.integer("limit", 1, MOST) or USUAL
+    after, before = (query.text(name, 256) for name in CURSORS)
+    query.ignore(("beta", "lifecycle", "lifecycle[]"))  # there is one lifecycle
+    query.done()
+    if after is not None and before is not None:
+        raise query.bad("before_id", "after_id says something else; send one of them")
+    names = [name for name, _ in models]
+    for name, cursor in zip(CURSORS, (after, before), strict=True):
+        if cursor is not None and cursor not in names:
+            raise query.bad(name, f"there is no model {cursor!r}")
+    first = names.index(after) + 1 if after is not None else 0
+    last = names.index(before) if before is not None else len(names)
+    if before is not None:
+        first = max(0, last - limit)
+    page = [describe_anthropic(model, name) for name, model in models[first:last][:limit]]
+    more = first > 0 if before is not None else first + limit < last
+    ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": None, "last_id": None}
+    return anthropic_response({"data": page, "has_more": more, **ends})
+
+
+def describe_anthropic(model: ServedModel, name: str) -> Json:
+    """A model under one of its names; an answer has at most as many tokens as the context."""
+    context = model.manifest.model.context_length
+    return {
+        "type": "model",
+        "id": name,
+        "display_name": model.name,
+        "created_at": datetime.fromtimestamp(model.created, UTC).isoformat().replace("+00:00", "Z"),
+        "lifecycle": "active",
+        "max_input_tokens": context,
+        "max_tokens": context,
+        "capabilities": None,
+        "deprecated_at": None,
+        "retires_at": None,
+        "line": None,
+    }
+
+
+def _plain(args: MultiDict[str, str]) -> dict[str, Any]:
+    """What a query says, numbers read as such."""
+    said = args.to_dict()
+    return {
+        name: int(text) if text.isascii() and text.isdecimal() and len(text) < 9 and name == "limit" else text
+        for name, text in said.items()
+    }

@@ -1,0 +1,216 @@
+"""Requests of a response as frozen values: OpenAI's Responses API, for models that read and write text.
+
+Everything that a chat has too is read as one, wire.py's matter.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from moedge.edge_server.errors import INVALID, ApiError
+from moedge.edge_server.fields import Fields, bad_field
+from moedge.edge_server.messages import MAX_TEXT
+from moedge.edge_server.questions import ChatQuestion, ModelLimits
+from moedge.edge_server.replies import Json
+from moedge.edge_server.responses_context import conversation
+from moedge.edge_server.responses_input import LONGEST_ID, Item, read_input
+from moedge.edge_server.responses_names import ELSEWHERE, response_names
+from moedge.edge_server.responses_tools import ResponseTools, read_response_tools
+from moedge.edge_server.sampling_fields import MAX_TOKENS
+from moedge.edge_server.wire import ChatRequest, read_chat
+from moedge.runtime.sampling import SamplingParams
+
+TELL_LOGPROBS = "message.output_text.logprobs"
+# What may be asked for beside the text; all but the first is of tools that are not here, or empty.
+INCLUDABLE = (
+    TELL_LOGPROBS,
+    "reasoning.encrypted_content",
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+)
+SUMMARIES = ("auto", "concise", "detailed")
+MAX_METADATA = 16
+# Of which only these values say what is so anyway.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "background": (False,),
+    "background_options": (),
+    "conversation": (),
+    "prompt": (),
+    "context_management": ([],),
+    "moderation": (),
+    "image": (),
+    "access_programs": (),
+    "n": (1,),
+}
+_REPEATED = ("user", "safety_identifier", "prompt_cache_key")
+
+
+class KeptContext(Protocol):
+    """The responses of one owner that were kept."""
+
+    def context(self, response_id: str) -> list[Item] | None:
+        """What a response was made of and made, None if there is none of that id."""
+
+    def item(self, item_id: str) -> Item | None:
+        """One item of any of them."""
+
+
+@dataclass(frozen=True)
+class ResponseRequest:
+    """POST /v1/responses. `items` are all that the model is to read, `echo` what the answer repeats."""
+
+    chat: ChatRequest
+    items: tuple[Item, ...]
+    custom: frozenset[str]  # names of custom tools
+    store: bool
+    truncate: bool
+    echo: Json
+
+    @property
+    def question(self) -> ChatQuestion:
+        """What is asked."""
+        return self.chat.question
+
+
+def read_response(
+    data: dict[str, Any], defaults: SamplingParams, limits: ModelLimits, kept: KeptContext
+) -> ResponseRequest:
+    """A request; ApiError 400 names the field that does not fit."""
+    fields = Fields(data)
+    fields.text("model", 256)
+    for name, accepted in _NEUTRAL.items():
+        fields.only(name, *accepted)
+    for name in sorted(ELSEWHERE.keys() & set(fields.left)):
+        raise bad_field(name, f"say it in {ELSEWHERE[name]}", code="unknown_parameter")
+    instructions = fields.text("instructions", MAX_TEXT)
+    previous = fields.text("previous_response_id", LONGEST_ID)
+    earlier = [] if previous is None else _earlier(previous, kept)
+    items = [*earlier, *read_input(fields, earlier, kept.item)]
+    tools = read_response_tools(fields)
+    text, text_echo = _text(fields)
+    effort, reasoning_echo = _reasoning(fields)
+    longest = fields.integer("max_output_tokens", -1, MAX_TOKENS)
+    if longest == 0:
+        raise fields.bad("max_output_tokens", f"it must be a whole number from 1 to {MAX_TOKENS}, or -1")
+    logprobs, others = read_include(fields.take("include")), fields.integer("top_logprobs", 0, 20)
+    echo = {
+        "instructions": instructions,
+        "max_output_tokens": None if longest == -1 else longest,
+        "max_tool_calls": fields.integer("max_tool_calls", 1, MAX_TOKENS),  # of tools that a server runs
+        "metadata": _metadata(fields),
+        "previous_response_id": previous,
+        "reasoning": reasoning_echo,
+        "store": fields.flag("store", True),
+        "text": text_echo,
+        "tool_choice": tools.choice,
+        "tools": [*tools.shown],
+        "top_logprobs": others or 0,
+        "truncation": _one_of(fields, "truncation", ("disabled", "auto")) or "disabled",
+        **{name: fields.text(name, 512) for name in _REPEATED},
+    }
+    fields.ignore(("prompt_cache_options",))
+    told = {"logprobs": True, "top_logprobs": others} if logprobs or others else {}
+    chat = {
+        **{name: data[name] for name in fields.left},
+        "messages": conversation(items, instructions),
+        "max_completion_tokens": longest,
+        "reasoning_effort": effort,
+        **_chat_tools(tools),
+        **text,
+        **told,
+    }
+    try:
+        with response_names(tools.shown):
+            request = read_chat(chat, defaults, limits)
+    except ApiError as error:
+        near = difflib.get_close_matches(error.param or "", [*echo, "input", "include"], 1, 0.7)
+        if error.code == "unknown_parameter" and error.param in fields.left and near:
+            raise bad_field(error.param, f"there is no such field; {near[0]} is one", error.code) from None
+        raise
+    echo |= {
+        "parallel_tool_calls": request.question.most_calls is None,
+        "temperature": request.question.params.temperature,
+        "top_p": request.question.params.top_p,
+    }
+    return ResponseRequest(request, tuple(items), tools.custom, echo["store"], echo["truncation"] == "auto", echo)
+
+
+def read_include(value: object) -> bool:
+    """Whether log probabilities are asked for; ApiError 400 for what OpenAI does not know."""
+    if value is None:
+        return False
+    if not isinstance(value, list):
+        raise bad_field("include", "it must be a list")
+    for place, name in enumerate(value):
+        if name not in INCLUDABLE:
+            raise bad_field(f"include[{place}]", f"it must be one of {', '.join(INCLUDABLE)}")
+    return TELL_LOGPROBS in value
+
+
+def _earlier(identifier: str, kept: KeptContext) -> list[Item]:
+    context = kept.context(identifier)
+    if context is None:
+        message = f"Previous response with id {identifier!r} not found: it was not kept, or is not any more."
+        raise ApiError(400, message, INVALID, param="previous_response_id", code="previous_response_not_found")
+    return context
+
+
+def _chat_tools(tools: ResponseTools) -> Json:
+    return {"tools": [*tools.chat], "tool_choice": tools.chat_choice}
+
+
+def _text(fields: Fields) -> tuple[Json, Json]:
+    """The form of the text as a chat says it, and as the answer repeats it."""
+    value = fields.take("text")
+    text = Fields({} if value is None else value, "text")
+    verbosity, form = text.take("verbosity"), text.take("format")
+    text.done()
+    echo = {"format": {"type": "text"} if form is None else form, "verbosity": verbosity or "medium"}
+    chat: Json = {"verbosity": verbosity}
+    if form is None:
+        return chat, echo
+    described = Fields(form, "text.format")
+    kind = described.take("type")
+    if kind == "json_schema":
+        described.required_text("name", 64)
+        inner = {name: described.take(name) for name in ("name", "description", "schema", "strict")}
+        described.done()
+        chat["response_format"] = {"type": kind, kind: inner}
+    else:
+        chat["response_format"] = form
+    return chat, echo
+
+
+def _reasoning(fields: Fields) -> tuple[Any, Json]:
+    """How much to think, and what the answer repeats; of a thought no summary is made, all of it is told."""
+    value = fields.take("reasoning")
+    reasoning = Fields({} if value is None else value, "reasoning")
+    effort = reasoning.take("effort")
+    summary = _one_of(reasoning, "summary", SUMMARIES) or _one_of(reasoning, "generate_summary", SUMMARIES)
+    reasoning.only("context", "auto")
+    reasoning.only("mode", "standard")
+    reasoning.done()
+    return effort, {"effort": effort, "summary": summary}
+
+
+def _one_of(fields: Fields, name: str, words: Sequence[str]) -> str | None:
+    value = fields.take(name)
+    if value is not None and value not in words:
+        raise fields.bad(name, f"it must be one of {', '.join(words)}")
+    return next((word for word in words if word == value), None)
+
+
+def _metadata(fields: Fields) -> Json:
+    value = fields.take("metadata")
+    pairs = Fields({} if value is None else value, "metadata")
+    names = [*pairs.everything()]
+    if len(names) > MAX_METADATA:
+        raise fields.bad("metadata", f"it has {len(names)} pairs, at most {MAX_METADATA} are accepted")
+    if any(len(name) > 64 for name in names):
+        raise fields.bad("metadata", "its names have at most 64 characters")
+    return {name: pairs.required_text(name, 512) for name in names}

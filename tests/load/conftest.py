@@ -1,0 +1,84 @@
+"""The endpoint under load and faults; each test adds rows to a table, which is printed and kept as build/reliability.json.
+
+`make test-load` names the bundle and runs it; nothing of this is in `make test`. What must never happen fails a test,
+a figure that misses its target is told as missed: it belongs to the machine, too.
+"""
+
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from served import Served
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was tried, what is wanted, what was found, and whether that is enough."""
+
+    fault: str
+    method: str
+    target: str
+    measured: str
+    met: bool
+
+
+ROWS: list[Row] = []
+
+
+@pytest.fixture
+def row():
+    """Adds a row to the table."""
+    return lambda *parts: ROWS.append(Row(*parts))
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Path:
+    return Path(os.environ["BUNDLE"]).resolve()
+
+
+@pytest.fixture
+def serve(bundle, tmp_path):
+    """Starts servers of the bundle, each a process of its own, and ends them."""
+    running = []
+
+    def serve(*options: str) -> Served:
+        running.append(Served(bundle, tmp_path / f"server-{len(running)}.log", options))
+        return running[-1]
+
+    yield serve
+    for served in running:
+        served.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def descriptors():
+    """As many as a thousand connections need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096) if hard > 0 else 4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def pytest_terminal_summary(terminalreporter):
+    path = ROOT / "build" / "reliability.json"
+    path.parent.mkdir(exist_ok=True)
+    machine = {"machine": f"{os.cpu_count()}-core {platform.machine()}", "load_average": os.getloadavg()[1]}
+    told = {"date": time.strftime("%Y-%m-%d"), **machine, "rows": [asdict(row) for row in ROWS]}
+    path.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    terminalreporter.section(f"Reliability, {machine['machine']}, load average {machine['load_average']:.1f}")
+    terminalreporter.write_line("| fault | method | target | measured | |\n|---|---|---|---|---|")
+    for row in ROWS:
+        met = "" if row.met else "**missed**"
+        terminalreporter.write_line(f"| {row.fault} | {row.method} | {row.target} | {row.measured} | {met} |")
+    terminalreporter.write_line(f"kept as {path}")
