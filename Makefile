@@ -1,5 +1,5 @@
-# make serve | test | test-clients | test-page | test-arm | check | bench | wheels. A machine needs Python 3.11 or newer
-# and make; everything else goes into .venv/.
+# make serve | test | test-clients | test-page | test-load | test-arm | check | bench | wheels. A machine needs Python 3.11
+# or newer and make; everything else goes into .venv/.
 # Stamp files under .venv/ and build/ remember what is done, so that a second run starts at once.
 
 .DELETE_ON_ERROR:
@@ -54,7 +54,7 @@ COMPILERS = x86_64-linux-gnu-g++ aarch64-linux-gnu-g++
 EXPORT_INPUTS := $(shell find $(CHECKPOINT) export quant runtime/manifest.py devices/errors.py devices/structure.py \
 	-type f -not -name '*.pyc' 2>/dev/null)
 
-.PHONY: serve bundle test test-clients test-page test-arm test-arm-boards test-arm-kernels arm-root arm-packages check lint types \
+.PHONY: serve bundle test test-clients test-page test-load test-arm test-arm-boards test-arm-kernels arm-root arm-packages check lint types \
 	typecheck coverage mutants bench bench-fidelity help-pages wheels clean
 
 # The server itself prints the curl line, once requests are answered.
@@ -95,6 +95,11 @@ arm-packages:
 	PATH="$$PATH:/usr/sbin" command -v debootstrap >/dev/null || missing="$$missing debootstrap"; \
 	test "$$(id -u)" = 0 || command -v fakeroot >/dev/null || missing="$$missing fakeroot"; \
 	test -z "$$missing" || { echo "make test-arm needs more of Debian: apt install$$missing" >&2; exit 1; }
+
+# The endpoint under load and faults, for eight minutes or so of a machine that has nothing else to do; docs/reliability.md.
+test-load: $(BUNDLE)/manifest.json $(LIBRARY) $(VENV)/dev.stamp
+	MOEDGE=$(BIN)/moedge BUNDLE=$(BUNDLE) $(BIN)/python -m pytest -q -c /dev/null \
+		--rootdir tests/load --confcutdir tests/load -p no:cacheprovider tests/load
 
 # The clients that people use, against a server with the embedded model; they install half a gigabyte beside it.
 test-clients: $(BUNDLE)/manifest.json $(LIBRARY) $(CLIENTS)/stamp

@@ -77,6 +77,7 @@ class StrictParser(HTTPRequestParser):  # type: ignore[misc]
     """waitress's parser; it also refuses what two servers in a row may read as different requests."""
 
     room: BodyRoom | None = None  # given by the connection
+    completed: bool
     _held = 0
 
     def received(self, data: bytes) -> int:
@@ -121,7 +122,9 @@ class Connection(HTTPChannel):  # type: ignore[misc]
     """A connection. `refused`: its request was answered without being read to the end."""
 
     error_task_class = JsonErrorTask
-    parser_class = StrictParser
+    parser_class: Any = StrictParser
+    request: Any  # the one that is being received, a StrictParser
+    requests: list[Any]  # those that are whole
     refused = False
     _closing = False
     _ending = False  # its refusal is written: what is left is to send it and to end the answer

@@ -150,7 +150,8 @@ def greeting(model: str, url: str, has_key: bool, chat_format: ChatFormat | None
         body |= {"tools": [EXAMPLE_TOOL]} if tools else {}
     key = ' -H "Authorization: Bearer $MOEDGE_API_KEY"' if has_key else ""
     curl = f"curl {url}/v1/{path}{key} -H 'Content-Type: application/json' -d '{json.dumps(body)}'"
-    return f"{model} answers at {url}/v1\nTry: {curl}"
+    page = "" if chat_format is None else f"Chat: {url}/\n"
+    return f"{model} answers at {url}/v1\n{page}Try: {curl}"
 
 
 def _url(host: str, port: str | int) -> str:

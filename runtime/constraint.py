@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moedge.devices.errors import MoedgeError
+from moedge.runtime.forms.closed_objects import close_objects
 from moedge.runtime.text import Tokenizer
 from moedge.runtime.vocabulary import Vocabulary
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 GrammarKind = Literal["json_schema", "regex", "lark", "llguidance"]
 KEPT = 32  # grammars that are ready for further answers
-TRIED = 512  # that were found to be fit
+TRIED = 64  # that were found to be fit
 FUEL, MOST_FUEL = 1_000_000, 20_000_000  # for the words of a grammar; at most some tenths of a second
 FUEL_A_SCHEMA = 150_000  # more: 128 tools have many words
 MOST_STATES = 20_000  # of a grammar's words, in one answer: `a{1000000}` shall not keep a step waiting for seconds
@@ -68,7 +69,7 @@ def check_size(schema: str) -> dict[str, Any]:
 def _compact(schema: str) -> str:
     """The schema, of which only the shortest JSON is."""
     # else nothing between two values is ever forced, and blanks may go on and on
-    return json.dumps({**check_size(schema), "x-guidance": {"whitespace_flexible": False}})
+    return json.dumps({**close_objects(check_size(schema)), "x-guidance": {"whitespace_flexible": False}})
 
 
 class Constraint:

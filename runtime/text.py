@@ -66,11 +66,6 @@ class Tokenizer:
         """The same with their ids."""
         return {content.decode(): token_id for token_id, content in self._added.items() if content.strip()}
 
-    def id_or_text(self, spelling: str) -> int | str:
-        """The special token that is spelled so, or the text where there is none."""
-        content = spelling.encode()
-        return next((token_id for token_id, added in self._added.items() if added == content), spelling)
-
     def encode(
         self, text: str, allow_special: bool = False, add_special_tokens: bool = False, most: int | None = None
     ) -> list[int]:

@@ -25,6 +25,7 @@ COPY_TOKENS = 32
 OPENING_TOKENS = 16  # at a prompt's end, where a template opens the answer, a conversation may part from itself
 DISK_SHARE = 0.5  # of the time that reading tokens takes, that loading them may
 LOAD_SECONDS = 0.025  # of a step of the scheduler, that others wait for
+AT_ONCE_BYTES = 256 << 20  # of a session may be copied in one step; of more, blocks are loaded a part at a time
 _TRUST = 0.3  # in a new measurement
 
 
@@ -137,7 +138,9 @@ class Timelines:
         most = begin_at(len(prompt), len(prompt), self._engine.program.cut_unit)
         names, size = self._prefixes.names(ticket.owner, prompt[:most]), self._prefixes.layout.tokens
         kept = self._prefixes.find(names)
-        if kept.in_memory * size > best.tokens:
+        in_memory = kept.in_memory * size
+        slow = best.session is not None and best.session.cache.nbytes(best.tokens) > AT_ONCE_BYTES
+        if in_memory > best.tokens or (slow and in_memory == best.tokens):
             best = _Source(kept.in_memory * size, names=names[: kept.in_memory])
         saved = kept.everywhere * size - best.tokens
         reading, loading = saved * self._token_seconds, self._prefixes.read_seconds(kept.disk_bytes)
@@ -163,7 +166,7 @@ class Timelines:
 
     def _take(self, ticket: Ticket, best: _Source, others: int) -> Session:
         """A session that holds what the prompt goes on from, or nothing if that is in blocks."""
-        going_on = self._going_on(ticket, best.tokens)
+        prompt, going_on = ticket.token_ids, self._going_on(ticket, best.tokens)
         if going_on is not None:
             self._idle.remove(going_on)
             return going_on.session
@@ -173,8 +176,9 @@ class Timelines:
             session = oldest.session
             while self._unseen(oldest):
                 self._copy_next(oldest)
-            session.rollback(best.tokens if session is best.session else 0)
-        if best.session is not None and best.session is not session:
+            held = session.shared(prompt) if oldest.owner == ticket.owner else 0
+            session.rollback(held if held >= best.tokens else 0)
+        if best.session is not None and best.session is not session and not session.length:
             session.take_over(best.session, best.tokens)
         return session
 

@@ -134,7 +134,7 @@ def _mutate_tensor(tensor: onnx.TensorProto, rng: random.Random) -> None:
 
 
 def _mutate_value(data: object, rng: random.Random) -> object:
-    """One value somewhere inside replaced, removed, doubled, or buried; what lies deep is as likely as what does not."""
+    """One value somewhere inside replaced, removed, doubled, or buried, at any depth alike."""
     node, key = None, None
     inner = data
     while isinstance(inner, dict | list) and inner and (node is None or rng.random() < 0.7):

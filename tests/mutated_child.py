@@ -6,6 +6,7 @@ what no user should see. A signal ends it, and whoever reads knows at which seed
 """
 
 import faulthandler
+import os
 import resource
 import signal
 import sys
@@ -82,13 +83,15 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, _alarm)
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
+    os.dup2(2, 1)  # onnxruntime writes there too
     whole, manifest = (bundle / name).read_bytes(), (bundle / MANIFEST_NAME).read_bytes()
     for seed in range(first, first + count):
         (bundle / MANIFEST_NAME).write_bytes(manifest)
         (bundle / name).write_bytes(mutate(whole, name, seed))
         if name != MANIFEST_NAME:
             seal(bundle)
-        print(seed, end=" ", flush=True)
+        print(seed, end=" ", file=out, flush=True)
         began = time.perf_counter()
         signal.alarm(seconds)
         try:
@@ -102,7 +105,7 @@ def main() -> None:
             told = f"raised {type(error).__name__}: {error}"
         finally:
             signal.alarm(0)
-        print(f"{time.perf_counter() - began:.4f}", " ".join(told.split()), flush=True)
+        print(f"{time.perf_counter() - began:.4f}", " ".join(told.split()), file=out, flush=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ class Attempt:
 
 
 def try_mutations(bundle: Path, name: str, first: int, count: int, seconds: int = 10) -> list[Attempt]:
-    """All seeds from `first` on, each in a copy of the bundle; a child that hangs in C is killed, and counts as hung."""
+    """All seeds from `first` on, in copies of the bundle; a child that hangs in C is killed, and counts as hung."""
     attempts: list[Attempt] = []
     while len(attempts) < count:
         with tempfile.TemporaryDirectory() as folder:
@@ -41,14 +42,12 @@ def try_mutations(bundle: Path, name: str, first: int, count: int, seconds: int 
         if not ended and len(attempts) < count:
             code = child.returncode
             outcome = "hung" if code == -9 else "died"
-            attempts.append(Attempt(begin + len(attempts) - (begin - first), 0.0, outcome, f"exit {code}"))
+            attempts.append(Attempt(first + len(attempts), 0.0, outcome, f"exit {code}"))
     return attempts
 
 
 def _read(child: "subprocess.Popen[str]", attempts: list[Attempt], silence: float) -> bool:
     """Add what it tells; whether it told of all."""
-    import threading
-
     assert child.stdout is not None
     timer = threading.Timer(silence, child.kill)
     for line in child.stdout:

@@ -10,7 +10,7 @@ from tiny_bundle import WORDS, write_tiny_bundle
 from transformers.utils import chat_template_utils
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat.environment import MAX_CHARACTERS
+from moedge.runtime.chat.meter import MAX_CHARACTERS
 from moedge.runtime.chat.template import ChatTemplate, ToolsNotShown
 from moedge.runtime.chat.user_text import UserText
 from moedge.runtime.engine import Engine

@@ -60,6 +60,36 @@ SCHEMAS = {
         "required": ["point", "any", "object"],
         "$defs": {"point": POINT},
     },
+    "all of several": {
+        "allOf": [
+            {"type": "object", "properties": {"a": {}, "o": {"properties": {"x": {"type": "integer"}}}}},
+            {
+                "properties": {"o": {"type": "object", "required": ["y"]}, "c": {"type": "array"}},
+                "required": ["o", "c"],
+            },
+        ]
+    },
+    "one of several objects": {
+        "type": "object",
+        "properties": {
+            "v": {
+                "anyOf": [
+                    {"type": "object", "properties": {"k": {"const": "a"}, "n": {"type": "number"}}, "required": ["k"]},
+                    {"type": "object", "properties": {"k": {"const": "b"}, "s": {"type": "string"}}, "required": ["s"]},
+                    {"type": "array", "items": {"type": "array", "items": {"type": "string"}}},
+                ]
+            }
+        },
+        "required": ["v"],
+    },
+    "lists of so many": {
+        "type": "object",
+        "properties": {
+            "pair": {"type": "array", "prefixItems": [{"type": "string"}, {"type": "boolean"}], "items": False},
+            "map": {"type": "object", "additionalProperties": {"type": "array", "items": {"minLength": 1}}},
+        },
+        "required": ["pair", "map"],
+    },
     "any name": {"type": "object", "additionalProperties": {"type": "integer"}},
     "either": {
         "type": "object",

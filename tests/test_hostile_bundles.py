@@ -33,8 +33,8 @@ def own(tmp_path):
         ("tokenizer.json", 200),
         ("chat_template.jinja", 150),
         ("generation_config.json", 200),
-        ("manifest.json", 100),
-        ("model.onnx", 60),
+        ("manifest.json", 60),
+        ("model.onnx", 30),
     ],
 )
 def test_a_changed_file_is_served_or_refused_in_one_sentence(bundle, name, count):

@@ -57,7 +57,7 @@ def settle(scheduler):
     scheduler.close()
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=35, suppress_health_check=[HealthCheck.too_slow])
 @given(requests=REQUESTS, places=st.integers(1, 3), blocks=st.sampled_from([0, 3, 30, 1000]), disk=st.booleans())
 def test_answers_are_those_of_an_engine_that_remembers_nothing(requests, places, blocks, disk):
     with tempfile.TemporaryDirectory() as folder:
@@ -108,7 +108,7 @@ def engine(request, tmp_path_factory):
 
 
 @needs_kernels
-@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(requests=REQUESTS, places=st.integers(1, 3), budget=st.sampled_from([0, 1 << 18, 1 << 26]), disk=st.booleans())
 def test_a_model_answers_as_one_that_remembers_nothing(engine, requests, places, budget, disk):
     """But for rounding, of a tenth as much as a wrong token makes: conversations go on at any length."""

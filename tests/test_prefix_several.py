@@ -2,10 +2,11 @@
 
 import pytest
 from fake_engine import FakeEngine, MidwayError
-from prefixes import CHATS, ONE, SYSTEM, echo, read, right
+from prefixes import CHATS, ONE, SYSTEM, ask, echo, read, right
 from scheduling import failure_of, text_of, wait_for
 
 from moedge.devices.errors import MoedgeError
+from moedge.runtime import timelines
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.scheduler import QueueFull
 
@@ -98,10 +99,20 @@ def test_prompts_that_begin_alike_at_the_same_time_are_read_once_as_far(engine, 
 def test_a_running_answer_lends_its_beginning(engine, start):
     scheduler = start(engine, max_running=2)
     talks = scheduler.submit(CHATS[0], SamplingParams(max_tokens=300))
-    wait_for(lambda: talks.generated_tokens > 3)
+    wait_for(lambda: talks.phase == "decode")
     other = scheduler.submit(CHATS[1], ONE)
     same = scheduler.submit(CHATS[0], SamplingParams(max_tokens=2))
     assert text_of(other) == right(CHATS[1])
     assert text_of(same) == right(CHATS[0], 2)
     assert (other.cached_tokens, same.cached_tokens) == (len(SYSTEM), len(CHATS[0]))
     assert text_of(talks) == right(CHATS[0], 300)
+
+
+def test_what_is_long_is_copied_a_part_at_a_time(engine, start, monkeypatch):
+    monkeypatch.setattr(timelines, "AT_ONCE_BYTES", 0)
+    scheduler = start(engine, max_running=3)
+    ask(scheduler, CHATS[0])
+    assert ask(scheduler, CHATS[1]) == len(SYSTEM)  # of which the session has more than whole blocks
+    ask(scheduler, [*CHATS[0][:320], 5, 6, 7])
+    assert scheduler.prefix_counts.memory_tokens == 320
+    assert ask(scheduler, [*CHATS[0], 9]) == len(CHATS[0])  # its session is as it was

@@ -196,7 +196,7 @@ def _listed(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple([*argument] if isinstance(argument, Iterator) else argument for argument in arguments)
 
 
-def _looking(test: Callable[..., Any]) -> Callable[..., Any]:
+def _looking(test: Any) -> Callable[..., Any]:
     """A test of Jinja's that counts what it looks through."""
 
     @pass_context

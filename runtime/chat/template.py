@@ -13,9 +13,9 @@ from jinja2 import meta
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.chat.dialect import Dialect, find_dialect, thought_of
-from moedge.runtime.chat.environment import MAX_CHARACTERS, STEP, RefusedError, TemplateEnvironment
+from moedge.runtime.chat.environment import STEP, RefusedError, TemplateEnvironment
 from moedge.runtime.chat.grammar import END_THINK, THINK
-from moedge.runtime.chat.meter import RenderMeter
+from moedge.runtime.chat.meter import MAX_CHARACTERS, RenderMeter
 from moedge.runtime.chat.turns import in_dialect, plain_message, thinking_tags, whole_tool
 from moedge.runtime.chat.user_text import UserText
 from moedge.runtime.chat.variables import UnknownVariable, effort_variables, names_read, thinking_on

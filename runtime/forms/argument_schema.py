@@ -9,13 +9,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from moedge.runtime.chat.schema_types import ALIASES
+from moedge.runtime.chat.schema_types import ALIASES, resolve
 from moedge.runtime.constraint import check_size
 from moedge.runtime.forms.keyword_types import check_keywords
 from moedge.runtime.forms.patterns import check_repetitions, narrow_classes
+from moedge.runtime.forms.visits import Visits
 
 WHOLE = 10**17  # integers beyond are none that clients can read
 REAL = 1e15  # of numbers, which then have no exponent and never overflow
+_HOPS = 16  # from schema to schema
 DEPTH = 6  # of values within values, where a schema says nothing
 ANY = "moedge-any-"
 _FORMATS = frozenset(
@@ -48,7 +50,7 @@ def prepare(schema: Schema, strict: bool) -> Schema:
     Objects that name their properties have no others, unless they say so; numbers fit a reader of JSON; values of no
     schema are not nested deeply. Types may have the names of other languages.
     """
-    ready = _Narrowing(strict, composed_defs="allOf" in json.dumps(schema)).arguments(schema)
+    ready = _Narrowing(schema, strict).arguments()
     if ANY in json.dumps(ready):
         ready["$defs"] = {**_map(ready.get("$defs")), **anything()}
     return ready
@@ -90,11 +92,14 @@ _KEYWORDS = frozenset(
 class _Narrowing:
     """`composed` schemas are joined with others, so that what they leave open is not theirs to close."""
 
-    def __init__(self, strict: bool, composed_defs: bool) -> None:
+    def __init__(self, root: Schema, strict: bool) -> None:
+        self.visits = Visits()
+        self._root = root
         self._strict = strict
-        self._composed_defs = composed_defs
+        self._composed_defs = "allOf" in json.dumps(root)
 
-    def arguments(self, schema: Schema) -> Schema:
+    def arguments(self) -> Schema:
+        schema = self._root
         open_ = any(key in schema for key in (*_COMPOSED, "additionalProperties", "patternProperties"))
         named = schema if open_ or "properties" in schema else {**schema, "properties": {}}
         ready = self._narrow({**named, "type": "object"}, composed=False)
@@ -121,7 +126,9 @@ class _Narrowing:
         for key in ("items", "additionalProperties"):
             if key in ready:
                 ready[key] = self._narrow(ready[key], composed)
-        if not (composed or joins or "enum" in ready or "const" in ready):
+        if joins and not composed:
+            self._close_joined(ready, schema)
+        elif not (composed or "enum" in ready or "const" in ready):
             self._close(ready, types)
         return ready
 
@@ -149,6 +156,7 @@ class _Narrowing:
         return _bounded(ready) if "enum" not in ready and "const" not in ready else ready
 
     def _close(self, ready: Schema, types: list[str]) -> None:
+        """Bound what a schema leaves open."""
         if not types and not any(key in ready for key in _OBJECT):
             return
         if "array" in types and "items" not in ready:
@@ -162,6 +170,31 @@ class _Narrowing:
             for name in ready.get("required", ()):
                 named.setdefault(name, _any())
             ready["properties"], ready["additionalProperties"] = named, False
+
+    def _close_joined(self, ready: Schema, schema: Mapping[str, Any]) -> None:
+        """Close an object that several schemas describe: it has the properties that any of them names."""
+        beside = any(key in ready for key in _OBJECT) or "object" in types_named(ready)
+        names = self._names(schema, _HOPS) if beside or "allOf" in ready else None
+        if names:
+            ready["properties"] = {**{name: _any() for name in names}, **_map(ready.get("properties"))}
+            ready["additionalProperties"] = False
+
+    def _names(self, schema: Any, hops: int) -> list[str] | None:
+        """The properties that a schema and those it is joined with name or require; None where others are spoken of."""
+        if not isinstance(schema, Mapping):
+            return []
+        self.visits.count()
+        if not hops or "additionalProperties" in schema or "patternProperties" in schema:
+            return None
+        found = [*_map(schema.get("properties")), *schema.get("required", ())]
+        parts = [part for key in ("allOf", "anyOf", "oneOf") for part in schema.get(key, ())]
+        parts += [resolve(self._root, schema["$ref"])] if "$ref" in schema else []
+        for part in parts:
+            more = self._names(part, hops - 1)
+            if more is None:
+                return None
+            found += more
+        return list(dict.fromkeys(found))
 
 
 def _bounded(schema: Schema) -> Schema:

@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.chat.formats import GRAMMARS, Thoughts, calls_tools, response_tags, thoughts_of
+from moedge.runtime.chat.formats import Thoughts, calls_tools, response_tags, thoughts_of
 from moedge.runtime.constraint import AnswerGrammar, check_size
 from moedge.runtime.forms.answer_form import AnswerForm
 from moedge.runtime.forms.call_writing import CallWriter, call_openers
+from moedge.runtime.forms.closed_objects import close_objects
 from moedge.runtime.forms.declared import DeclaredTool, json_of
 from moedge.runtime.forms.harmony_writing import Begun, harmony
 from moedge.runtime.forms.lark_rules import LarkRules, Marks, free_until
@@ -85,7 +86,7 @@ def _between_tags(content: str, chat_format: str, marks: Marks) -> list[str]:
 def _content(content: AnswerGrammar, rules: LarkRules) -> str:
     match content.kind:
         case "json_schema":
-            return rules.rule(json_of(check_size(content.text), COMPACT))
+            return rules.rule(json_of(close_objects(check_size(content.text)), COMPACT))
         case "regex":
             return rules.word(whole(content.text))
         case "lark":
@@ -98,8 +99,3 @@ def _whole(text: str, form: AnswerForm) -> AnswerGrammar:
         return AnswerGrammar("lark", text)
     parts = [{"lark_grammar": text}, {"name": _INNER, "lark_grammar": form.content.text}]
     return AnswerGrammar("llguidance", json.dumps({"grammars": parts}))
-
-
-def knows_calls(chat_format: str) -> bool:
-    """Whether calls of a chat format can be held to; tests ask it of every format that has calls."""
-    return chat_format == HARMONY or (chat_format in GRAMMARS and calls_tools(chat_format))

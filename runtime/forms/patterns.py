@@ -7,6 +7,7 @@ from moedge.devices.errors import MoedgeError
 MOST_TIMES = 10_000  # that a part may be repeated
 _PLACES = frozenset(("^", "$", *(f"\\{letter}" for letter in "bBAzZ")))
 _RAW = {"/": "\\/", "\n": "\\n", "\r": "\\r"}  # what a terminal between slashes cannot hold
+_SIGN = re.compile(r"\\.|[/\n\r]", re.DOTALL)
 _PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|[()|^$/]|.", re.DOTALL)
 _REPEATED = re.compile(r"\\.|[{~]\s*(?P<least>\d{1,18})(?:\s*(?:,|\.\.)\s*(?P<most>\d{0,18}))?|.", re.DOTALL)
 _CLASSES = {"\\d": "0-9", "\\w": "A-Za-z0-9_"}  # of ASCII alone, as in ECMAScript
@@ -66,7 +67,7 @@ def _anchored(branch: list[str], pattern: str, beside: str) -> str:
     inner = branch[begins : len(branch) - ends]
     if any(piece in _PLACES for piece in inner):
         raise MoedgeError(f"the pattern {pattern[:60]!r} asks what stands beside a place in its middle.")
-    said = "".join(_RAW.get(piece, piece) for piece in inner)
+    said = _SIGN.sub(lambda sign: _RAW.get(sign[0], sign[0]), "".join(inner))
     return f"{'' if begins else beside}({said}){'' if ends else beside}"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Answer:
-    """What a request got; `times` are those of its events since it was sent, in seconds. Status 0: the connection ended."""
+    """What a request got; `times` are those of its events since it was sent, in seconds. Status 0: it was cut off."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)

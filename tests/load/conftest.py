@@ -1,4 +1,4 @@
-"""The endpoint under load and faults; each test adds rows to a table, which is printed and kept as build/reliability.json.
+"""The endpoint under load and faults; each test adds rows to a table, printed and kept as build/reliability.json.
 
 `make test-load` names the bundle and runs it; nothing of this is in `make test`. What must never happen fails a test,
 a figure that misses its target is told as missed: it belongs to the machine, too.
@@ -14,12 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from served import Served
 
 ROOT = Path(__file__).parents[2]
+sys.path += [str(ROOT / "tests"), str(ROOT / "benchmarks")]  # of what all tests share
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A thousand connections, a hundred streams: probes are answered, and memory stays small. And a client that reads nothing."""
+"""A thousand connections and a hundred streams, a client that reads nothing, and what it costs to be watched."""
 
 import asyncio
 import socket
@@ -81,7 +81,8 @@ def test_a_client_that_does_not_read(serve, row):
         "client does not read",
         "4 KiB receive buffer, a stream of 3,600 tokens with 20 log probabilities; others ask 3 tokens 100 times",
         "others' p99 + ≤ 10 %; cut off after the stall limit",
-        f"others' p99 {percentile(calm, 0.99):.0f} ms alone, {percentile(beside, 0.99):.0f} ms beside ({100 * worse:+.0f} %),"
+        f"others' p99 {percentile(calm, 0.99):.0f} ms alone,"
+        f" {percentile(beside, 0.99):.0f} ms beside ({100 * worse:+.0f} %),"
         f" {percentile(beside_running, 0.99):.0f} ms while it is generated; cut off {cut_after:.0f} s after the end",
         worse <= 0.10,
     )

@@ -68,7 +68,7 @@ def test_leaving_the_queue(running, ends, row):
 
 
 def test_leaving_while_the_prompt_is_read(running, ends, row):
-    """A chunk of the prompt is many operators; which is the slowest is not known here, so a chunk's time is told too."""
+    """A chunk of the prompt is many operators; the slowest of them is not known here, so a chunk's time is told."""
     scheduler, found, engine = running.service.loaded.scheduler, [], running.engine
     session = engine.session()
     began = time.perf_counter()
@@ -112,6 +112,7 @@ def tell(row, phase, found, extra, target, more=""):
         f"client leaves: {phase}",
         f"{len(found)} times",
         target,
-        f"place free after p50 {percentile(found, 0.5):.0f} ms, p99 {percentile(found, 0.99):.0f} ms, at most {worst:.0f} ms{more}",
+        f"place free after p50 {percentile(found, 0.5):.0f} ms,"
+        f" p99 {percentile(found, 0.99):.0f} ms, at most {worst:.0f} ms{more}",
         worst <= 50 + extra,
     )
