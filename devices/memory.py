@@ -33,6 +33,11 @@ def detect_memory(root: Path = Path("/")) -> Memory:
     return Memory(usable, min(available))
 
 
+def resident_bytes() -> int:
+    """What of this process is in memory now."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def return_freed_memory() -> None:
     """Give the system back what this process has freed and its C library keeps; elsewhere than on glibc, nothing."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # see malloc_trim(3)

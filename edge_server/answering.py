@@ -16,6 +16,7 @@ from moedge.runtime.chat.continuation import BegunAnswer
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, Reasoning
 from moedge.runtime.chat.formats import ChatParser
 from moedge.runtime.generation import Token
+from moedge.runtime.thought_limit import ThoughtBudget
 from moedge.runtime.ticket import Failed, Ticket
 from moedge.runtime.visible_stop import VisibleStop
 
@@ -36,10 +37,20 @@ class Finished:
     stop: str | None = None
 
 
-class ChatAnswer:
-    """One answer. `thought_tokens` counts those of its thinking so far."""
+AnswerEvents = Iterator[tuple[int, Said | Finished] | None]  # as `follow` tells them
 
-    def __init__(self, ticket: Ticket, parser: ChatParser, stops: VisibleStop, most_calls: int | None) -> None:
+
+class ChatAnswer:
+    """One answer. `thought_tokens` counts those of its thinking so far; with `texts` it tells log probabilities."""
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        parser: ChatParser,
+        stops: VisibleStop,
+        most_calls: int | None,
+        texts: TokenTexts | None = None,
+    ) -> None:
         self.ticket = ticket
         self.thought_tokens = 0
         self.finished: Finished | None = None
@@ -49,12 +60,7 @@ class ChatAnswer:
         self._ids = CallIds()
         self._calls = 0
         self._thinks = False
-        self._texts: TokenTexts | None = None
-
-    def with_texts(self, texts: TokenTexts) -> "ChatAnswer":
-        """Itself, which tells the log probabilities of what it says."""
         self._texts = texts
-        return self
 
     @property
     def tells_logprobs(self) -> bool:
@@ -112,13 +118,14 @@ def ask(loaded: Loaded, question: ChatQuestion, field: str = "messages") -> list
     ApiError 400 for what the model cannot do or hold; QueueFull, NotAccepting as of `Loaded.submit`.
     """
     engine = loaded.engine
+    loaded.scheduler.check_room(question.answers)
     with loaded.prompt_in(field):
         token_ids, begun = encode_question(loaded, question)
         params = replace(
             question.params,
             stop=(),
             grammar=loaded.answer_grammar(token_ids, question),
-            thought_budget=loaded.thought_budget(token_ids, _budget(loaded, question), question.must_call),
+            thought_budget=_thought_budget(loaded, token_ids, question),
         )
         tickets = loaded.submit(token_ids, params, question.answers)
     note_tickets(loaded.name, tickets, len(tickets))
@@ -126,19 +133,21 @@ def ask(loaded: Loaded, question: ChatQuestion, field: str = "messages") -> list
     for ticket in tickets:
         parser = engine.chat_parser(token_ids, question.tools, begun, question.form)
         stops = VisibleStop(question.params.stop)
-        answer = ChatAnswer(ticket, parser, stops, question.most_calls)
-        asked = params.logprobs or params.top_logprobs > 0
-        answers.append(answer.with_texts(TokenTexts(engine.tokenizer)) if asked else answer)
+        texts = TokenTexts(engine.tokenizer) if params.asks_logprobs else None
+        answers.append(ChatAnswer(ticket, parser, stops, question.most_calls, texts))
     return answers
 
 
-def _budget(loaded: Loaded, question: ChatQuestion) -> int | None:
-    """Tokens of thinking; whoever wants none gets none, of a template that knows no such switch too."""
-    silent = (question.wishes.effort or loaded.wishes.effort) == "none" and not question.wishes.variables
-    return 0 if silent and question.thinking_budget is None else question.thinking_budget
+def _thought_budget(loaded: Loaded, token_ids: Sequence[int], question: ChatQuestion) -> ThoughtBudget | None:
+    """How long an answer to that prompt may think; whoever wants none gets none, of any template."""
+    tokens = question.thinking_budget
+    if tokens is None:
+        silent = (question.wishes.effort or loaded.wishes.effort) == "none" and not question.wishes.variables
+        tokens = 0 if silent else None
+    return None if tokens is None else loaded.engine.thought_budget(token_ids, tokens, question.must_call)
 
 
-def follow(answers: Sequence[ChatAnswer], left: Callable[[], bool]) -> Iterator[tuple[int, Said | Finished] | None]:
+def follow(answers: Sequence[ChatAnswer], left: Callable[[], bool]) -> AnswerEvents:
     """What is said in each answer, by its place in the list, and at last its end; None while nothing comes.
 
     Raises an answer's failure, or ClientLeft; however it ends, nothing is worked on any more.

@@ -6,7 +6,7 @@ from typing import Any
 
 from moedge.edge_server.anthropic_ids import own_call_id
 from moedge.edge_server.anthropic_signatures import hidden_thought
-from moedge.edge_server.fields import Fields, bad_field
+from moedge.edge_server.fields import Fields, bad_field, bounded_text, objects_in
 from moedge.edge_server.messages import MAX_TEXT
 
 MOST_BLOCKS = 4096  # of one message
@@ -73,12 +73,12 @@ MessagePart = TextPart | ThoughtPart | CallPart | ToolChange | ResultPart
 def read_content(value: Any, where: str, role: str) -> list[MessagePart]:
     """The parts of a message, or of one of `HOLDS`: `value` is a text or a list of blocks; ApiError 400."""
     if isinstance(value, str):
-        return [TextPart(_bounded(value, where))] if value else []
+        return [TextPart(bounded_text(value, where, MAX_TEXT))] if value else []
     if not isinstance(value, list):
         raise bad_field(where, "it must be a string or a list of blocks")
     if len(value) > MOST_BLOCKS:
         raise bad_field(where, f"it has {len(value)} blocks, at most {MOST_BLOCKS} are accepted")
-    return [_part(Fields(item, f"{where}[{i}]"), role) for i, item in enumerate(value)]
+    return [_part(each, role) for each in objects_in(value, where)]
 
 
 def text_of(parts: Sequence[MessagePart]) -> str:
@@ -131,7 +131,7 @@ def _check_kind(block: Fields, kind: Any, role: str) -> None:
 
 
 def _change(block: Fields, offered: bool) -> ToolChange:
-    tool = Fields(block.take("tool"), block.path("tool"))
+    tool = block.inner("tool")
     tool.only("type", "tool_reference")
     name = tool.required_text("name", 128)
     tool.done()
@@ -166,9 +166,3 @@ def _result(block: Fields) -> ResultPart:
         text = f"Error: {text}" if text else "Error"
     block.only("toolset_name")
     return ResultPart(identifier, text, found, block.where)
-
-
-def _bounded(text: str, where: str) -> str:
-    if len(text) > MAX_TEXT:
-        raise bad_field(where, f"it has {len(text)} characters, at most {MAX_TEXT} are accepted")
-    return text

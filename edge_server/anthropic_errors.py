@@ -5,12 +5,12 @@ What a failure means is errors.py's matter; here it gets Anthropic's words for i
 
 from typing import Any
 
-from flask import Request, Response, g
+from flask import Request, Response
 from werkzeug.exceptions import HTTPException
 
 from moedge.edge_server.errors import ApiError, api_error, error_response, error_type
 from moedge.edge_server.replies import Json, json_response
-from moedge.edge_server.request_log import note_error
+from moedge.edge_server.request_log import current_id, note_error
 
 PATH = "/v1/messages"  # and all below it
 VERSION_HEADER = "anthropic-version"  # every client of Anthropic's sends it, and nobody else
@@ -49,7 +49,7 @@ def any_error_response(error: Exception, request: Request) -> Response:
     api = api_error(error)
     if isinstance(error, HTTPException) and api.status == 404:
         api = ApiError(404, ROUTES)
-    response = anthropic_response(error_body(api, g.record.id), anthropic_status(api))
+    response = anthropic_response(error_body(api, current_id()), anthropic_status(api))
     response.headers.update(api.headers)
     return response
 
@@ -57,7 +57,7 @@ def any_error_response(error: Exception, request: Request) -> Response:
 def anthropic_response(body: Json, status: int = 200) -> Response:
     """A JSON answer with the request's id under Anthropic's name for it."""
     response = json_response(body, status)
-    response.headers[ID_HEADER] = g.record.id
+    response.headers[ID_HEADER] = current_id()
     return response
 
 

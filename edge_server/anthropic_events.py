@@ -3,7 +3,6 @@
 Both are made here of the same deltas, so that a stream adds up to the whole message.
 """
 
-import json
 from typing import Literal
 
 from moedge.edge_server.anthropic_ids import give_call_id
@@ -83,9 +82,3 @@ class AnswerBlocks:
 
     def _delta(self, kind: str, **said: str) -> Json:
         return {"type": "content_block_delta", "index": len(self.content), "delta": {"type": kind, **said}}
-
-
-def event_frame(body: Json) -> bytes:
-    """One server-sent event, named as its body is."""
-    data = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return f"event: {body['type']}\ndata: {data}\n\n".encode()

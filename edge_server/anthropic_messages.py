@@ -5,19 +5,20 @@ How the request is read is anthropic_wire.py's matter, what the blocks are anthr
 
 from collections.abc import Iterator
 
-from flask import Response, g, request
+from flask import Response, request
 
 from moedge.edge_server import replies
-from moedge.edge_server.answering import ChatAnswer, Finished, Said, ask, encode_question, follow
+from moedge.edge_server.answering import AnswerEvents, ChatAnswer, Said, ask, encode_question, follow
 from moedge.edge_server.anthropic_errors import ID_HEADER, anthropic_response, error_body
-from moedge.edge_server.anthropic_events import AnswerBlocks, event_frame
+from moedge.edge_server.anthropic_events import AnswerBlocks
 from moedge.edge_server.anthropic_wire import MessageRequest, read_message, read_token_count
 from moedge.edge_server.errors import api_error
 from moedge.edge_server.json_body import read_json
-from moedge.edge_server.replies import Json
+from moedge.edge_server.replies import Json, named_event
+from moedge.edge_server.request_log import current_id
 from moedge.edge_server.service import Service
 
-PING = event_frame({"type": "ping"})
+PING = named_event({"type": "ping"})
 STOP_REASONS = {"tool_calls": "tool_use", "stop": "end_turn"}
 
 
@@ -30,10 +31,10 @@ def create_message(service: Service) -> Response:
     events = follow([message.answer], replies.client_left(request))
     if not asked.stream:
         return anthropic_response(message.whole(events))
-    request_id = g.record.id
+    request_id = current_id()  # asked now: a stream outlives it
 
     def failure(error: Exception) -> bytes:
-        return event_frame(error_body(api_error(error), request_id))
+        return named_event(error_body(api_error(error), request_id))
 
     response = replies.stream_response([message.answer.ticket], message.frames(events), failure, PING)
     response.headers[ID_HEADER] = request_id
@@ -57,29 +58,29 @@ class MessageReply:
         self.answer = answer
         self._model = model
         self._asked = asked
-        self._id = f"msg_{replies.new_id('01').replace('-', '')}"
+        self._id = replies.new_id("msg_01")
         self._blocks = AnswerBlocks(asked.shows_thinking)
 
-    def whole(self, events: Iterator[tuple[int, Said | Finished] | None]) -> Json:
+    def whole(self, events: AnswerEvents) -> Json:
         """The message, once all is said."""
         for _ in self._read(events):
             pass
         return self._message(self._blocks.content, self._ending(), timings=replies.timings(self.answer.ticket))
 
-    def frames(self, events: Iterator[tuple[int, Said | Finished] | None]) -> Iterator[bytes | None]:
+    def frames(self, events: AnswerEvents) -> Iterator[bytes | None]:
         """The message as server-sent events."""
-        yield event_frame({"type": "message_start", "message": self._message([], {"stop_reason": None})})
+        yield named_event({"type": "message_start", "message": self._message([], {"stop_reason": None})})
         yield PING
         for event in self._read(events):
-            yield None if event is None else event_frame(event)
+            yield None if event is None else named_event(event)
         ending = {"stop_sequence": None, "stop_details": None, "container": None, **self._ending()}
         told = {"usage": self._usage(), "timings": replies.timings(self.answer.ticket)}
-        yield event_frame({"type": "message_delta", "delta": ending, **told})
-        yield event_frame({"type": "message_stop"})
+        yield named_event({"type": "message_delta", "delta": ending, **told})
+        yield named_event({"type": "message_stop"})
 
-    def _read(self, events: Iterator[tuple[int, Said | Finished] | None]) -> Iterator[Json | None]:
+    def _read(self, events: AnswerEvents) -> Iterator[Json | None]:
         for event in events:
-            if event is None or not self._asked.answers:
+            if event is None or not self._asked.generates:
                 yield None
             elif isinstance(event[1], Said):
                 yield from self._blocks.read(event[1].delta)
@@ -93,7 +94,7 @@ class MessageReply:
         """Why it ended."""
         finished = self.answer.finished
         assert finished is not None
-        if not self._asked.answers:
+        if not self._asked.generates:
             return {"stop_reason": "max_tokens"}
         if finished.reason == "stop" and finished.stop is not None:
             return {"stop_reason": "stop_sequence", "stop_sequence": finished.stop}
@@ -105,7 +106,7 @@ class MessageReply:
     def _usage(self) -> Json:
         """Tokens so far; those of the prompt that were in the cache are counted apart."""
         timings = self.answer.ticket.timings
-        generated = timings.generated_tokens if self._asked.answers else 0
+        generated = timings.generated_tokens if self._asked.generates else 0
         return {
             "input_tokens": timings.prompt_tokens - timings.cached_tokens,
             "cache_creation_input_tokens": 0,

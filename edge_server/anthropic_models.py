@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from flask import Response, request
-from werkzeug.datastructures import MultiDict
 
 from moedge.edge_server.anthropic_errors import anthropic_response
-from moedge.edge_server.fields import Fields
+from moedge.edge_server.fields import bad_field
+from moedge.edge_server.query import query_count, read_query
 from moedge.edge_server.replies import Json
-from moedge.edge_server.served_models import ServedModel
+from moedge.edge_server.served_models import LONGEST_NAME, ServedModel
 
 MOST, USUAL = 1000, 20  # models of one page
 CURSORS = ("after_id", "before_id")
@@ -18,17 +17,15 @@ CURSORS = ("after_id", "before_id")
 
 def anthropic_model_list(models: Sequence[tuple[str, ServedModel]]) -> Response:
     """Models under all their names, as far as the query asks for them; ApiError 400 names what it cannot ask."""
-    query = Fields(_plain(request.args))
-    limit = query.integer("limit", 1, MOST) or USUAL
-    after, before = (query.text(name, 256) for name in CURSORS)
-    query.ignore(("beta", "lifecycle", "lifecycle[]"))  # there is one lifecycle
-    query.done()
+    query = read_query(request, ("limit", *CURSORS), ("beta", "lifecycle", "lifecycle[]"))  # there is one lifecycle
+    limit = query_count(query, "limit", USUAL, MOST)
+    after, before = (query.get(name) for name in CURSORS)
     if after is not None and before is not None:
-        raise query.bad("before_id", "after_id says something else; send one of them")
+        raise bad_field("before_id", "after_id says something else; send one of them")
     names = [name for name, _ in models]
     for name, cursor in zip(CURSORS, (after, before), strict=True):
         if cursor is not None and cursor not in names:
-            raise query.bad(name, f"there is no model {cursor!r}")
+            raise bad_field(name, f"there is no model {cursor[:LONGEST_NAME]!r}")
     first = names.index(after) + 1 if after is not None else 0
     last = names.index(before) if before is not None else len(names)
     if before is not None:
@@ -54,13 +51,4 @@ def describe_anthropic(model: ServedModel, name: str) -> Json:
         "deprecated_at": None,
         "retires_at": None,
         "line": None,
-    }
-
-
-def _plain(args: MultiDict[str, str]) -> dict[str, Any]:
-    """What a query says, numbers read as such."""
-    said = args.to_dict()
-    return {
-        name: int(text) if text.isascii() and text.isdecimal() and len(text) < 9 and name == "limit" else text
-        for name, text in said.items()
     }

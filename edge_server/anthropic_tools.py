@@ -1,12 +1,18 @@
 """The tools of a request in Anthropic's form, put into the one that templates read, and which of them may be called."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from moedge.edge_server.fields import Fields, bad_field
-from moedge.edge_server.messages import MAX_SCHEMA, MAX_TOOLS, Tool, check_schema
+from moedge.edge_server.messages import (
+    MAX_SCHEMA,
+    MAX_TOOLS,
+    Tool,
+    check_schema,
+    check_tool_names,
+    check_tool_size,
+)
 from moedge.edge_server.tool_choice import declared_tools, strict_tools
 
 TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -32,20 +38,16 @@ def read_anthropic_tools(fields: Fields, offered: Mapping[str, bool]) -> Offered
 
     A tool whose loading is deferred is shown once the conversation has `offered` it, others until it takes them back.
     """
-    read = [Fields(item, f"tools[{i}]") for i, item in enumerate(fields.items("tools", MAX_TOOLS) or [])]
     shown: list[Tool] = []
-    for item in read:
+    for item in fields.objects("tools", MAX_TOOLS):
         tool, deferred = _tool(item)
         if offered.get(tool["function"]["name"], not deferred):
             shown.append(tool)
     declared = declared_tools(fields)
-    for i, name in enumerate(declared):
-        if name in declared[:i]:
-            raise bad_field(f"tools[{i}].name", f"{name} is there twice")
+    check_tool_names(declared, "name")
     if unknown := offered.keys() - set(declared):
         raise bad_field("messages", f"they speak of a tool {min(unknown)[:64]!r} that is not among the tools")
-    value = fields.take("tool_choice")
-    choice = Fields({"type": "auto"} if value is None else value, "tool_choice")
+    choice = fields.inner("tool_choice", {"type": "auto"})
     tools, must_call = _read_choice(choice, shown)
     most_calls = 1 if choice.flag("disable_parallel_tool_use") else None
     choice.done()
@@ -93,6 +95,5 @@ def _tool(fields: Fields) -> tuple[Tool, bool]:
     fields.done()
     described = {} if description is None else {"description": description}
     tool = {"type": "function", "function": {"name": name, **described, "parameters": schema}}
-    if len(json.dumps(tool, ensure_ascii=False).encode()) > MAX_SCHEMA:
-        raise bad_field(fields.where, f"it has more than {MAX_SCHEMA} bytes of JSON")
+    check_tool_size(tool, fields.where)
     return tool, deferred

@@ -118,9 +118,7 @@ def _turns(data: list[Any] | None, system: list[MessagePart]) -> list[SpokenTurn
 
 def _kept(message: Fields, parts: list[MessagePart], over: bool) -> list[MessagePart]:
     """What counts of a message of the role system; its text may be for one turn, which is `over` or not."""
-    until = message.take("clear_at")
-    if until not in (None, "never", "next_user_message"):
-        raise message.bad("clear_at", "it must be next_user_message or never")
+    until = message.word("clear_at", ("never", "next_user_message"))
     message.only("output_config", {})
     gone = over and until == "next_user_message"
     return [part for part in parts if not (gone and isinstance(part, TextPart))]

@@ -10,6 +10,7 @@ from moedge.edge_server.fields import Fields, bad_field
 from moedge.edge_server.questions import ChatQuestion, ModelLimits
 from moedge.edge_server.response_format import AskedContent, json_content
 from moedge.edge_server.sampling_fields import MAX_STOP_BYTES, MAX_TOKENS, read_sampling
+from moedge.edge_server.tool_choice import check_callable
 from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.sampling import SamplingParams
 
@@ -18,12 +19,12 @@ MOST_STOPS = 16  # stop sequences
 
 @dataclass(frozen=True)
 class MessageRequest:
-    """POST /v1/messages. Where it `answers` nothing, only the prompt is read, so that it is known later."""
+    """POST /v1/messages. Where it `generates` nothing, only the prompt is read, so that it is known later."""
 
     question: ChatQuestion
     stream: bool
     shows_thinking: bool
-    answers: bool
+    generates: bool
 
 
 def read_message(data: dict[str, Any], defaults: SamplingParams, limits: ModelLimits) -> MessageRequest:
@@ -36,23 +37,22 @@ def read_message(data: dict[str, Any], defaults: SamplingParams, limits: ModelLi
         raise bad_field("stop", "there is no such field; stop_sequences is one", code="unknown_parameter")
     sampled = replace(read_sampling(fields, defaults, limits.vocab_size), stop=_stops(fields))
     stream = fields.flag("stream")
-    question, shows_thinking = _question(fields, limits)
-    return MessageRequest(replace(question, params=sampled), stream, shows_thinking, longest > 0)
+    question, shows_thinking = _question(fields, sampled, limits)
+    return MessageRequest(question, stream, shows_thinking, longest > 0)
 
 
 def read_token_count(data: dict[str, Any], defaults: SamplingParams, limits: ModelLimits) -> ChatQuestion:
     """A request to count the tokens of a prompt; ApiError 400 names the field that does not fit."""
-    question, _ = _question(Fields(data), limits)
-    return replace(question, params=defaults)
+    question, _ = _question(Fields(data), defaults, limits)
+    return question
 
 
-def _question(fields: Fields, limits: ModelLimits) -> tuple[ChatQuestion, bool]:
+def _question(fields: Fields, params: SamplingParams, limits: ModelLimits) -> tuple[ChatQuestion, bool]:
     """What both requests say, with everything else refused, and whether thinking is shown."""
     fields.text("model", 256)
     conversation = read_conversation(fields)
     offer = read_anthropic_tools(fields, conversation.offered)
-    if offer.tools and not limits.calls_tools:
-        raise bad_field("tools", "this model does not call tools", code="unsupported_parameter")
+    check_callable(offer.tools, limits)
     effort, schema = read_output(fields)
     thinking = read_thinking(fields, effort)
     if conversation.continues:
@@ -69,7 +69,7 @@ def _question(fields: Fields, limits: ModelLimits) -> tuple[ChatQuestion, bool]:
         conversation.messages,
         offer.tools,
         offer.most_calls,
-        SamplingParams(),
+        params,
         AskedContent(json_content(schema), "output_config.format"),
         Wishes(thinking.effort),
         thinking.budget,

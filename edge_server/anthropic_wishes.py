@@ -57,9 +57,7 @@ def read_thinking(fields: Fields, effort: Effort | None) -> ThinkingWish:
     budget = thinking.integer("budget_tokens", 0, MAX_TOKENS) if kind == "enabled" else None
     if kind == "enabled" and budget is None:
         raise thinking.bad("budget_tokens", "it is required")
-    display = thinking.take("display")
-    if display not in (None, "summarized", "updates", "omitted"):
-        raise thinking.bad("display", "it must be summarized, updates or omitted")
+    display = thinking.word("display", ("summarized", "updates", "omitted"))
     thinking.ignore(("block_binding",))  # what to do with signatures that do not fit: any does
     thinking.done()
     return ThinkingWish(effort or EFFORT, budget, display != "omitted", kind == "enabled")
@@ -71,10 +69,7 @@ def read_output(fields: Fields) -> tuple[Effort | None, str | None]:
     value = fields.take("output_config")
     if value is not None:
         config = Fields(value, "output_config")
-        said = config.take("effort")
-        effort = next((word for word in EFFORTS if word == said), None)
-        if effort is None and said is not None:
-            raise config.bad("effort", "it must be low, medium, high, xhigh or max")
+        effort = config.word("effort", EFFORTS)
         forms["output_config.format"] = config.take("format")
         config.done()
     schemas = [_schema(Fields(form, where)) for where, form in forms.items() if form is not None]

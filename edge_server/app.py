@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from functools import partial
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 
 from moedge.devices.memory import return_freed_memory
 from moedge.edge_server.anthropic_errors import any_error_response
 from moedge.edge_server.anthropic_messages import count_message_tokens, create_message
 from moedge.edge_server.chat import create_chat_completion
 from moedge.edge_server.completions import create_completion
-from moedge.edge_server.cors import NO_ORIGINS, Cors, allowed_methods, nothing
+from moedge.edge_server.cors import NO_ORIGINS, Cors, allowed_methods, no_content
 from moedge.edge_server.embeddings import create_embedding
 from moedge.edge_server.errors import unavailable
-from moedge.edge_server.guard import OPEN_PATHS, Guard
+from moedge.edge_server.guard import OPEN_PATHS, Guard, note_owner
 from moedge.edge_server.json_body import MAX_BODY
 from moedge.edge_server.live_experts import read_experts
 from moedge.edge_server.metrics import Metrics, show_metrics
@@ -21,7 +21,7 @@ from moedge.edge_server.model_list import list_models, show_model
 from moedge.edge_server.openapi.document import show_description
 from moedge.edge_server.props import show_health, show_props
 from moedge.edge_server.replies import ClientLeft, json_response
-from moedge.edge_server.request_log import begin_record, end_record
+from moedge.edge_server.request_log import LEFT_STATUS, begin_record, end_record
 from moedge.edge_server.responses import response_routes
 from moedge.edge_server.service import Service
 from moedge.edge_server.tokenizing import apply_template, detokenize, tokenize
@@ -47,7 +47,7 @@ def create_app(service: Service, guard: Guard, cors: Cors = NO_ORIGINS) -> Flask
     route("GET", "/readyz", _readyz)
     route("GET", "/health", show_health)
     route("GET", "/props", show_props)
-    route("GET", "/experts", read_experts)
+    route("GET", "/experts", partial(read_experts, several_keys=len(guard.keys.owners) > 1))
     route("GET", "/openapi.json", lambda _: show_description(bool(guard.keys)))
     route("GET", "/metrics", lambda _: show_metrics(metrics, request))
     route("GET", "/v1/models", list_models)
@@ -71,20 +71,19 @@ def create_app(service: Service, guard: Guard, cors: Cors = NO_ORIGINS) -> Flask
     app.after_request(lambda response: cors.mark(request, response))
     app.after_request(lambda response: end_record(response, metrics.end))
     app.register_error_handler(Exception, lambda error: any_error_response(error, request))
-    app.register_error_handler(ClientLeft, lambda _: Response(status=499))  # nobody reads it
+    app.register_error_handler(ClientLeft, lambda _: Response(status=LEFT_STATUS))  # nobody reads it
     return app
 
 
 def _let_in(guard: Guard, cors: Cors) -> Response | None:
     """Whom to answer; OPTIONS is answered here, as no route has it of its own."""
-    g.owner = ""
     guard.check_host(request)
     if (answer := cors.preflight(request)) is not None:
         return answer
-    g.owner = guard.owner_of(request)
+    note_owner(guard.owner_of(request))
     if request.method != "OPTIONS":
         return None
-    return nothing(allowed_methods(request))
+    return no_content(allowed_methods(request))
 
 
 def _harden(response: Response) -> Response:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from flask import Response, request
 
 from moedge.edge_server import replies
-from moedge.edge_server.answering import ChatAnswer, Finished, Said, ask, follow
+from moedge.edge_server.answering import AnswerEvents, ChatAnswer, Finished, Said, ask, follow
 from moedge.edge_server.json_body import read_json
 from moedge.edge_server.logprobs import TokenLogprob, chat_logprobs
 from moedge.edge_server.replies import Json, Reply
@@ -24,7 +24,7 @@ def create_chat_completion(service: Service) -> Response:
     tickets = [answer.ticket for answer in answers]
     left = replies.client_left(request)
     kind = "chat.completion.chunk" if chat.stream else "chat.completion"
-    reply = Reply(kind, loaded.name, replies.new_id("chatcmpl"))
+    reply = Reply(kind, loaded.name, replies.new_id("chatcmpl-"))
     if chat.stream:
         usage = (lambda: _usage(answers)) if chat.include_usage else None
         frames = replies.chunks(reply, _parts(answers, follow(answers, left)), usage)
@@ -39,7 +39,7 @@ def _usage(answers: Sequence[ChatAnswer]) -> Json:
     return replies.usage([answer.ticket for answer in answers], sum(answer.thought_tokens for answer in answers))
 
 
-def _whole(answers: Sequence[ChatAnswer], events: Iterator[tuple[int, Said | Finished] | None]) -> list[Json]:
+def _whole(answers: Sequence[ChatAnswer], events: AnswerEvents) -> list[Json]:
     said: list[list[Said]] = [[] for _ in answers]
     for event in events:
         if event is not None and isinstance(event[1], Said):
@@ -59,9 +59,7 @@ def _choice(index: int, said: Sequence[Said], answer: ChatAnswer) -> Json:
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": answer.finished.reason}
 
 
-def _parts(
-    answers: Sequence[ChatAnswer], events: Iterator[tuple[int, Said | Finished] | None]
-) -> Iterator[Json | None]:
+def _parts(answers: Sequence[ChatAnswer], events: AnswerEvents) -> Iterator[Json | None]:
     for index in range(len(answers)):
         yield _chunk(index, {"role": "assistant", "content": ""})
     for event in events:

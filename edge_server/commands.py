@@ -81,7 +81,7 @@ def serve(
         Path | None, option(MEMORY, help="Keep beginnings of prompts here too, from one start to the next.")
     ] = None,
     cache_dir_mib: Annotated[
-        int | None, option(MEMORY, min=0, help="How much to keep there, per model; default: some of what is free.")
+        int | None, option(MEMORY, min=0, help="How much to keep there, of all models; default: some of what is free.")
     ] = None,
     host: Annotated[
         str, option(ACCESS, help="Address to listen on; others than this machine's own need a key.")

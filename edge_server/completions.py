@@ -65,7 +65,7 @@ def create_completion(service: Service) -> Response:
     choices = _submit(loaded, completion)
     tickets = [choice.ticket for choice in choices]
     note_tickets(loaded.name, tickets, completion.answers)
-    reply = Reply("text_completion", loaded.name, replies.new_id("cmpl"))
+    reply = Reply("text_completion", loaded.name, replies.new_id("cmpl-"))
     tokens = watch(tickets, replies.client_left(request))
     if completion.stream:
         usage = (lambda: _usage(choices, completion.answers)) if completion.include_usage else None
@@ -85,25 +85,24 @@ def create_completion(service: Service) -> Response:
 def _submit(loaded: Loaded, completion: CompletionRequest) -> list[Continuation]:
     """The choices in OpenAI's order: all answers to the first prompt, then those to the next."""
     engine = loaded.engine
+    loaded.scheduler.check_room(len(completion.prompts) * completion.answers)
     params = replace(completion.params, grammar=loaded.content_grammar(completion.content))
     choices: list[Continuation] = []
     try:
         with loaded.prompt_in("prompt"):
             for prompt in completion.prompts:
                 token_ids = engine.encode(prompt) if isinstance(prompt, str) else list(prompt)
-                begins = "" if not completion.echo else prompt if isinstance(prompt, str) else _text(loaded, prompt)
+                echoed = ""
+                if completion.echo:
+                    echoed = prompt if isinstance(prompt, str) else engine.tokenizer.decode(prompt)
                 for ticket in loaded.submit(token_ids, params, completion.answers):
-                    texts = TokenTexts(engine.tokenizer) if params.logprobs else None
-                    choices.append(Continuation(len(choices), ticket, begins, texts))
+                    texts = TokenTexts(engine.tokenizer) if params.asks_logprobs else None
+                    choices.append(Continuation(len(choices), ticket, echoed, texts))
     except BaseException:
         for choice in choices:
             choice.ticket.cancel()
         raise
     return choices
-
-
-def _text(loaded: Loaded, token_ids: Sequence[int]) -> str:
-    return loaded.engine.tokenizer.decode(token_ids)
 
 
 def _usage(choices: Sequence[Continuation], answers: int) -> Json:

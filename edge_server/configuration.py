@@ -165,9 +165,8 @@ def _model(place: _Place, number: int, data: Mapping[str, Any], options: Mapping
 
 def _number(place: _Place, key: str, value: Any, begins: int) -> float:
     from moedge.edge_server.sampling_fields import BOUNDS  # it brings numpy, and most files have no such key
-    from moedge.runtime.manifest import Bounds
 
-    bounds = BOUNDS.get(key, Bounds(-2, 2))  # as requests may say it
+    bounds = BOUNDS[key]
     if not bounds.holds(value):
         raise place.bad(key, f"is {value!r}: it must be {bounds}", begins)
     number: float = value

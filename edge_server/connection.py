@@ -10,6 +10,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +31,7 @@ IDLE_SECONDS = 120.0  # that a connection may lie between two requests
 STALL_SECONDS = 30.0  # for a client to take any byte of an answer that waits for it
 MAX_BETWEEN_CHUNKS = 8 << 10  # bytes of a chunk's size with its extensions, or of trailers, which nobody reads
 UNREAD_BODIES = 32 << 20  # bytes of all bodies that are on their way, beside what open requests may have
+STRANGE_BODIES = 8 << 20  # likewise, of all who show no key where one is wanted: they get a 401, and nobody's room
 _BODY_FIELD = re.compile(rb"^(content-length|transfer-encoding)[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 
@@ -76,8 +78,10 @@ class _BodyRoomError(Error):  # type: ignore[misc]
 class StrictParser(HTTPRequestParser):  # type: ignore[misc]
     """waitress's parser; it also refuses what two servers in a row may read as different requests."""
 
-    room: BodyRoom | None = None  # given by the connection
+    room: BodyRoom | None = None  # known once its headers are
+    room_for: Callable[[Mapping[str, str]], BodyRoom] | None = None  # given by the connection
     completed: bool
+    path: str
     _held = 0
 
     def received(self, data: bytes) -> int:
@@ -112,10 +116,12 @@ class StrictParser(HTTPRequestParser):  # type: ignore[misc]
             super().parse_header(header_plus)
         except ValueError as error:  # an address that is none, a length of thousands of digits
             raise ParsingError(f"the request line or Content-Length cannot be read: {error}"[:200]) from None
+        self.path = self.path or "/"  # of `http://localhost`; a redirect there would be HTML
         if self.version not in ("1.0", "1.1"):
             raise ParsingError("HTTP/1.1 is spoken here")
         if self.version == "1.0" and b"transfer-encoding" in ends:
             raise ParsingError("HTTP/1.0 has no Transfer-Encoding")
+        self.room = None if self.room_for is None else self.room_for(self.headers)
 
 
 class Connection(HTTPChannel):  # type: ignore[misc]
@@ -138,7 +144,7 @@ class Connection(HTTPChannel):  # type: ignore[misc]
 
     def _parser(self, adjustments: Any) -> StrictParser:
         parser = StrictParser(adjustments)
-        parser.room = getattr(self.server, "body_room", None)
+        parser.room_for = getattr(self.server, "room_for", None)
         return parser
 
     def received(self, data: bytes) -> bool:

@@ -54,7 +54,7 @@ class Cors:
         wanted = request.headers["Access-Control-Request-Method"]
         if wanted not in methods:
             raise MethodNotAllowed(methods)
-        response = nothing(methods)
+        response = no_content(methods)
         response.headers["Access-Control-Allow-Methods"] = ", ".join(methods)
         if names := _known_headers(request.headers.get("Access-Control-Request-Headers", "")):
             response.headers["Access-Control-Allow-Headers"] = ", ".join(names)
@@ -108,7 +108,7 @@ def read_origins(stated: Sequence[str], has_key: bool) -> Cors:
     return Cors(frozenset(origins))
 
 
-def nothing(methods: Sequence[str]) -> Response:
+def no_content(methods: Sequence[str]) -> Response:
     """An answer without a body, which tells the methods of a route."""
     response = Response(status=204, headers={"Allow": ", ".join(methods)})
     del response.headers["Content-Type"]

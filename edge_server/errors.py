@@ -10,11 +10,11 @@ from werkzeug.exceptions import HTTPException
 
 from moedge.devices.errors import MoedgeError
 from moedge.edge_server.request_log import note_error
+from moedge.runtime.admission import NotAccepting, QueueFull
 from moedge.runtime.cache.reservation import NoRoom
 from moedge.runtime.chat.template import ToolsNotShown
 from moedge.runtime.chat.variables import UnknownVariable
 from moedge.runtime.sampling import BrokenLogits
-from moedge.runtime.scheduler import NotAccepting, QueueFull
 
 log = logging.getLogger(__name__)
 

@@ -5,16 +5,42 @@ null is the same as absent, as OpenAI's clients send it for what they do not set
 
 import difflib
 import json
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from moedge.edge_server.errors import ApiError
 from moedge.runtime.manifest import Bounds
 
+Word = TypeVar("Word", bound=str)
+
+LONGEST_PARAM = 256  # characters of a name that are told: a body is no place for an answer of twice its size
+
 
 def bad_field(param: str, reason: str, code: str | None = None) -> ApiError:
     """400 that names a field."""
-    return ApiError(400, f"{param}: {reason}.", param=param, code=code)
+    shown = param if len(param) <= LONGEST_PARAM else f"{param[:LONGEST_PARAM]}…"
+    return ApiError(400, f"{shown}: {reason}.", param=shown, code=code)
+
+
+def bounded_text(text: str, where: str, longest: int) -> str:
+    """The same text; ApiError 400 that names its place if it has more than `longest` characters."""
+    if len(text) > longest:
+        raise bad_field(where, f"it has {len(text)} characters, at most {longest} are accepted")
+    return text
+
+
+def one_word(value: Any, where: str, words: Sequence[Word]) -> Word | None:
+    """The one of these words that a value is, None for null; ApiError 400 that names its place for any other."""
+    found = next((word for word in words if word == value), None)
+    if found is None and value is not None:
+        raise bad_field(where, f"it must be one of {', '.join(words)}")
+    return found
+
+
+def objects_in(items: Sequence[Any], where: str) -> Iterator["Fields"]:
+    """The objects of the list that stands there, one by one; ApiError 400 at the first that is none."""
+    for place, item in enumerate(items):
+        yield Fields(item, f"{where}[{place}]")
 
 
 class Fields:
@@ -42,22 +68,25 @@ class Fields:
         self._known.add(name)
         return self._data.get(name)
 
-    def text(self, name: str, longest: int, required: bool = False) -> str | None:
+    def text(self, name: str, longest: int) -> str | None:
         """A string of at most `longest` characters."""
         value = self.take(name)
-        if value is None and not required:
+        if value is None:
             return None
         if not isinstance(value, str):
-            raise self.bad(name, "it must be a string" if value is not None else "it is required")
-        if len(value) > longest:
-            raise self.bad(name, f"it has {len(value)} characters, at most {longest} are accepted")
-        return value
+            raise self.bad(name, "it must be a string")
+        return bounded_text(value, self.path(name), longest)
 
     def required_text(self, name: str, longest: int) -> str:
         """A string that must be there."""
-        value = self.text(name, longest, required=True)
-        assert value is not None
+        value = self.text(name, longest)
+        if value is None:
+            raise self.bad(name, "it is required")
         return value
+
+    def word(self, name: str, words: Sequence[Word]) -> Word | None:
+        """One of these words."""
+        return one_word(self.take(name), self.path(name), words)
 
     def flag(self, name: str, default: bool = False) -> bool:
         """A boolean, `default` if absent."""
@@ -107,6 +136,15 @@ class Fields:
         if len(value) > most:
             raise self.bad(name, f"it has {len(value)} items, at most {most} are accepted")
         return value
+
+    def objects(self, name: str, most: int) -> list["Fields"]:
+        """A list of at most `most` objects, none if it is absent."""
+        return list(objects_in(self.items(name, most) or [], self.path(name)))
+
+    def inner(self, name: str, default: dict[str, Any] | None = None) -> "Fields":
+        """An object; where it is absent `default`, or ApiError 400 if there is none."""
+        value = self.take(name)
+        return Fields(default if value is None else value, self.path(name))
 
     def everything(self) -> Mapping[str, Any]:
         """All fields, for an object whose names are the sender's."""

@@ -1,11 +1,12 @@
 """Who is let in: the key, and the Host header that a web page cannot forge for this machine (DNS rebinding)."""
 
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flask import Request
+from flask import Request, g, has_app_context
 
 from moedge.devices.errors import MoedgeError
 from moedge.edge_server.errors import ApiError
@@ -14,6 +15,8 @@ from moedge.edge_server.keys import NO_KEYS, Keys
 OPEN_PATHS = frozenset({"/livez", "/readyz"})  # for probes, which hold no key and name no host, or one of their own
 # This machine, as containers on it call it; nobody can own these names elsewhere.
 OWN_NAMES = frozenset({"localhost", "host.docker.internal", "host.containers.internal"})
+# All of it: what stands behind the port of one header may be another header, as two of a name are joined.
+_HOST = re.compile(r"(?:\[(?P<address>[^\[\]]*)\]|(?P<name>[^:\[\]]*))(?::[0-9]*)?")
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,26 @@ class Guard:
         return owner
 
     def _knows(self, header: str) -> bool:
-        host = header.strip().lower()
-        name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        found = _HOST.fullmatch(header.strip().lower())
+        if found is None:
+            return False
+        name = found["address"] or found["name"] or ""
         try:
             address = ipaddress.ip_address(name)
         except ValueError:
             return name.rstrip(".") in self.names | OWN_NAMES
         # a page can rebind its own name to this address, but not make the browser send an address as Host
         return address.is_loopback or not self.loopback
+
+
+def note_owner(owner: str) -> None:
+    """The current request is this owner's."""
+    g.owner = owner
+
+
+def current_owner() -> str:
+    """Whose the current request is, as it was noted; "" where no key is asked for, or outside of a request."""
+    return str(g.get("owner", "")) if has_app_context() else ""
 
 
 def _in_a_window(request: Request) -> bool:

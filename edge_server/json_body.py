@@ -17,7 +17,8 @@ MAX_DEPTH = 80  # a tool's schema may be 64 deep and stands a few levels down
 MAX_DIGITS = 20
 MAX_CONTAINERS = 100_000  # lists and objects; a million of them keep all other threads waiting for seconds
 _CONTAINERS = frozenset({dict, list})
-_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# A text that does not end goes on to the end of all: to fail there would be to try again at each quote in it.
+_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 # Without any of these in a body no text of it holds half of a surrogate pair, and no number is too large.
 _SUSPECT = (re.compile(rb"\\u[dD]"), re.compile(rb"\d{20}"), re.compile(rb"\d[eE]"))
 

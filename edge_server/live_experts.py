@@ -6,33 +6,33 @@ The kernels count anyway; this reads, for the page and whoever else asks a few t
 import base64
 
 import numpy as np
-import psutil
 from flask import Response, request
 
-from moedge.edge_server.fields import bad_field
+from moedge.devices.memory import resident_bytes
+from moedge.edge_server.fields import one_word
+from moedge.edge_server.query import read_query
 from moedge.edge_server.replies import Json, json_response
 from moedge.edge_server.service import Service
 from moedge.runtime.expert_counts import ExpertTotals
 from moedge.runtime.manifest import Manifest
 
 ENCODINGS = ("json", "base64")
+SHARED = "Several keys share this server: counts would tell of one what another asks."
 
 
-def read_experts(service: Service) -> Response:
+def read_experts(service: Service, several_keys: bool = False) -> Response:
     """Totals of one model, `?model=` names it; `?encoding=base64` has the counts in one short text.
+
+    With several keys there are none: who asks often enough could tell which experts another one's tokens went to.
 
     `counts` is [layers, experts]: lists of numbers, or base64 of little-endian uint32, row after row, modulo 2^32. A
     layer is listed once it has run; of a model that is not in memory none is, and it is not loaded for that. `counted`
     is false, and `reason` says why, where nothing counts.
     """
-    wanted = request.args.to_dict()
-    name, encoding = wanted.pop("model", None), wanted.pop("encoding", "json")
-    if wanted:
-        raise bad_field(min(wanted), "this route knows model and encoding", code="unknown_parameter")
-    if encoding not in ENCODINGS:
-        raise bad_field("encoding", f"it must be one of {', '.join(ENCODINGS)}")
-    model = service.find(name)
-    reason, loaded = _why_not(model.manifest), model.loaded
+    query = read_query(request, ("model", "encoding"))
+    encoding = one_word(query.get("encoding"), "encoding", ENCODINGS) or "json"
+    model = service.find(query.get("model"))
+    reason, loaded = SHARED if several_keys else _why_not(model.manifest), model.loaded
     counter = None if loaded is None else loaded.engine.program.expert_counts
     totals = None if counter is None or reason else counter.read()
     facts = model.manifest.model
@@ -47,7 +47,7 @@ def read_experts(service: Service) -> Response:
         "layers": list(totals.layers) if totals else [],
         "tokens": totals.tokens if totals else 0,
         "counts": _counts(totals, encoding),
-        "resident_bytes": psutil.Process().memory_info().rss,
+        "resident_bytes": resident_bytes(),
     }
     response = json_response(body)
     response.headers["Cache-Control"] = "no-store"

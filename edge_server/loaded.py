@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flask import g, has_request_context
-
 from moedge.devices.errors import MoedgeError
 from moedge.edge_server.errors import ApiError
+from moedge.edge_server.guard import current_owner
 from moedge.edge_server.model_settings import ModelSettings
 from moedge.edge_server.questions import ChatQuestion, ModelLimits
 from moedge.edge_server.response_format import AskedContent
@@ -22,7 +21,6 @@ from moedge.runtime.prompt_lookup import refuse_guesses
 from moedge.runtime.prompt_too_long import PromptTooLong
 from moedge.runtime.sampling import SamplingParams
 from moedge.runtime.scheduler import Scheduler
-from moedge.runtime.thought_limit import ThoughtBudget
 from moedge.runtime.ticket import Ticket
 
 
@@ -63,10 +61,15 @@ class Loaded:
         )
         return cls(name, engine, scheduler, int(time.time()), settings.wishes, defaults)
 
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and answer may have together."""
+        return self.engine.manifest.model.context_length
+
     def limits(self) -> ModelLimits:
         """What of the model bounds a request."""
         facts = self.engine.manifest.model
-        return ModelLimits(facts.vocab_size, facts.context_length, calls_tools(facts.chat_format))
+        return ModelLimits(facts.vocab_size, self.context_length, calls_tools(facts.chat_format))
 
     def template_variables(self, wishes: Wishes) -> dict[str, Any]:
         """What to render a chat with: the server's own wishes, and over them those of the request."""
@@ -81,7 +84,7 @@ class Loaded:
         try:
             yield
         except PromptTooLong as error:
-            limit = self.engine.manifest.model.context_length
+            limit = self.context_length
             message = f"This model's maximum context length is {limit} tokens, and the prompt has {error.has}."
             raise ApiError(400, message, param=field, code="context_length_exceeded") from None
 
@@ -103,28 +106,16 @@ class Loaded:
         except MoedgeError as error:
             raise ApiError(400, str(error), param=content.field, code="unsupported_parameter") from None
 
-    def thought_budget(
-        self, token_ids: Sequence[int], tokens: int | None, must_call: bool = False
-    ) -> ThoughtBudget | None:
-        """How long answers to that prompt may think, None: without end; ApiError 400 if nobody can tell."""
-        if tokens is None:
-            return None
-        try:
-            return self.engine.thought_budget(token_ids, tokens, must_call)
-        except MoedgeError as error:
-            raise ApiError(400, str(error), param="thinking_budget", code="unsupported_parameter") from None
-
     def submit(self, token_ids: Sequence[int], params: SamplingParams, answers: int = 1) -> list[Ticket]:
         """Queue a prompt for so many answers, all of them or none; what was read for one key is no other's.
 
         PromptTooLong if it exceeds the context; QueueFull; NotAccepting if the server has begun to drain meanwhile.
         """
-        limit = self.engine.manifest.model.context_length
+        limit = self.context_length
         if len(token_ids) > limit:
             raise PromptTooLong(f"{len(token_ids)} tokens", limit)
         several = [_nth(params, number) for number in range(answers)]
-        owner = str(g.get("owner", "")) if has_request_context() else ""
-        return self.scheduler.submit_all(token_ids, several, owner)
+        return self.scheduler.submit_all(token_ids, several, current_owner())
 
 
 def _nth(params: SamplingParams, number: int) -> SamplingParams:

@@ -81,13 +81,6 @@ class TokenTexts:
                 told.append(self._tell(token, said))
         return tuple(told)
 
-    def rest(self) -> tuple[TokenLogprob, ...]:
-        """All that are left, as they are."""
-        told = tuple(self._tell(token, piece) for piece, token in self._tokens)
-        self._tokens.clear()
-        self._held = ""
-        return told
-
     def _tell(self, token: Token, text: str) -> TokenLogprob:
         whole = text == token.piece
         own = self._tokenizer.bytes_in_text(token.token_id, text) if whole else text.encode()

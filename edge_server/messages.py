@@ -6,10 +6,11 @@ matter (runtime/chat/turns.py).
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from moedge.edge_server.call_ids import decode_id
-from moedge.edge_server.fields import Fields, bad_field
+from moedge.edge_server.fields import Fields, bad_field, objects_in
 from moedge.edge_server.foreign_fields import NOTES
 
 MAX_MESSAGES = 2048
@@ -30,7 +31,7 @@ def read_messages(data: Any) -> tuple[Message, ...]:
         raise bad_field("messages", "it must be a list of at least one message")
     if len(data) > MAX_MESSAGES:
         raise bad_field("messages", f"it has {len(data)} messages, at most {MAX_MESSAGES} are accepted")
-    return tuple(_message(Fields(item, f"messages[{i}]")) for i, item in enumerate(data))
+    return tuple(_message(each) for each in objects_in(data, "messages"))
 
 
 def _message(fields: Fields) -> Message:
@@ -71,7 +72,7 @@ def _content(fields: Fields, optional: bool) -> tuple[str, str]:
     """The text of a message, and the thinking among its parts."""
     value = fields.take("content")
     if isinstance(value, list):
-        parts = [_part(Fields(part, f"{fields.path('content')}[{i}]")) for i, part in enumerate(value)]
+        parts = [_part(each) for each in objects_in(value, fields.path("content"))]
         return "".join(text for text, _ in parts), "".join(thought for _, thought in parts)
     if value is None and optional:
         return "", ""
@@ -90,8 +91,7 @@ def _part(fields: Fields) -> tuple[str, str]:
         fields.only("type", "thinking")
         fields.ignore(("signature", "closed"))
         if isinstance(thinking, list):
-            where = fields.path("thinking")
-            thinking = "".join(_part(Fields(part, f"{where}[{i}]"))[0] for i, part in enumerate(thinking))
+            thinking = "".join(_part(each)[0] for each in objects_in(thinking, fields.path("thinking")))
         if not isinstance(thinking, str):
             raise fields.bad("thinking", "it must be a string or a list of text parts")
         part = "", thinking
@@ -100,15 +100,14 @@ def _part(fields: Fields) -> tuple[str, str]:
 
 
 def _tool_calls(fields: Fields) -> list[dict[str, Any]]:
-    calls = fields.items("tool_calls", MAX_TOOLS) or []
-    return [_tool_call(Fields(call, f"{fields.path('tool_calls')}[{i}]")) for i, call in enumerate(calls)]
+    return [_tool_call(each) for each in fields.objects("tool_calls", MAX_TOOLS)]
 
 
 def _tool_call(fields: Fields) -> dict[str, Any]:
     fields.only("type", "function")
     identifier = decode_id(fields.required_text("id", 256))
     fields.ignore(NOTES)
-    function = Fields(fields.take("function"), fields.path("function"))
+    function = fields.inner("function")
     name = function.required_text("name", 256)
     arguments = function.take("arguments")
     if isinstance(arguments, dict):  # some clients parse them and send them back so
@@ -126,18 +125,28 @@ def read_tools(data: list[Any] | None) -> tuple[Tool, ...]:
 
     A description and parameters are optional; a template that cannot do without gets empty ones from the runtime.
     """
-    tools = tuple(_tool(Fields(item, f"tools[{i}]")) for i, item in enumerate(data or []))
-    names = [tool["function"]["name"] for tool in tools]
+    tools = tuple(_tool(each) for each in objects_in(data or [], "tools"))
+    check_tool_names([tool["function"]["name"] for tool in tools], "function.name")
+    return tools
+
+
+def check_tool_names(names: Sequence[str], member: str) -> None:
+    """ApiError 400 if two tools have one name; `member` of a tool holds it."""
     for i, name in enumerate(names):
         if name in names[:i]:
-            raise bad_field(f"tools[{i}].function.name", f"{name} is there twice")
-    return tools
+            raise bad_field(f"tools[{i}].{member}", f"{name} is there twice")
+
+
+def check_tool_size(tool: Tool, where: str) -> None:
+    """ApiError 400 if the tool that stands there has more than MAX_SCHEMA bytes of JSON as the model is shown it."""
+    if len(json.dumps(tool, ensure_ascii=False).encode()) > MAX_SCHEMA:
+        raise bad_field(where, f"it has more than {MAX_SCHEMA} bytes of JSON")
 
 
 def _tool(fields: Fields) -> Tool:
     if fields.take("type") not in (None, "function"):
         raise fields.bad("type", 'it must be "function"')
-    function = Fields(fields.take("function"), fields.path("function"))
+    function = fields.inner("function")
     fields.ignore(NOTES)
     fields.done()
     if not NAME.fullmatch(function.required_text("name", 64)):
@@ -150,8 +159,7 @@ def _tool(fields: Fields) -> Tool:
     sent = fields.everything()
     sent = sent if "type" in sent else {"type": "function", **sent}
     tool = {name: shown if name == "function" else "function" for name in sent if name not in NOTES}
-    if len(json.dumps(tool, ensure_ascii=False).encode()) > MAX_SCHEMA:
-        raise bad_field(fields.where, f"it has more than {MAX_SCHEMA} bytes of JSON")
+    check_tool_size(tool, fields.where)
     return tool
 
 
@@ -164,9 +172,7 @@ def check_schema(function: Fields, name: str) -> None:
     schema = Fields(value, path)
     if schema.take("type") not in (None, "object"):
         raise schema.bad("type", 'it must be "object", arguments have names')
-    properties = schema.take("properties")
-    named = Fields({} if properties is None else properties, f"{path}.properties").everything()
-    for name, property_ in named.items():
+    for name, property_ in schema.inner("properties", {}).everything().items():
         if not isinstance(property_, dict | bool):
             raise bad_field(f"{path}.properties.{name}", "it must be a schema")
     required = schema.items("required", 1024) or []

@@ -4,7 +4,7 @@ Nothing is counted while tokens are made: when a request has ended, its record a
 so at this moment (queue, memory, heat) is read when somebody asks.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from threading import Lock
 from weakref import WeakSet
 
@@ -12,10 +12,10 @@ from flask import Request, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
-from moedge.edge_server.fields import bad_field
 from moedge.edge_server.guard import OPEN_PATHS
 from moedge.edge_server.hardware_gauges import HardwareCollector
 from moedge.edge_server.model_gauges import ModelGauges
+from moedge.edge_server.query import read_query
 from moedge.edge_server.request_log import Record
 from moedge.edge_server.service import Service
 
@@ -47,33 +47,27 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=True)  # so that `name[]` finds what the collectors below tell
         self._open: WeakSet[Record] = WeakSet()
         self._lock = Lock()
-        self._duration = Histogram(
+        self._duration = self._histogram(
             "gen_ai_server_request_duration_seconds",
             "From the request to the last byte of its answer; error_type is empty where nothing failed.",
-            (*OPERATION_LABELS, "error_type"),
-            buckets=DURATIONS,
-            registry=self.registry,
+            DURATIONS,
+            "error_type",
         )
-        self._first_token = Histogram(
+        self._first_token = self._histogram(
             "gen_ai_server_time_to_first_token_seconds",
             "From the request to its first token, of answers that succeeded.",
-            OPERATION_LABELS,
-            buckets=FIRST_TOKEN,
-            registry=self.registry,
+            FIRST_TOKEN,
         )
-        self._output_token = Histogram(
+        self._output_token = self._histogram(
             "gen_ai_server_time_per_output_token_seconds",
             "Between two tokens after the first, the mean of an answer, of answers that succeeded.",
-            OPERATION_LABELS,
-            buckets=OUTPUT_TOKEN,
-            registry=self.registry,
+            OUTPUT_TOKEN,
         )
-        self._tokens = Histogram(
+        self._tokens = self._histogram(
             "gen_ai_client_token_usage",
             "Tokens of a request: input, of those the cached ones that were not computed again, and output.",
-            (*OPERATION_LABELS, "gen_ai_token_type"),
-            buckets=TOKENS,
-            registry=self.registry,
+            TOKENS,
+            "gen_ai_token_type",
         )
         self._rejected = Counter(
             "moedge_requests_rejected",
@@ -92,6 +86,10 @@ class Metrics:
         self.registry.register(ProcessCollector(registry=None))
         self.registry.register(HardwareCollector())
         self.registry.register(ModelGauges(service, self.open_records))
+
+    def _histogram(self, name: str, told: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        """Of operations, by these labels too."""
+        return Histogram(name, told, (*OPERATION_LABELS, *labels), buckets=buckets, registry=self.registry)
 
     def begin(self, record: Record) -> None:
         """A request has come."""
@@ -142,8 +140,7 @@ class Metrics:
 
 def show_metrics(metrics: Metrics, request: Request) -> Response:
     """The text of a scrape, in OpenMetrics where that is asked for; `name[]` picks series, as in Prometheus' client."""
-    if unknown := set(request.args) - {"name[]"}:
-        raise bad_field(min(unknown), "this route knows name[] alone", code="unknown_parameter")
+    read_query(request, (), ("name[]",))
     names = request.args.getlist("name[]")
     registry = metrics.registry.restricted_registry(names) if names else metrics.registry
     try:

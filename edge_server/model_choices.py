@@ -18,9 +18,13 @@ MEBIBYTE = 1 << 20
 def model_choices(context: typer.Context) -> tuple[ModelChoice, ...]:
     """The bundles of the command line, or else of the file's [[models]].
 
-    MoedgeError if there is none, or for names that are not as many as bundles.
+    MoedgeError if there is none, for names that are not as many as bundles, or an option that needs another one.
     """
     options, found = context.params, configuration_of(context)
+    if options["cache_dir_mib"] is not None and options["cache_dir"] is None:
+        raise MoedgeError(
+            "--cache-dir-mib bounds what --cache-dir keeps, and no folder is set: name one, or set neither."
+        )
     tables = tuple(ModelTable(str(path)) for path in options["bundles"] or ())
     folder = Path()
     if not tables:

@@ -12,7 +12,15 @@ from moedge.devices.errors import MoedgeError
 from moedge.devices.memory import Memory, detect_memory
 from moedge.devices.profile import Profile, load_profile
 from moedge.edge_server.served_models import ServedModel
-from moedge.runtime.memory_need import MemoryNeed, check_memory, memory_need, prefix_budget, usual_sessions
+from moedge.runtime.memory_need import (
+    MemoryNeed,
+    check_memory,
+    memory_need,
+    prefix_budget,
+    size_text,
+    usable_bytes,
+    usual_sessions,
+)
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +74,10 @@ class ModelRoom:
                 gone.append(each)
                 del kept[each.name]
         if kept and need + sum(kept.values()) > has:
-            stays = ", ".join(f"{name} ({_size(size)})" for name, size in kept.items())
+            stays = ", ".join(f"{name} ({size_text(size)})" for name, size in kept.items())
             wants = (
-                f"{model.name} needs about {_size(need)} of memory beside {stays}, which requests use now, and this "
-                f"device has {_size(has)}"
+                f"{model.name} needs about {size_text(need)} of memory beside {stays}, which requests use now, "
+                f"and this device has {size_text(has)}"
             )
             if not model.settings.allow_low_memory:
                 raise NoRoomForModel(f"{wants}: try again later.")
@@ -82,11 +90,11 @@ class ModelRoom:
             beside = sum(self._beside(each) for each in models[:last])
             need, has = self._need(model).total, self._has(model)
             if beside and need + beside > has and not model.settings.allow_low_memory:
-                sizes = ", ".join(f"{each.name} {_size(self._beside(each))}" for each in models[:last])
+                sizes = ", ".join(f"{each.name} {size_text(self._beside(each))}" for each in models[:last])
                 raise MoedgeError(
-                    f"{model.name} needs about {_size(need)} of memory beside the others ({sizes}) and this device has "
-                    f"{_size(has)}: load models on demand with `--preload first`, or ask for fewer answers at once "
-                    "with `--max-running`."
+                    f"{model.name} needs about {size_text(need)} of memory beside the others ({sizes}) and this "
+                    f"device has {size_text(has)}: load models on demand with `--preload first`, or ask for fewer "
+                    "answers at once with `--max-running`."
                 )
 
     def _beside(self, model: ServedModel) -> int:
@@ -111,14 +119,10 @@ class ModelRoom:
         return self._needs[model.name]
 
     def _has(self, model: ServedModel) -> int:
-        return min(self._profile(model).memory_budget_bytes, self._machine.usable_bytes)
+        return usable_bytes(self._profile(model), self._machine)
 
     def _profile(self, model: ServedModel) -> Profile:
         name = model.settings.device
         if name not in self._profiles:
             self._profiles[name] = load_profile(name)
         return self._profiles[name]
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from moedge.runtime.chat.wishes import Wishes
 
-# What of sampling may be set for a model, in the names of requests; SamplingParams knows the bounds.
+# What of sampling may be set for a model, in the names of requests: sampling_fields.py has the bounds of each.
 SAMPLING_DEFAULTS = (
     *("temperature", "top_k", "top_p", "min_p"),
     *("repetition_penalty", "presence_penalty", "frequency_penalty"),

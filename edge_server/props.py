@@ -8,9 +8,9 @@ from importlib.metadata import version
 
 from flask import Response, request
 
-from moedge.edge_server.fields import bad_field
 from moedge.edge_server.loaded import Loaded
 from moedge.edge_server.model_settings import SAMPLING_DEFAULTS
+from moedge.edge_server.query import read_query
 from moedge.edge_server.replies import Json, json_response
 from moedge.edge_server.served_models import ServedModel
 from moedge.edge_server.service import Service
@@ -27,10 +27,7 @@ def show_health(service: Service) -> Response:
 
 def show_props(service: Service) -> Response:
     """The default model, or the one that `?model=` names; ApiError 503 if that one is not in memory."""
-    wanted = request.args.to_dict()
-    name = wanted.pop("model", None)
-    if wanted:
-        raise bad_field(min(wanted), "this route knows model alone", code="unknown_parameter")
+    name = read_query(request, ("model",)).get("model")
     model = service.find(name)
     return json_response(_describe(service, model, service.loaded_now(name)))
 

@@ -1,6 +1,6 @@
-"""What OpenAI's answers look like, and how they leave: ids, usage, timings, whole or as server-sent events.
+"""How answers leave: whole or as server-sent events, and what OpenAI's have in common: ids, usage, timings, chunks.
 
-What stands in an answer its endpoint says; who still reads, answering.py knows.
+What stands in an answer its endpoint says.
 """
 
 import json
@@ -19,7 +19,7 @@ from moedge.runtime.ticket import Ticket
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": waiting\n\n"
 KEEP_ALIVE_SECONDS = 10.0  # of silence, such as a long prompt on a slow machine; proxies and clients give up on it
-POLL_SECONDS = 0.04  # a client that left is noticed within this
+POLL_SECONDS = 0.02  # a client that left is noticed within this
 
 Json = dict[str, Any]
 
@@ -42,9 +42,9 @@ class Reply:
         return {"id": self.id, "object": self.object, "created": self.created, "model": self.model, **more}
 
 
-def new_id(kind: str) -> str:
-    """`kind` and 24 random characters."""
-    return f"{kind}-{secrets.token_hex(12)}"
+def new_id(prefix: str) -> str:
+    """An id that nobody else has: `prefix`, such as "chatcmpl-", and 24 random letters and digits."""
+    return f"{prefix}{secrets.token_hex(12)}"
 
 
 def usage(tickets: Sequence[Ticket], thought_tokens: int = 0) -> Json:
@@ -151,6 +151,11 @@ def chunks(reply: Reply, parts: Iterator[Json | None], usage_of: Callable[[], Js
 def event(body: Json) -> bytes:
     """One server-sent event."""
     return f"data: {json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+
+
+def named_event(body: Json) -> bytes:
+    """One server-sent event, named as the `type` of its body is."""
+    return f"event: {body['type']}\n".encode() + event(body)
 
 
 def error_event(error: Exception) -> bytes:

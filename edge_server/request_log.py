@@ -28,7 +28,7 @@ SHORT = {
     "ms": "ms",
     "request_id": "id",
 }
-LEFT = 499  # the status of an answer whose client has gone before it was whole
+LEFT_STATUS = 499  # of an answer whose client has gone before it was whole
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -77,7 +77,7 @@ class Record:
 
     def left(self, status: int) -> bool:
         """Whether, now that it has ended, its client had gone before the answer was whole."""
-        return status == LEFT or (self.streams and not self.whole and not self.error_type)
+        return status == LEFT_STATUS or (self.streams and not self.whole and not self.error_type)
 
     def facts(self, status: int) -> dict[str, Any]:
         """What the log tells of it, by the names of its JSON."""
@@ -108,6 +108,12 @@ def begin_record(request: Request, probes: frozenset[str]) -> Record:
     path = quote(request.path[:LONGEST_PATH])  # a path may hold line breaks, a method escapes of a terminal
     record = g.record = Record(identifier, quote(request.method[:16]), path, request.path in probes)
     return record
+
+
+def current_id() -> str:
+    """The id of the current request."""
+    record: Record = g.record
+    return record.id
 
 
 def note_tickets(model: str, tickets: Sequence[Ticket], answers: int) -> None:

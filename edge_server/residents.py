@@ -11,17 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-import psutil
-
 from moedge.devices.errors import MoedgeError
-from moedge.devices.memory import return_freed_memory
+from moedge.devices.memory import resident_bytes, return_freed_memory
 from moedge.edge_server.errors import ApiError, unavailable
 from moedge.edge_server.loaded import Loaded
 from moedge.edge_server.model_room import ModelRoom, NoRoomForModel
 from moedge.edge_server.replies import POLL_SECONDS, ClientLeft
 from moedge.edge_server.served_models import ServedModel
+from moedge.runtime.admission import QueueFull
 from moedge.runtime.integrity import OnHashed, say_nothing
-from moedge.runtime.scheduler import QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -198,12 +196,11 @@ class Residents:
 
 def _let_go(gone: list[Loaded]) -> None:
     """End these models, which nobody else holds, and give the system their memory back; the list is empty after."""
-    before = psutil.Process().memory_info().rss
+    before = resident_bytes()
     names = ", ".join(loaded.name for loaded in gone)
     while gone:
         gone.pop().scheduler.close()
     gc.collect()  # an engine may be part of a circle
     return_freed_memory()
     if names:
-        after = psutil.Process().memory_info().rss
-        log.info("%s is unloaded: %.0f MB resident, %.0f MB before", names, after / 1e6, before / 1e6)
+        log.info("%s is unloaded: %.0f MB resident, %.0f MB before", names, resident_bytes() / 1e6, before / 1e6)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moedge.devices.errors import MoedgeError
-from moedge.edge_server.fields import Fields, bad_field
+from moedge.edge_server.fields import Fields, bad_field, bounded_text
 from moedge.runtime.constraint import MOST_CHARACTERS, AnswerGrammar
 from moedge.runtime.forms.written_grammars import as_lark, one_of
 
@@ -52,7 +52,7 @@ def _response_format(fields: Fields) -> AnswerGrammar | None:
         given = form.take("schema")  # llama.cpp's and Together's place for one
         found = json_content(ANY_OBJECT) if given is None else _schema(given, form.path("schema"))
     elif kind == "json_schema":
-        described = Fields(form.take("json_schema"), form.path("json_schema"))
+        described = form.inner("json_schema")
         found = _schema(described.take("schema"), described.path("schema"))
         described.ignore(("name", "description", "strict"))  # it is kept to the letter whatever `strict` says
         described.done()
@@ -119,9 +119,7 @@ def _structured(value: object, where: str) -> AnswerGrammar | None:
 def _text(value: object, where: str) -> str:
     if not isinstance(value, str) or not value:
         raise bad_field(where, "it must be a text that is not empty")
-    if len(value) > MOST_CHARACTERS:
-        raise bad_field(where, f"it has {len(value)} characters, at most {MOST_CHARACTERS} are accepted")
-    return value
+    return bounded_text(value, where, MOST_CHARACTERS)
 
 
 _STRUCTURED: Mapping[str, Callable[[Any, str], AnswerGrammar]] = {

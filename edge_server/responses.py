@@ -3,13 +3,17 @@
 from collections.abc import Callable
 from functools import partial
 
-from flask import Response, g, request
+from flask import Response, request
 
 from moedge.edge_server import replies
 from moedge.edge_server.answering import ask, encode_question, follow
 from moedge.edge_server.errors import ApiError
-from moedge.edge_server.fields import bad_field
+from moedge.edge_server.fields import bad_field, one_word
+from moedge.edge_server.guard import current_owner
 from moedge.edge_server.json_body import read_json
+from moedge.edge_server.loaded import Loaded
+from moedge.edge_server.query import query_count, read_query
+from moedge.edge_server.questions import ChatQuestion
 from moedge.edge_server.replies import Json
 from moedge.edge_server.responses_body import ResponseHead, ResponseTeller
 from moedge.edge_server.responses_context import shortened
@@ -19,8 +23,9 @@ from moedge.edge_server.responses_request import ResponseRequest, read_include, 
 from moedge.edge_server.responses_store import KeptResponse, ResponseStore
 from moedge.edge_server.service import Service
 
-MOST_LISTED = 100  # items
+MOST_LISTED, USUAL_LISTED = 100, 20  # items of one page
 ORDERS = ("asc", "desc")
+INCLUDES = ("include", "include[]")
 
 
 def response_routes() -> list[tuple[str, str, Callable[..., Response]]]:
@@ -42,11 +47,10 @@ def create_response(kept: ResponseStore, service: Service) -> Response:
     """Answer one request, whole or as a stream of events."""
     body = read_json(request)
     loaded = service.ready_for(body)
-    owner = _owner()
+    owner = current_owner()
     asked = read_response(body, loaded.defaults, loaded.limits(), kept.of(owner))
     with response_names(asked.echo["tools"]):
-        question = shortened(loaded, asked.question) if asked.truncate else asked.question
-        (answer,) = ask(loaded, question, "input")
+        (answer,) = ask(loaded, _fitting(loaded, asked), "input")
 
     def keep(response: Json) -> None:
         if asked.store:
@@ -64,11 +68,9 @@ def count_input_tokens(kept: ResponseStore, service: Service) -> Response:
     """How many tokens the input of such a request is; nothing is generated."""
     body = read_json(request)
     loaded = service.ready_for(body)
-    asked: ResponseRequest = read_response(body, loaded.defaults, loaded.limits(), kept.of(_owner()))
-    with response_names(asked.echo["tools"]):
-        question = shortened(loaded, asked.question) if asked.truncate else asked.question
-        with loaded.prompt_in("input"):
-            token_ids, _ = encode_question(loaded, question)
+    asked = read_response(body, loaded.defaults, loaded.limits(), kept.of(current_owner()))
+    with response_names(asked.echo["tools"]), loaded.prompt_in("input"):
+        token_ids, _ = encode_question(loaded, _fitting(loaded, asked))
     return replies.json_response({"object": "response.input_tokens", "input_tokens": len(token_ids)})
 
 
@@ -79,16 +81,16 @@ def compact_response(kept: ResponseStore, service: Service) -> Response:
 
 def retrieve_response(kept: ResponseStore, service: Service, response_id: str) -> Response:
     """A response that was kept, as it was sent."""
-    if request.args.get("stream", "false").lower() != "false" or "starting_after" in request.args:
+    query = _read_query("stream", "starting_after", "include_obfuscation")
+    if query.get("stream", "false").lower() != "false" or "starting_after" in query:
         raise bad_field("stream", "a response that has ended is sent whole", code="unsupported_parameter")
-    _read_query("include", "include[]", "stream", "include_obfuscation")
     response = _find(kept, response_id).response
     return Response(response, mimetype="application/json")
 
 
 def delete_response(kept: ResponseStore, service: Service, response_id: str) -> Response:
     """Keep a response no longer; later ones that were made from it stay whole."""
-    if not kept.forget(_owner(), response_id):
+    if not kept.forget(current_owner(), response_id):
         raise _not_found(response_id)
     return replies.json_response({"id": response_id, "object": "response", "deleted": True})
 
@@ -101,23 +103,19 @@ def cancel_response(kept: ResponseStore, service: Service, response_id: str) -> 
 
 def list_input_items(kept: ResponseStore, service: Service, response_id: str) -> Response:
     """What a response was made of, with earlier turns: pages of items, the latest first unless told otherwise."""
-    _read_query("include", "include[]", "limit", "order", "after")
-    order = request.args.get("order", "desc")
-    if order not in ORDERS:
-        raise bad_field("order", f"it must be one of {', '.join(ORDERS)}")
-    said = request.args.get("limit", "20")
-    if not (said.isascii() and said.isdecimal() and len(said) < 4 and 1 <= int(said) <= MOST_LISTED):
-        raise bad_field("limit", f"it must be a whole number from 1 to {MOST_LISTED}")
+    query = _read_query("limit", "order", "after")
+    order = one_word(query.get("order"), "order", ORDERS) or "desc"
+    limit = query_count(query, "limit", USUAL_LISTED, MOST_LISTED)
     items = list(_find(kept, response_id).input)
     if order == "desc":
         items.reverse()
-    after = request.args.get("after")
+    after = query.get("after")
     if after is not None:
         place = next((place for place, each in enumerate(items) if each.id == after), None)
         if place is None:
             raise bad_field("after", "this response has no item of this id")
         items = items[place + 1 :]
-    page = items[: int(said)]
+    page = items[:limit]
     body = {
         "object": "list",
         "data": [each.item for each in page],
@@ -128,15 +126,20 @@ def list_input_items(kept: ResponseStore, service: Service, response_id: str) ->
     return replies.json_response(body)
 
 
-def _read_query(*known: str) -> None:
-    for name in request.args:
-        if name not in known:
-            raise bad_field(name, f"there is no such parameter; there are {', '.join(known)}", code="unknown_parameter")
-    read_include([*request.args.getlist("include"), *request.args.getlist("include[]")])
+def _read_query(*known: str) -> dict[str, str]:
+    """These parameters, and beside them `include`, of which nothing is left out anyway."""
+    query = read_query(request, known, INCLUDES)
+    read_include([text for name in INCLUDES for text in request.args.getlist(name)])
+    return query
+
+
+def _fitting(loaded: Loaded, asked: ResponseRequest) -> ChatQuestion:
+    """What is asked, without its oldest turns where the request allows that and they do not fit."""
+    return shortened(loaded, asked.question) if asked.truncate else asked.question
 
 
 def _find(kept: ResponseStore, response_id: str) -> KeptResponse:
-    found = kept.find(_owner(), response_id)
+    found = kept.find(current_owner(), response_id)
     if found is None:
         raise _not_found(response_id)
     return found
@@ -144,8 +147,3 @@ def _find(kept: ResponseStore, response_id: str) -> KeptResponse:
 
 def _not_found(response_id: str) -> ApiError:
     return ApiError(404, f"Response with id {response_id[:80]!r} not found.", param="response_id")
-
-
-def _owner() -> str:
-    """Whose key the request has, "" where there are none."""
-    return str(g.get("owner", ""))

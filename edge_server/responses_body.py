@@ -1,18 +1,14 @@
 """The response object of OpenAI's Responses API, whole or as the events of a stream; its output is made elsewhere."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from moedge.edge_server import replies
-from moedge.edge_server.answering import ChatAnswer, Finished, Said
+from moedge.edge_server.answering import AnswerEvents, ChatAnswer, Finished, Said
 from moedge.edge_server.errors import api_error
 from moedge.edge_server.replies import Json
-from moedge.edge_server.responses_input import new_item_id
 from moedge.edge_server.responses_output import ResponseOutput
-
-AnswerEvents = Iterator[tuple[int, Said | Finished] | None]
 
 
 @dataclass(frozen=True)
@@ -21,7 +17,7 @@ class ResponseHead:
 
     model: str
     echo: Json
-    id: str = field(default_factory=lambda: new_item_id("resp"))
+    id: str = field(default_factory=lambda: replies.new_id("resp_"))
     created_at: int = field(default_factory=lambda: int(time.time()))
 
     def body(self, status: str, output: list[Json], error: Json | None = None, reason: str | None = None) -> Json:
@@ -119,8 +115,7 @@ class ResponseTeller:
         """One server-sent event, with its number."""
         numbered = {"type": event["type"], "sequence_number": self._count, **event}
         self._count += 1
-        data = json.dumps(numbered, ensure_ascii=False, separators=(",", ":"))
-        return f"event: {event['type']}\ndata: {data}\n\n".encode()
+        return replies.named_event(numbered)
 
 
 def _item_status(finished: Finished) -> str:

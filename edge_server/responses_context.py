@@ -71,7 +71,7 @@ def shortened(loaded: Loaded, question: ChatQuestion) -> ChatQuestion:
     `max_tokens` are left free, but half the context at most, or an eighth if there is no such bound.
     """
     messages = question.messages
-    context = loaded.engine.manifest.model.context_length
+    context = loaded.context_length
     room = min(question.params.max_tokens or context // 8, context // 2)
     first = _leading(messages)
     turns = [place for place in range(first, len(messages)) if messages[place]["role"] == "user"] or [first]

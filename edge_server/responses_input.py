@@ -4,13 +4,13 @@ What a template is shown of them is responses_context.py's matter, and keeping t
 """
 
 import re
-import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from moedge.edge_server.fields import Fields, bad_field
+from moedge.edge_server.fields import Fields, bad_field, bounded_text, objects_in
 from moedge.edge_server.foreign_fields import NOTES
 from moedge.edge_server.messages import MAX_MESSAGES, MAX_TEXT
+from moedge.edge_server.replies import new_id
 
 Item = dict[str, Any]
 Find = Callable[[str], Item | None]  # an item that was kept, by its id
@@ -21,11 +21,6 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # What a service says of its items and a client sends back.
 _NOTES = NOTES | {"status", "phase", "created_by", "logprobs", "prompt_cache_breakpoint"}
 _OUTPUT_OF = {"function_call_output": "function_call", "custom_tool_call_output": "custom_tool_call"}
-
-
-def new_item_id(kind: str) -> str:
-    """`kind` and 32 random characters."""
-    return f"{kind}_{secrets.token_hex(16)}"
 
 
 def read_input(fields: Fields, earlier: Sequence[Item], find: Find) -> list[Item]:
@@ -46,7 +41,7 @@ def read_input(fields: Fields, earlier: Sequence[Item], find: Find) -> list[Item
     for place, each in enumerate(value):
         item = _item(Fields(each, f"input[{place}]"), find)
         if item["id"] in taken:
-            item = {**item, "id": new_item_id(item["id"].partition("_")[0])}
+            item = {**item, "id": new_id(f"{item['id'].partition('_')[0]}_")}
         taken.add(item["id"])
         call = _OUTPUT_OF.get(item["type"])
         if call is not None and (call, item["call_id"]) not in calls:
@@ -69,7 +64,7 @@ def _item(fields: Fields, find: Find) -> Item:
     prefix, read = _READERS[kind]
     sent = fields.text("id", LONGEST_ID) or ""
     # one of another service may be anything
-    identifier = sent if _ID.fullmatch(sent) else new_item_id(prefix)
+    identifier = sent if _ID.fullmatch(sent) else new_id(f"{prefix}_")
     item = {"id": identifier, "type": kind, **read(fields)}
     fields.only("namespace")
     fields.only("async", False)
@@ -95,9 +90,7 @@ def _message(fields: Fields) -> Item:
     form = "output_text" if role == "assistant" else "input_text"
     content = fields.take("content")
     if isinstance(content, str):
-        parts = [_text(form, content)]
-        if len(content) > MAX_TEXT:
-            raise fields.bad("content", f"it has {len(content)} characters, at most {MAX_TEXT} are accepted")
+        parts = [_text(form, bounded_text(content, fields.path("content"), MAX_TEXT))]
     else:
         parts = _parts(fields, content, form)
     return {"role": role, "content": parts, "status": "completed"}
@@ -108,7 +101,7 @@ def _parts(fields: Fields, content: object, form: str) -> list[Item]:
     where = fields.path("content")
     if not isinstance(content, list):
         raise bad_field(where, "it must be a string or a list of parts")
-    return [_part(Fields(part, f"{where}[{place}]"), form) for place, part in enumerate(content)]
+    return [_part(each, form) for each in objects_in(content, where)]
 
 
 def _part(fields: Fields, form: str) -> Item:
@@ -131,12 +124,12 @@ def _text(form: str, text: str) -> Item:
 
 
 def _function_call(fields: Fields) -> Item:
-    arguments = fields.text("arguments", MAX_TEXT, required=True)
+    arguments = fields.required_text("arguments", MAX_TEXT)
     return {**_call(fields), "arguments": arguments, "status": "completed"}
 
 
 def _custom_tool_call(fields: Fields) -> Item:
-    return {**_call(fields), "input": fields.text("input", MAX_TEXT, required=True)}
+    return {**_call(fields), "input": fields.required_text("input", MAX_TEXT)}
 
 
 def _call(fields: Fields) -> Item:
@@ -148,12 +141,13 @@ def _call_output(fields: Fields) -> Item:
     call_id = fields.required_text("call_id", LONGEST_ID)
     fields.text("name", 256)  # the call says it
     output = fields.take("output")
+    where = fields.path("output")
     if isinstance(output, list):
-        output = [_part(Fields(part, f"{fields.path('output')}[{i}]"), "input_text") for i, part in enumerate(output)]
-    elif not isinstance(output, str):
-        raise fields.bad("output", "it must be a string or a list of input_text parts")
-    elif len(output) > MAX_TEXT:
-        raise fields.bad("output", f"it has {len(output)} characters, at most {MAX_TEXT} are accepted")
+        output = [_part(each, "input_text") for each in objects_in(output, where)]
+    elif isinstance(output, str):
+        bounded_text(output, where, MAX_TEXT)
+    else:
+        raise bad_field(where, "it must be a string or a list of input_text parts")
     return {"call_id": call_id, "output": output, "status": "completed"}
 
 
@@ -169,8 +163,7 @@ def _reasoning(fields: Fields) -> Item:
 
 def _thoughts(fields: Fields, name: str, form: str) -> list[Item]:
     thoughts = []
-    for place, part in enumerate(fields.items(name, MAX_MESSAGES) or []):
-        each = Fields(part, f"{fields.path(name)}[{place}]")
+    for each in fields.objects(name, MAX_MESSAGES):
         each.only("type", form)
         thoughts.append({"type": form, "text": each.required_text("text", MAX_TEXT)})
         each.done()

@@ -9,9 +9,8 @@ from typing import Any
 
 from moedge.edge_server.answering import Said
 from moedge.edge_server.logprobs import token_logprobs
-from moedge.edge_server.replies import Json
+from moedge.edge_server.replies import Json, new_id
 from moedge.edge_server.responses_context import CUSTOM_INPUT
-from moedge.edge_server.responses_input import new_item_id
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Reasoning
 
 
@@ -75,10 +74,10 @@ class ResponseOutput:
         item: Json
         if kind == "reasoning":
             part = {"type": "reasoning_text", "text": ""}
-            item = {"id": new_item_id("rs"), "type": kind, "summary": [], "encrypted_content": None}
+            item = {"id": new_id("rs_"), "type": kind, "summary": [], "encrypted_content": None}
         else:
             part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
-            item = {"id": new_item_id("msg"), "type": kind, "role": "assistant"}
+            item = {"id": new_id("msg_"), "type": kind, "role": "assistant"}
         yield self._begin({**item, "content": [], "status": "in_progress"})
         self.items[-1]["content"].append(part)
         yield self._event("content_part.added", content_index=0, part=part)
@@ -87,9 +86,9 @@ class ResponseOutput:
         self._arguments = ""
         call = {"call_id": call_id, "name": name}
         if name in self._custom:
-            item = {"id": new_item_id("ctc"), "type": "custom_tool_call", **call, "input": ""}
+            item = {"id": new_id("ctc_"), "type": "custom_tool_call", **call, "input": ""}
         else:
-            identifier = new_item_id("fc")
+            identifier = new_id("fc_")
             item = {"id": identifier, "type": "function_call", **call, "arguments": "", "status": "in_progress"}
         yield self._begin(item)
 

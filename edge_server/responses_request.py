@@ -4,7 +4,8 @@ Everything that a chat has too is read as one, wire.py's matter.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,8 +17,8 @@ from moedge.edge_server.replies import Json
 from moedge.edge_server.responses_context import conversation
 from moedge.edge_server.responses_input import LONGEST_ID, Item, read_input
 from moedge.edge_server.responses_names import ELSEWHERE, response_names
-from moedge.edge_server.responses_tools import ResponseTools, read_response_tools
-from moedge.edge_server.sampling_fields import MAX_TOKENS
+from moedge.edge_server.responses_tools import read_response_tools
+from moedge.edge_server.sampling_fields import MAX_TOKENS, MOST_LOGPROBS, read_longest
 from moedge.edge_server.wire import ChatRequest, read_chat
 from moedge.runtime.sampling import SamplingParams
 
@@ -94,13 +95,11 @@ def read_response(
     tools = read_response_tools(fields)
     text, text_echo = _text(fields)
     effort, reasoning_echo = _reasoning(fields)
-    longest = fields.integer("max_output_tokens", -1, MAX_TOKENS)
-    if longest == 0:
-        raise fields.bad("max_output_tokens", f"it must be a whole number from 1 to {MAX_TOKENS}, or -1")
-    logprobs, others = read_include(fields.take("include")), fields.integer("top_logprobs", 0, 20)
+    longest = read_longest(fields, "max_output_tokens")
+    logprobs, others = read_include(fields.take("include")), fields.integer("top_logprobs", 0, MOST_LOGPROBS)
     echo = {
         "instructions": instructions,
-        "max_output_tokens": None if longest == -1 else longest,
+        "max_output_tokens": longest,
         "max_tool_calls": fields.integer("max_tool_calls", 1, MAX_TOKENS),  # of tools that a server runs
         "metadata": _metadata(fields),
         "previous_response_id": previous,
@@ -110,7 +109,7 @@ def read_response(
         "tool_choice": tools.choice,
         "tools": [*tools.shown],
         "top_logprobs": others or 0,
-        "truncation": _one_of(fields, "truncation", ("disabled", "auto")) or "disabled",
+        "truncation": fields.word("truncation", ("disabled", "auto")) or "disabled",
         **{name: fields.text(name, 512) for name in _REPEATED},
     }
     fields.ignore(("prompt_cache_options",))
@@ -120,24 +119,32 @@ def read_response(
         "messages": conversation(items, instructions),
         "max_completion_tokens": longest,
         "reasoning_effort": effort,
-        **_chat_tools(tools),
+        "tools": [*tools.chat],
+        "tool_choice": tools.chat_choice,
         **text,
         **told,
     }
-    try:
-        with response_names(tools.shown):
-            request = read_chat(chat, defaults, limits)
-    except ApiError as error:
-        near = difflib.get_close_matches(error.param or "", [*echo, "input", "include"], 1, 0.7)
-        if error.code == "unknown_parameter" and error.param in fields.left and near:
-            raise bad_field(error.param, f"there is no such field; {near[0]} is one", error.code) from None
-        raise
+    with response_names(tools.shown), _own_names(fields.left, [*echo, "input", "include"]):
+        request = read_chat(chat, defaults, limits)
     echo |= {
         "parallel_tool_calls": request.question.most_calls is None,
         "temperature": request.question.params.temperature,
         "top_p": request.question.params.top_p,
     }
     return ResponseRequest(request, tuple(items), tools.custom, echo["store"], echo["truncation"] == "auto", echo)
+
+
+@contextmanager
+def _own_names(left: Collection[str], known: Sequence[str]) -> Iterator[None]:
+    """While a chat is read: of fields that were `left` to it and it does not know, the response's may be meant."""
+    try:
+        yield
+    except ApiError as error:
+        name = error.param or ""
+        near = difflib.get_close_matches(name, known, 1, 0.7)
+        if error.code == "unknown_parameter" and name in left and near:
+            raise bad_field(name, f"there is no such field; {near[0]} is one", error.code) from None
+        raise
 
 
 def read_include(value: object) -> bool:
@@ -160,14 +167,9 @@ def _earlier(identifier: str, kept: KeptContext) -> list[Item]:
     return context
 
 
-def _chat_tools(tools: ResponseTools) -> Json:
-    return {"tools": [*tools.chat], "tool_choice": tools.chat_choice}
-
-
 def _text(fields: Fields) -> tuple[Json, Json]:
     """The form of the text as a chat says it, and as the answer repeats it."""
-    value = fields.take("text")
-    text = Fields({} if value is None else value, "text")
+    text = fields.inner("text", {})
     verbosity, form = text.take("verbosity"), text.take("format")
     text.done()
     echo = {"format": {"type": "text"} if form is None else form, "verbosity": verbosity or "medium"}
@@ -188,26 +190,17 @@ def _text(fields: Fields) -> tuple[Json, Json]:
 
 def _reasoning(fields: Fields) -> tuple[Any, Json]:
     """How much to think, and what the answer repeats; of a thought no summary is made, all of it is told."""
-    value = fields.take("reasoning")
-    reasoning = Fields({} if value is None else value, "reasoning")
+    reasoning = fields.inner("reasoning", {})
     effort = reasoning.take("effort")
-    summary = _one_of(reasoning, "summary", SUMMARIES) or _one_of(reasoning, "generate_summary", SUMMARIES)
+    summary = reasoning.word("summary", SUMMARIES) or reasoning.word("generate_summary", SUMMARIES)
     reasoning.only("context", "auto")
     reasoning.only("mode", "standard")
     reasoning.done()
     return effort, {"effort": effort, "summary": summary}
 
 
-def _one_of(fields: Fields, name: str, words: Sequence[str]) -> str | None:
-    value = fields.take(name)
-    if value is not None and value not in words:
-        raise fields.bad(name, f"it must be one of {', '.join(words)}")
-    return next((word for word in words if word == value), None)
-
-
 def _metadata(fields: Fields) -> Json:
-    value = fields.take("metadata")
-    pairs = Fields({} if value is None else value, "metadata")
+    pairs = fields.inner("metadata", {})
     names = [*pairs.everything()]
     if len(names) > MAX_METADATA:
         raise fields.bad("metadata", f"it has {len(names)} pairs, at most {MAX_METADATA} are accepted")

@@ -28,8 +28,7 @@ class ResponseTools:
 
 def read_response_tools(fields: Fields) -> ResponseTools:
     """`tools` and `tool_choice`; ApiError 400 for tools that the server would have to run itself."""
-    items = [Fields(item, f"tools[{place}]") for place, item in enumerate(fields.items("tools", MAX_TOOLS) or [])]
-    tools = [_tool(item) for item in items]
+    tools = [_tool(each) for each in fields.objects("tools", MAX_TOOLS)]
     choice = fields.take("tool_choice")
     shown = tuple(shown for shown, _ in tools)
     custom = frozenset(tool["name"] for tool in shown if tool["type"] == "custom")
@@ -64,8 +63,7 @@ def _tool(fields: Fields) -> tuple[Json, Json]:
 
 def _input_format(fields: Fields) -> tuple[Json, Json]:
     """What form a custom tool's text has, as the answer repeats it, and as a JSON schema."""
-    value = fields.take("format")
-    form = Fields({"type": "text"} if value is None else value, fields.path("format"))
+    form = fields.inner("format", {"type": "text"})
     kind = form.take("type")
     if kind == "text":
         form.done()
@@ -96,10 +94,7 @@ def _choice(choice: object, tools: Sequence[Json]) -> Any:
     if fields.take("type") != "allowed_tools":
         return _named(fields, tools)
     mode = fields.take("mode")
-    listed = [
-        Fields(item, f"{fields.path('tools')}[{place}]")
-        for place, item in enumerate(fields.items("tools", MAX_TOOLS) or [])
-    ]
+    listed = fields.objects("tools", MAX_TOOLS)
     fields.done()
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [_named(each, tools) for each in listed]}}
 

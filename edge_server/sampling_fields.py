@@ -1,4 +1,4 @@
-"""How to sample, as requests of both endpoints say it, laid over the model's own defaults."""
+"""How to sample, as requests of every endpoint say it, laid over the model's own defaults."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,8 +13,14 @@ MAX_BIAS = 300
 MAX_TOKENS = 1 << 31
 MOST_ANSWERS = 4
 MOST_LOGPROBS = 20
-# Narrower where a request has no use for more: OpenAI's own for the temperature.
-BOUNDS = {**SAMPLING, "temperature": Bounds(0, 2), "repetition_penalty": Bounds(0.01, 10)}
+# Narrower where a request has no use for more: OpenAI's own for the temperature and its two penalties.
+BOUNDS = {
+    **SAMPLING,
+    "temperature": Bounds(0, 2),
+    "repetition_penalty": Bounds(0.01, 10),
+    "presence_penalty": Bounds(-2, 2),
+    "frequency_penalty": Bounds(-2, 2),
+}
 
 REPETITION_ALIAS = "repeat_penalty"  # llama.cpp's and Ollama's name
 
@@ -30,8 +36,6 @@ def read_sampling(fields: Fields, defaults: SamplingParams, vocab_size: int) -> 
         "top_k": _top_k(fields),
         "repetition_penalty": _repetition_penalty(fields),
         "seed": _seed(fields),
-        "presence_penalty": fields.number("presence_penalty", -2, 2),
-        "frequency_penalty": fields.number("frequency_penalty", -2, 2),
         "logit_bias": _logit_bias(fields, vocab_size),
         "stop": _stop(fields),
         "max_tokens": read_longest(fields, "max_tokens"),

@@ -50,13 +50,11 @@ class ServedModel:
 def open_models(
     choices: Sequence[ModelChoice], aliases: Sequence[str] = (), open_: Callable[[Path], Manifest] | None = None
 ) -> tuple[ServedModel, ...]:
-    """The models of these bundles, after every check of theirs but that of the hashes.
+    """The models of these bundles, one at least, after every check of theirs but that of the hashes.
 
     `aliases` are texts NAME=MODEL, of which MODEL is a name, or the path of a bundle as it was given. MoedgeError for a
     bundle that is damaged, a name that two have, or one that no request can spell.
     """
-    if not choices:
-        raise MoedgeError("no model is to be served: name bundle folders, or [[models]] in the --config file.")
     read = open_ or (lambda folder: open_bundle(folder, check_hashes=False))
     manifests = [read(choice.folder) for choice in choices]
     names = [choice.name or manifest.name for choice, manifest in zip(choices, manifests, strict=True)]

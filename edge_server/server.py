@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import FrameType
 from typing import Any
@@ -17,10 +17,12 @@ from flask import Flask
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
+from werkzeug.datastructures import Headers
 
 from moedge.devices.errors import MoedgeError
-from moedge.edge_server.connection import UNREAD_BODIES, BodyRoom, Connection
+from moedge.edge_server.connection import STRANGE_BODIES, UNREAD_BODIES, BodyRoom, Connection
 from moedge.edge_server.json_body import MAX_BODY
+from moedge.edge_server.keys import NO_KEYS, Keys
 from moedge.edge_server.service import Service
 
 log = logging.getLogger(__name__)
@@ -34,11 +36,14 @@ FLUSH_SECONDS = 1.0  # for the error events of streams that the drain cut off
 
 
 class EdgeServer(TcpWSGIServer):  # type: ignore[misc]
-    """A bound socket that answers with `app`. `streams`: how many requests may run or wait at once."""
+    """A bound socket that answers with `app`. `streams`: how many requests may run or wait at once.
+
+    Bodies that come without one of the `keys` share a little room of their own, so that they keep nobody else's out.
+    """
 
     channel_class = Connection
 
-    def __init__(self, app: Flask, bound: socket.socket, streams: int) -> None:
+    def __init__(self, app: Flask, bound: socket.socket, streams: int, keys: Keys = NO_KEYS) -> None:
         settings = Adjustments(
             sockets=[bound],
             threads=streams + SPARE_THREADS,
@@ -56,9 +61,17 @@ class EdgeServer(TcpWSGIServer):  # type: ignore[misc]
             log_socket_errors=False,
         )
         self.body_room = BodyRoom(UNREAD_BODIES + streams * MAX_BODY)
+        self._strange_room = BodyRoom(STRANGE_BODIES)
+        self._keys = keys
         self._swept = time.monotonic()
+        self._waits: Any = None  # the connection that had waited longest for a thread at the last sweep
         info = (bound.family, bound.type, bound.proto, bound.getsockname())
         super().__init__(app, _sock=bound, adj=settings, sockinfo=info, bind_socket=False)
+
+    def room_for(self, headers: Mapping[str, str]) -> BodyRoom:
+        """Where the body of a request with these headers, by waitress's names for them, has room."""
+        sent = Headers([(name.replace("_", "-"), value) for name, value in headers.items()])
+        return self._strange_room if self._keys and self._keys.owner_of(sent) is None else self.body_room
 
     def maintenance(self, now: float) -> None:
         """Nothing: it is called by the machine's clock, which may jump; `turn` looks by one that does not."""
@@ -87,6 +100,24 @@ class EdgeServer(TcpWSGIServer):  # type: ignore[misc]
         for channel in list(self.active_channels.values()):
             if channel.late(now):
                 channel.handle_close()  # not when it can be written to next: a client that reads nothing never can
+        self._free_a_thread()
+
+    def _free_a_thread(self) -> None:
+        """Where a request has waited for one since the last sweep: end the answer whose client has read least lately.
+
+        A thread that has made more than its client has read waits for it.
+        """
+        with self.task_dispatcher.lock:
+            waits = self.task_dispatcher.queue[0] if self.task_dispatcher.queue else None
+        if waits is not None and waits is self._waits:
+            behind = [
+                channel
+                for channel in self.active_channels.values()
+                if channel.total_outbufs_len > self.adj.outbuf_high_watermark
+            ]
+            if behind:
+                min(behind, key=lambda channel: channel.moved).handle_close()
+        self._waits = waits
 
     def shut(self) -> None:
         """Close every socket."""

@@ -17,8 +17,6 @@ from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.engine import Engine
 from moedge.runtime.integrity import OnHashed
 
-__all__ = ["Loaded", "Service"]
-
 NO_WISHES = Wishes()
 
 

@@ -82,7 +82,7 @@ def run(choices: Sequence[ModelChoice], aliases: Sequence[str], settings: Settin
     bound = bind(settings.host, settings.port)
     service = Service()
     places = sum(model.settings.places for model in models)
-    server = EdgeServer(create_app(service, guard, cors), bound, places)
+    server = EdgeServer(create_app(service, guard, cors), bound, places, guard.keys)
     drain_on_signals(server, service)
     failures: list[Exception] = []
 

@@ -1,6 +1,6 @@
 """What a chat request says to the template beside its messages: how much to think, and values for its variables."""
 
-from moedge.edge_server.fields import Fields
+from moedge.edge_server.fields import Fields, one_word
 from moedge.edge_server.sampling_fields import MAX_TOKENS
 from moedge.runtime.chat.wishes import EFFORTS, Wishes, bad_variables
 
@@ -16,9 +16,7 @@ def read_template_wishes(fields: Fields) -> Wishes:
     said, router = fields.take("reasoning_effort"), fields.take("reasoning")
     if said is None and isinstance(router, dict):
         said = router.get("effort")
-    effort = next((word for word in EFFORTS if word == said), None)
-    if effort is None and said is not None:
-        raise fields.bad("reasoning_effort", f"it must be one of {', '.join(EFFORTS)}")
+    effort = one_word(said, "reasoning_effort", EFFORTS)
     variables = fields.take("chat_template_kwargs")
     if variables is None:
         return Wishes(effort)

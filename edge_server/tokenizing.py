@@ -15,6 +15,8 @@ from moedge.edge_server.messages import MAX_TEXT, MAX_TOOLS, read_messages, read
 from moedge.edge_server.replies import Json, json_response
 from moedge.edge_server.service import Service
 from moedge.edge_server.template_fields import read_template_wishes
+from moedge.edge_server.tool_choice import check_callable
+from moedge.edge_server.wire import read_token_ids
 
 SOURCES = ("content", "prompt", "messages")
 
@@ -40,7 +42,7 @@ def tokenize(service: Service) -> Response:
     answer: Json = {
         "tokens": [_piece(loaded, token_id) for token_id in token_ids] if pieces else token_ids,
         "count": len(token_ids),
-        "max_model_len": loaded.limits().context_length,
+        "max_model_len": loaded.context_length,
     }
     if strings:
         answer["token_strs"] = [_bytes(loaded, token_id).decode("utf-8", "replace") for token_id in token_ids]
@@ -58,10 +60,7 @@ def detokenize(service: Service) -> Response:
     fields.done()
     if token_ids is None:
         raise bad_field("tokens", "it is required")
-    for token_id in token_ids:
-        if isinstance(token_id, bool) or not isinstance(token_id, int) or not 0 <= token_id < limits.vocab_size:
-            raise bad_field("tokens", f"token ids must be whole numbers below {limits.vocab_size}")
-    text = loaded.engine.tokenizer.decode(token_ids)
+    text = loaded.engine.tokenizer.decode(read_token_ids(token_ids, "tokens", limits))
     return json_response({"content": text, "prompt": text})
 
 
@@ -95,15 +94,14 @@ def _of_text(fields: Fields, loaded: Loaded, source: str) -> list[int]:
             text,
             allow_special=parse_special,
             add_special_tokens=special[1] if stated[1] else special[0],
-            most=loaded.limits().context_length,
+            most=loaded.context_length,
         )
 
 
 def _of_chat(fields: Fields, loaded: Loaded) -> list[int]:
     messages = read_messages(fields.take("messages"))
     tools = read_tools(fields.items("tools", MAX_TOOLS))
-    if tools and not loaded.limits().calls_tools:
-        raise bad_field("tools", "this model does not call tools", code="unsupported_parameter")
+    check_callable(tools, loaded.limits())
     prompts = fields.flag("add_generation_prompt", True)
     fields.only("continue_final_message", False)
     variables = loaded.template_variables(read_template_wishes(fields))

@@ -3,10 +3,12 @@
 The model is shown no other tool than may be called.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from moedge.edge_server.fields import Fields, bad_field
 from moedge.edge_server.messages import MAX_TOOLS, Tool
+from moedge.edge_server.questions import ModelLimits
 
 MODES = ("auto", "none", "required", "any")  # "any" is Mistral's and LangChain's word for "required"
 
@@ -27,6 +29,12 @@ def choose_tools(fields: Fields, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
     if not tools:
         raise bad_field("tool_choice", "it requires a call, and there are no tools")
     return tools
+
+
+def check_callable(tools: Sequence[Tool], limits: ModelLimits) -> None:
+    """ApiError 400 if there are tools, and the model calls none."""
+    if tools and not limits.calls_tools:
+        raise bad_field("tools", "this model does not call tools", code="unsupported_parameter")
 
 
 def must_call(fields: Fields) -> bool:
@@ -59,11 +67,10 @@ def _named(choice: Fields, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
     if kind == "function":
         chosen = [_one(choice, tools)]
     elif kind == "allowed_tools":
-        allowed = Fields(choice.take("allowed_tools"), choice.path("allowed_tools"))
+        allowed = choice.inner("allowed_tools")
         if allowed.take("mode") not in ("auto", "required"):
             raise allowed.bad("mode", "it must be auto or required")
-        where = allowed.path("tools")
-        listed = [Fields(item, f"{where}[{i}]") for i, item in enumerate(allowed.items("tools", MAX_TOOLS) or [])]
+        listed = allowed.objects("tools", MAX_TOOLS)
         allowed.done()
         chosen = [_one(_typed(item), tools) for item in listed]
     else:
@@ -79,7 +86,7 @@ def _typed(item: Fields) -> Fields:
 
 
 def _one(choice: Fields, tools: tuple[Tool, ...]) -> Tool:
-    function = Fields(choice.take("function"), choice.path("function"))
+    function = choice.inner("function")
     name = function.required_text("name", 64)
     function.done()
     choice.done()

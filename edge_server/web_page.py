@@ -91,7 +91,6 @@ def _assemble() -> tuple[bytes, dict[str, str]]:
         "Cache-Control": "no-cache",  # kept, but asked for again: an update of moedge is seen at once
         "ETag": f'"{hashlib.sha256(page).hexdigest()[:32]}"',
         "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
         "Cross-Origin-Opener-Policy": "same-origin",
         "Cross-Origin-Resource-Policy": "same-origin",

@@ -1,5 +1,6 @@
 """Requests of the OpenAI endpoints as frozen values: everything checked, nothing left to interpret."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from moedge.edge_server.sampling_fields import (
     read_stream_options,
 )
 from moedge.edge_server.template_fields import read_template_wishes, read_thinking_budget
-from moedge.edge_server.tool_choice import choose_tools, declared_tools, must_call, strict_tools
+from moedge.edge_server.tool_choice import check_callable, choose_tools, declared_tools, must_call, strict_tools
 from moedge.runtime.sampling import SamplingParams
 
 MOST_PROMPTS = 16  # of one completion request
@@ -25,7 +26,7 @@ MOST_PROMPTS = 16  # of one completion request
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """POST /v1/chat/completions. Log probabilities are shown only where `logprobs` says so."""
+    """POST /v1/chat/completions. A stream tells its usage at the end where `include_usage` says so."""
 
     question: ChatQuestion
     stream: bool
@@ -50,10 +51,8 @@ def read_chat(data: dict[str, Any], defaults: SamplingParams, limits: ModelLimit
     fields = Fields(data)
     fields.text("model", 256)
     messages = read_messages(fields.take("messages"))
-    tools = read_tools(fields.items("tools", MAX_TOOLS))
-    tools = choose_tools(fields, tools)
-    if tools and not limits.calls_tools:
-        raise bad_field("tools", "this model does not call tools", code="unsupported_parameter")
+    tools = choose_tools(fields, read_tools(fields.items("tools", MAX_TOOLS)))
+    check_callable(tools, limits)
     most_calls = None if fields.flag("parallel_tool_calls", True) else 1
     stream = fields.flag("stream")
     include_usage = read_stream_options(fields)
@@ -63,11 +62,15 @@ def read_chat(data: dict[str, Any], defaults: SamplingParams, limits: ModelLimit
         if fields.take("max_tokens") not in (None, longest):
             raise bad_field("max_completion_tokens", "max_tokens says something else; send one of them")
         params = replace(params, max_tokens=longest)
-    content = read_content(fields)
-    wishes, budget, answers = read_template_wishes(fields), read_thinking_budget(fields), read_answers(fields)
-    question = ChatQuestion(messages, tools, most_calls, params, content, wishes, budget, answers)
-    question = replace(
-        question,
+    question = ChatQuestion(
+        messages,
+        tools,
+        most_calls,
+        params,
+        read_content(fields),
+        read_template_wishes(fields),
+        read_thinking_budget(fields),
+        read_answers(fields),
         must_call=bool(tools) and must_call(fields),
         declared=declared_tools(fields),
         strict=strict_tools(fields),
@@ -115,7 +118,12 @@ def _prompt(fields: Fields, value: Any, limits: ModelLimits) -> str | tuple[int,
         return value
     if not isinstance(value, list) or not value:
         raise fields.bad("prompt", "it must be a text or a list of token ids, or a list of such")
+    return read_token_ids(value, "prompt", limits)
+
+
+def read_token_ids(value: Sequence[Any], where: str, limits: ModelLimits) -> tuple[int, ...]:
+    """The list that stands there as token ids of the model; ApiError 400 if it holds anything else."""
     for token_id in value:
         if isinstance(token_id, bool) or not isinstance(token_id, int) or not 0 <= token_id < limits.vocab_size:
-            raise fields.bad("prompt", f"token ids must be whole numbers below {limits.vocab_size}")
+            raise bad_field(where, f"token ids must be whole numbers below {limits.vocab_size}")
     return tuple(value)

@@ -252,19 +252,18 @@ class Engine:
         Where it showed none, no call is read: whatever looks like one is text. Many templates end prompts in `<think>`:
         the answer then begins inside of thinking, and never says so. `form` is what the answer is held to.
         """
-        prompt_end = self.tokenizer.decode(prompt_ids[-PROMPT_END:]) if begun is None else begun.prompt_end
+        prompt_end = _end_of(prompt_ids, self.tokenizer) if begun is None else begun.prompt_end
         chat_format = self.manifest.model.chat_format
         parser = chat_parser(chat_format, prompt_end, tools, calls=bool(tools), apart=form.excludes)
         return parser if begun is None else ContinuedParser(parser, begun)
 
     def answer_grammar(self, prompt_ids: Sequence[int], form: AnswerForm) -> AnswerGrammar | None:
         """That of answers of a form to an encoded chat; see `Holding`, which says what raises."""
-        return self.holding.hold(form, self.tokenizer.decode(prompt_ids[-PROMPT_END:]))
+        return self.holding.hold(form, _end_of(prompt_ids, self.tokenizer))
 
     def thought_budget(self, prompt_ids: Sequence[int], tokens: int, must_call: bool = False) -> ThoughtBudget | None:
         """A budget for the thinking of answers to an encoded chat; None in chat formats that do not think."""
-        end = self.tokenizer.decode(prompt_ids[-PROMPT_END:])
-        tags = thought_tags(self.manifest.model.chat_format, end)
+        tags = thought_tags(self.manifest.model.chat_format, _end_of(prompt_ids, self.tokenizer))
         if tags is None:
             return None
         cut = self.tokenizer.encode(tags.cut_to_call if must_call else tags.cut, allow_special=True)
@@ -283,6 +282,10 @@ class Engine:
         bos = None if facts.bos_token_id is None else self.tokenizer.spelling(facts.bos_token_id)
         eos = self.tokenizer.spelling(facts.eos_token_ids[0]) if facts.eos_token_ids else None
         return ChatTemplate(source, self.tokenizer.special_tokens, bos_token=bos, eos_token=eos)
+
+
+def _end_of(prompt_ids: Sequence[int], tokenizer: Tokenizer) -> str:
+    return tokenizer.decode(prompt_ids[-PROMPT_END:])
 
 
 def _tokens(session: Session, generation: Generation) -> Iterator[Token]:

@@ -82,7 +82,7 @@ class Generation:
         self._left = room + 1 if params.max_tokens is None else min(params.max_tokens, room + 1)
         self._sampler = Sampler(params, vocab_size, [*before, *token_ids], library)
         self._rows = np.empty((0, vocab_size), np.float32)
-        self._asked = params.logprobs or params.top_logprobs > 0
+        self._asked = params.asks_logprobs
 
     @property
     def ready(self) -> bool:

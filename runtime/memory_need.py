@@ -76,10 +76,15 @@ def memory_need(
     )
 
 
+def usable_bytes(profile: Profile, machine: Memory) -> int:
+    """The device's memory: the profile's or this machine's, whichever is smaller."""
+    return min(profile.memory_budget_bytes, machine.usable_bytes)
+
+
 def prefix_budget(manifest: Manifest, profile: Profile, machine: Memory, sessions: int) -> int:
     """Bytes that a server keeps of prompts' beginnings unless it is told: a share of what answering leaves free."""
     need = memory_need(manifest, sessions, profile.prefill_chunk, profile.cache_type)
-    return max(0, min(profile.memory_budget_bytes, machine.usable_bytes) - need.total) // PREFIX_SHARE
+    return max(0, usable_bytes(profile, machine) - need.total) // PREFIX_SHARE
 
 
 def usual_sessions(manifest: Manifest, profile: Profile, machine: Memory) -> int:
@@ -88,7 +93,7 @@ def usual_sessions(manifest: Manifest, profile: Profile, machine: Memory) -> int
     Where they take turns, which makes none of them faster, two: one long answer does not keep all others waiting.
     """
     most = USUAL_SESSIONS if manifest.experts.plan == "native" else 2
-    has = min(profile.memory_budget_bytes, machine.usable_bytes)
+    has = usable_bytes(profile, machine)
     for sessions in range(most, 1, -1):
         if memory_need(manifest, sessions, profile.prefill_chunk, profile.cache_type).total <= has:
             return sessions
@@ -136,26 +141,26 @@ def check_memory(
 ) -> None:
     """Return if the bundle fits into the device's memory; a warning on stderr if it would not into what is free now.
 
-    The device's memory is the profile's or this machine's, whichever is smaller; `asked_by` is the option that said how
-    many sessions, `prefixes` what `memory_need` is told. MoedgeError with the numbers if that does not hold the bundle;
-    with `allow_low_memory` a warning instead.
+    The device's memory is `usable_bytes`; `asked_by` is the option that said how many sessions, `prefixes` what
+    `memory_need` is told. MoedgeError with the numbers if that does not hold the bundle; with `allow_low_memory` a
+    warning instead.
     """
     need = memory_need(manifest, sessions, profile.prefill_chunk, profile.cache_type, prefixes)
-    has = min(profile.memory_budget_bytes, machine.usable_bytes)
-    kept = f"prompts' beginnings {_size(need.prefixes)}, " if need.prefixes else ""
-    loading = f", or while loading {_size(need.loading)} beside the weights" if need.loading else ""
+    has = usable_bytes(profile, machine)
+    kept = f"prompts' beginnings {size_text(need.prefixes)}, " if need.prefixes else ""
+    loading = f", or while loading {size_text(need.loading)} beside the weights" if need.loading else ""
     wants = (
-        f"{manifest.name} needs about {_size(need.total)} of memory (weights {_size(need.weights)}, caches of "
-        f"{_count(sessions, 'full context')} {_size(need.caches)}, scratch {_size(need.scratch)}, "
-        f"{kept}program {_size(need.program)}{loading})"
+        f"{manifest.name} needs about {size_text(need.total)} of memory (weights {size_text(need.weights)}, caches of "
+        f"{_count(sessions, 'full context')} {size_text(need.caches)}, scratch {size_text(need.scratch)}, "
+        f"{kept}program {size_text(need.program)}{loading})"
     )
     if need.total > has and not allow_low_memory:
-        raise MoedgeError(f"{wants} and this device has {_size(has)}: {_ways_on(need, has, asked_by)}.")
+        raise MoedgeError(f"{wants} and this device has {size_text(has)}: {_ways_on(need, has, asked_by)}.")
     if need.total > has:
-        print(f"warning: {wants} and this device has {_size(has)}; the system may end moedge.", file=sys.stderr)
+        print(f"warning: {wants} and this device has {size_text(has)}; the system may end moedge.", file=sys.stderr)
     elif need.total - need.program > machine.available_bytes:  # most of the program is there already
-        free = _size(machine.available_bytes)
-        print(f"warning: {wants} and only {free} of {_size(has)} are free now: close other programs.", file=sys.stderr)
+        free = f"{size_text(machine.available_bytes)} of {size_text(has)}"
+        print(f"warning: {wants} and only {free} are free now: close other programs.", file=sys.stderr)
 
 
 def _ways_on(need: MemoryNeed, has: int, asked_by: str) -> str:
@@ -172,5 +177,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """A number of bytes as sentences have it."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

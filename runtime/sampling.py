@@ -92,6 +92,11 @@ class SamplingParams:
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
     @property
+    def asks_logprobs(self) -> bool:
+        """Whether tokens are to be told with their log probabilities."""
+        return self.logprobs or self.top_logprobs > 0
+
+    @property
     def truncates(self) -> bool:
         """Whether some tokens are left out."""
         return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
@@ -151,7 +156,7 @@ class Sampler:
     ) -> None:
         self._params = params
         self._penalizes = params.penalizes
-        self._asked = params.logprobs or params.top_logprobs > 0
+        self._asked = params.asks_logprobs
         self._history = History(vocab_size, prompt if self._penalizes else ())
         self._rng = np.random.default_rng(params.seed)
         self._penalized = np.empty(vocab_size, np.float32)

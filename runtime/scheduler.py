@@ -6,7 +6,6 @@ long prompt never freezes an answer. With what a prompt begins is timelines.py's
 """
 
 import logging
-import math
 import threading
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moedge.devices.errors import MoedgeError
+from moedge.runtime.admission import NotAccepting, QueueFull, retry_after_s
 from moedge.runtime.batch import Batch
 from moedge.runtime.engine import Engine
 from moedge.runtime.prefix_opening import open_prefixes
@@ -27,18 +27,6 @@ from moedge.runtime.ticket import Failed, Ticket
 from moedge.runtime.timelines import Timelines
 
 log = logging.getLogger(__name__)
-
-
-class QueueFull(MoedgeError):  # noqa: N818 - it is a state of the queue before it is an error
-    """No place is free; `retry_after_s` is a guess of when one will be."""
-
-    def __init__(self, waiting: int, retry_after_s: int) -> None:
-        super().__init__(f"all places are taken and {waiting} requests wait: try again in {retry_after_s} s.")
-        self.retry_after_s = retry_after_s
-
-
-class NotAccepting(MoedgeError):  # noqa: N818 - likewise
-    """The scheduler drains or has died."""
 
 
 class Scheduler:
@@ -87,23 +75,24 @@ class Scheduler:
         Raises as `submit`, MoedgeError if there are not so many places.
         """
         tickets = [Ticket(list(token_ids), params, self._cancel, owner, lambda: self.healthy) for params in several]
-        places = self._max_running + self._max_queued
-        if len(tickets) > places:
-            raise MoedgeError(
-                f"{len(tickets)} answers take as many places, and this server has {places}: ask for fewer."
-            )
         with self._changed:
-            if not self._accepting:
-                raise NotAccepting("the server is shutting down: send the request to another one.")
-            waiting = len(self._queue)
-            if waiting + len(self._running) + len(tickets) > places:
-                wait_s = self._mean_seconds * (waiting + 1) / self._max_running
-                # what runs may well run as long again as it has; the mean knows nothing of it before it ends
-                oldest_s = max((running.ticket.seconds for running in self._running), default=0.0)
-                raise QueueFull(waiting, math.ceil(max(1, min(60, wait_s), oldest_s)))
+            self.check_room(len(tickets))
             self._queue.extend(tickets)
             self._changed.notify_all()
         return tickets
+
+    def check_room(self, answers: int) -> None:
+        """Raise what `submit_all` would raise now for so many answers, before any work is done for them."""
+        places = self._max_running + self._max_queued
+        if answers > places:
+            raise MoedgeError(f"{answers} answers take as many places, and this server has {places}: ask for fewer.")
+        with self._changed:
+            if not self._accepting:
+                raise NotAccepting
+            waiting = len(self._queue)
+            if waiting + len(self._running) + answers > places:
+                running_s = [running.ticket.seconds for running in self._running]
+                raise QueueFull(waiting, retry_after_s(waiting, self._max_running, self._mean_seconds, running_s))
 
     @property
     def healthy(self) -> bool:
@@ -137,7 +126,7 @@ class Scheduler:
             self._changed.notify_all()
         self._thread.join(timeout=1.0)  # a thread that hangs in an operator dies with the process
         self._timelines.close()
-        self._fail_all(NotAccepting("the server is shutting down: send the request to another one."))
+        self._fail_all(NotAccepting())
 
     def _cancel(self, ticket: Ticket) -> None:
         with self._changed:

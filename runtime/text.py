@@ -132,16 +132,20 @@ class Tokenizer:
             return self._added[token_id]
         if not self._byte_level:
             return self.decode([token_id]).encode()
-        token = self._tokenizer.id_to_token(token_id) or ""
-        alphabet = byte_alphabet()
-        try:
-            return bytes(alphabet[character] for character in token)
-        except KeyError:  # not in the alphabet, so the decoder takes it as it is
-            return token.encode()
+        return spelled_bytes(self._tokenizer.id_to_token(token_id) or "")
+
+
+def spelled_bytes(piece: str) -> bytes:
+    """The bytes that a byte-level vocabulary spells so."""
+    alphabet = _byte_alphabet()
+    try:
+        return bytes(alphabet[character] for character in piece)
+    except KeyError:  # not in the alphabet, so the decoder takes it as it is
+        return piece.encode()
 
 
 @cache
-def byte_alphabet() -> dict[str, int]:
+def _byte_alphabet() -> dict[str, int]:
     """The characters by which byte-level vocabularies spell bytes: printable Latin-1 as is, the rest from U+0100 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]

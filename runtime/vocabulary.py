@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from moedge.devices.errors import MoedgeError
-from moedge.runtime.text import Tokenizer, byte_alphabet
+from moedge.runtime.text import Tokenizer, spelled_bytes
 
 _FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")
 _SPACE = "\u2581"  # as SentencePiece spells it
@@ -30,7 +30,7 @@ class Vocabulary:
             reason = f"it has more tokens than the model, which has {vocab_size}"
         if reason:
             raise MoedgeError(f"this model's tokenizer cannot be held to a schema ({reason}).")
-        read = _byte_level if "ByteLevel" in decoders else _spaced
+        read = spelled_bytes if "ByteLevel" in decoders else _spaced
         spelled = [read(tokenizer.spelling(token_id) or "") for token_id in range(vocab_size)]
         self._tokenizer = tokenizer
         self.tokens = spelled
@@ -61,14 +61,6 @@ class Vocabulary:
             if size:
                 yield self._ids[text[at : at + size]]
             at += size or 1
-
-
-def _byte_level(piece: str) -> bytes:
-    alphabet = byte_alphabet()
-    try:
-        return bytes(alphabet[letter] for letter in piece)
-    except KeyError:  # not in the alphabet, so it is as it reads
-        return piece.encode()
 
 
 def _spaced(piece: str) -> bytes:

@@ -7,7 +7,8 @@ from anthropic_client import blocks_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moedge.edge_server.anthropic_events import AnswerBlocks, event_frame
+from moedge.edge_server.anthropic_events import AnswerBlocks
+from moedge.edge_server.replies import named_event
 from moedge.edge_server.call_input import CallInput
 from moedge.runtime.chat.answer import assistant_message
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Reasoning
@@ -41,7 +42,7 @@ def answers(draw):
 def test_events_add_up_to_the_message(deltas, shown):
     blocks = AnswerBlocks(shown)
     events = [event for delta in deltas for event in blocks.read(delta)] + blocks.close()
-    assert all(event_frame(event).endswith(b"\n\n") for event in events)
+    assert all(named_event(event).endswith(b"\n\n") for event in events)
     assert blocks_of(events) == blocks.content
     message = assistant_message(deltas)
     told = {

@@ -124,7 +124,6 @@ def test_bytes_of_characters_join_to_the_text(text, cuts):
         told += texts.pass_over(text[start:end])
     assert "".join(entry.text for entry in told) == text
     assert b"".join(entry.bytes for entry in told) == text.encode()
-    assert texts.rest() == ()
 
 
 @given(st.lists(st.tuples(st.booleans(), st.text("abc<>", min_size=1, max_size=5)), max_size=8), st.integers(1, 6))

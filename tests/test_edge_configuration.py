@@ -268,6 +268,12 @@ def test_names_and_models_must_be_as_many(refused):
     assert "2 --served-name and 1 models" in refused("a", "--served-name", "x", "--served-name", "y")
 
 
+def test_a_bound_on_a_folder_that_is_not_set_is_refused(refused, told, file):
+    assert "no folder is set" in refused("a", "--cache-dir-mib", "16")
+    assert "no folder is set" in refused("a", "--config", file("cache_dir_mib = 16\n"))
+    told("a", "--cache-dir", "kept", "--config", file("cache_dir_mib = 16\n"))
+
+
 def test_a_blank_key_in_the_environment_is_no_wish_for_none(refused, monkeypatch, tmp_path):
     monkeypatch.setenv("MOEDGE_API_KEY", " ")
     assert "the API key is empty" in refused(tmp_path, "--port", "0")

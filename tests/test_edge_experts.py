@@ -14,6 +14,7 @@ from native import needs_kernels
 
 from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import Guard
+from moedge.edge_server.keys import Keys
 from moedge.edge_server.service import Service
 from moedge.runtime.expert_counts import ExpertCounts, ExpertTotals
 from moedge.runtime.kernels.library import open_library
@@ -123,3 +124,14 @@ def test_a_poll_of_a_large_mixture_is_short(serve):
     response = serve(engine_of(num_experts=512, totals=totals)).get("/experts?encoding=base64")
     assert len(response.data) < 260_000
     assert len(json.loads(response.data)["counts"]) == 4 * ((94 * 512 * 4 + 2) // 3)
+
+
+def test_owners_of_keys_do_not_see_where_each_others_tokens_go():
+    totals = ExpertTotals((0, 1), COUNTS, 4)
+    for keys, counted in (("first-key",), True), (("first-key", "other-key"), False):
+        service = Service()
+        service.open(engine_of(totals=totals), 1, 1)
+        client = create_app(service, Guard(Keys.of(keys))).test_client()
+        told = client.get("/experts", headers={"Authorization": "Bearer first-key"}).json
+        assert (told["counted"], bool(told["counts"])) == (counted, counted)
+        service.close()

@@ -238,8 +238,7 @@ def test_a_model_that_was_idle_for_long_is_unloaded_and_nothing_of_it_stays(shel
     assert said(one.chat()) == ("a", "I am a")
     seen = weakref.ref(one.engines.pop()[1])
     wait_for(lambda: not one.there)
-    gc.collect()
-    assert seen() is None
+    wait_for(lambda: gc.collect() >= 0 and seen() is None)  # it leaves what requests are given before it ends
     assert one.client.get("/readyz").status_code == 200
     assert said(one.chat()) == ("a", "I am a")
     one.engines[-1][1].gate.clear()

@@ -188,11 +188,12 @@ def test_sigterm_while_the_model_loads_is_a_clean_end(process, tmp_path):
 
 def test_the_verb_serves_a_bundle_and_its_curl_line_is_right(process, tmp_path, ask):
     bundle = write_tiny_bundle(tmp_path / "toy", successors_of("<|assistant|>hello"))
-    child, lines = process("-m", "moedge.runtime", "serve", str(bundle), "--port", "0", lines=2)
+    child, lines = process("-m", "moedge.runtime", "serve", str(bundle), "--port", "0", lines=3)
     assert "toy answers at" in lines[0]
     port = int(lines[0].rpartition(":")[2].partition("/")[0])
-    assert f"curl http://127.0.0.1:{port}/v1/chat/completions" in lines[1]
-    body = json.loads(lines[1][lines[1].index("-d '") + 4 : lines[1].rindex("'")])
+    curl = lines[2]
+    assert f"curl http://127.0.0.1:{port}/v1/chat/completions" in curl
+    body = json.loads(curl[curl.index("-d '") + 4 : curl.rindex("'")])
     answer = json.loads(ask(port, {**body, "temperature": 0}).getresponse().read())
     assert answer["choices"][0]["message"]["content"] == "hello"
     child.send_signal(signal.SIGTERM)

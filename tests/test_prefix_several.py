@@ -7,8 +7,8 @@ from scheduling import failure_of, text_of, wait_for
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime import timelines
+from moedge.runtime.admission import QueueFull
 from moedge.runtime.sampling import SamplingParams
-from moedge.runtime.scheduler import QueueFull
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from fake_engine import FakeEngine, MidwayError
 from scheduling import PARAMS, PROMPT, SlowToBegin, failure_of, text_of, wait_for
 
+from moedge.runtime.admission import QueueFull
 from moedge.runtime.sampling import SamplingParams
-from moedge.runtime.scheduler import QueueFull
 
 
 def test_tokens_arrive_and_timings_count_them(start):

@@ -8,9 +8,9 @@ import pytest
 from fake_engine import FakeEngine, MidwayError
 from scheduling import PARAMS, failure_of, text_of, wait_for
 
+from moedge.runtime.admission import NotAccepting
 from moedge.runtime.generation import Generation
 from moedge.runtime.sampling import SamplingParams
-from moedge.runtime.scheduler import NotAccepting
 from moedge.runtime.ticket import Failed
 
 MANY = 400

@@ -8,7 +8,7 @@ import pytest
 from fake_engine import FakeEngine
 from scheduling import PARAMS, PROMPT, SlowToBegin, failure_of, text_of, wait_for
 
-from moedge.runtime.scheduler import NotAccepting
+from moedge.runtime.admission import NotAccepting
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from moedge.edge_server.messages import MAX_MESSAGES, MAX_TEXT, MAX_TOOLS, NAME,
 from moedge.edge_server.openapi.json_schemas import (
     ANYTHING,
     FLAG,
+    OBJECT,
     JsonSchema,
     any_of,
     items,
@@ -40,7 +41,6 @@ from moedge.runtime.sampling import MOST_GUESSES
 NOTED = dict.fromkeys(sorted(NOTES), ANYTHING)  # clients send back what they received, with notes of their own
 LENGTH = any_of(whole(1, MAX_TOKENS), one(-1))
 FORM = text(MOST_CHARACTERS, minLength=1)
-JSON_SCHEMA: JsonSchema = {"type": "object"}
 
 
 def sampling() -> dict[str, JsonSchema]:
@@ -50,8 +50,6 @@ def sampling() -> dict[str, JsonSchema]:
         **named,
         "top_k": whole(-1, int(BOUNDS["top_k"].high), description="-1 and 0 are off."),
         REPETITION_ALIAS: named["repetition_penalty"],
-        "presence_penalty": number(-2, 2),
-        "frequency_penalty": number(-2, 2),
         "logit_bias": record({}, more=True, propertyNames={"pattern": "^[0-9]{1,9}$"}, maxProperties=MAX_BIAS)
         | {"additionalProperties": maybe(number(-100, 100))},
         "seed": whole(-(1 << 63), (1 << 64) - 1),
@@ -68,18 +66,18 @@ def sampling() -> dict[str, JsonSchema]:
 
 def forms() -> dict[str, JsonSchema]:
     """What form the answer must have; at most one of these."""
-    schema = any_of(JSON_SCHEMA, FORM)
+    schema = any_of(OBJECT, FORM)
     choice = items(text(minLength=1), MOST_CHOICES)
     return {
         "response_format": {
             "oneOf": [
                 record({"type": one("text")}, ["type"]),
-                record({"type": one("json_object"), **nullable({"schema": JSON_SCHEMA})}, ["type"]),
+                record({"type": one("json_object"), **nullable({"schema": OBJECT})}, ["type"]),
                 record(
                     {
                         "type": one("json_schema"),
                         "json_schema": record(
-                            {"schema": JSON_SCHEMA, **dict.fromkeys(("name", "description", "strict"), ANYTHING)},
+                            {"schema": OBJECT, **dict.fromkeys(("name", "description", "strict"), ANYTHING)},
                             ["schema"],
                         ),
                     },
@@ -116,7 +114,7 @@ def templates() -> dict[str, JsonSchema]:
     return {
         "reasoning_effort": values(*EFFORTS),
         "chat_template_kwargs": {
-            "type": "object",
+            **OBJECT,
             "maxProperties": MAX_VARIABLES,
             "description": "Variables that the model's own template reads.",
         },
@@ -152,7 +150,7 @@ def tools() -> dict[str, JsonSchema]:
 
 def tool() -> JsonSchema:
     """A function that the model may call."""
-    parameters: JsonSchema = {"type": "object", "description": "A JSON Schema of an object."}
+    parameters = {**OBJECT, "description": "A JSON Schema of an object."}
     function = {"name": text(64, pattern=f"^{NAME.pattern}$"), **nullable({"description": text(), "strict": FLAG})}
     return record(
         {
@@ -171,8 +169,9 @@ def messages() -> JsonSchema:
 
 def message() -> JsonSchema:
     """One turn, whose fields depend on who speaks."""
+    words = record({**NOTED, "type": values("text", None), "text": text(MAX_TEXT)}, ["text"])
     part = any_of(
-        record({**NOTED, "type": values("text", None), "text": text(MAX_TEXT)}, ["text"]),
+        words,
         record(
             {
                 **NOTED,
@@ -184,14 +183,13 @@ def message() -> JsonSchema:
             ["thinking"],
         ),
     )
-    words = record({**NOTED, "type": values("text", None), "text": text(MAX_TEXT)}, ["text"])
     call = record(
         {
             **NOTED,
             "type": values("function", None),
             "id": text(256),
             "function": record(
-                {**NOTED, "name": text(256), "arguments": any_of(text(MAX_TEXT), JSON_SCHEMA, {"type": "null"})},
+                {**NOTED, "name": text(256), "arguments": any_of(text(MAX_TEXT), OBJECT, {"type": "null"})},
                 ["name"],
             ),
         },

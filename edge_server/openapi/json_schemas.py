@@ -8,6 +8,7 @@ from moedge.runtime.manifest import Bounds
 JsonSchema = dict[str, Any]
 ANYTHING: JsonSchema = {}
 FLAG: JsonSchema = {"type": "boolean"}
+OBJECT: JsonSchema = {"type": "object"}
 
 
 def text(longest: int | None = None, **more: Any) -> JsonSchema:

@@ -9,6 +9,7 @@ from moedge.edge_server.openapi.chat_bodies import sampling
 from moedge.edge_server.openapi.json_schemas import (
     ANYTHING,
     FLAG,
+    OBJECT,
     JsonSchema,
     answer,
     any_of,
@@ -25,7 +26,6 @@ from moedge.edge_server.openapi.json_schemas import (
 from moedge.edge_server.sampling_fields import MAX_STOP_BYTES, MAX_TOKENS
 from moedge.runtime.chat.wishes import EFFORTS
 
-JSON_SCHEMA: JsonSchema = {"type": "object"}
 STOP_REASONS = ("end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded")
 MARKED = {"cache_control": ANYTHING}
 
@@ -49,7 +49,7 @@ def block() -> JsonSchema:
                     "type": one("tool_use"),
                     "id": text(256),
                     "name": text(256),
-                    "input": {"type": "object"},
+                    "input": OBJECT,
                     "caller": values({"type": "direct"}, None),
                     "toolset_name": {"type": "null"},
                 },
@@ -81,7 +81,7 @@ def _asked() -> dict[str, JsonSchema]:
         {
             "type": values("custom", None),
             "name": text(128, pattern=f"^{TOOL_NAME.pattern}$"),
-            "input_schema": {"type": "object", "description": "A JSON Schema of an object."},
+            "input_schema": {**OBJECT, "description": "A JSON Schema of an object."},
             **nullable(
                 {
                     "description": text(MAX_SCHEMA),
@@ -96,7 +96,7 @@ def _asked() -> dict[str, JsonSchema]:
         ["name", "input_schema"],
     )
     single = nullable({"disable_parallel_tool_use": FLAG})
-    form = record({"type": one("json_schema"), "schema": JSON_SCHEMA}, ["type", "schema"])
+    form = record({"type": one("json_schema"), "schema": OBJECT}, ["type", "schema"])
     display = nullable({"display": values("summarized", "omitted", "updates"), "block_binding": ANYTHING})
     return nullable(
         {
@@ -168,7 +168,7 @@ def message() -> JsonSchema:
                 {"type": one("thinking"), "thinking": text(), "signature": text()}, ["type", "thinking", "signature"]
             ),
             record(
-                {"type": one("tool_use"), "id": text(), "name": text(), "input": {"type": "object"}},
+                {"type": one("tool_use"), "id": text(), "name": text(), "input": OBJECT},
                 ["type", "id", "name", "input"],
                 more=True,
             ),

@@ -5,6 +5,7 @@ from moedge.edge_server.openapi.chat_bodies import sampling, templates
 from moedge.edge_server.openapi.json_schemas import (
     ANYTHING,
     FLAG,
+    OBJECT,
     JsonSchema,
     answer,
     any_of,
@@ -73,7 +74,7 @@ def _own() -> dict[str, JsonSchema]:
         {
             "type": one("function"),
             "name": text(64),
-            **nullable({"description": text(MAX_SCHEMA), "parameters": {"type": "object"}, "strict": FLAG}),
+            **nullable({"description": text(MAX_SCHEMA), "parameters": OBJECT, "strict": FLAG}),
         },
         ["type", "name"],
         more=True,
@@ -94,14 +95,14 @@ def _own() -> dict[str, JsonSchema]:
             {
                 "type": one("json_schema"),
                 "name": text(64),
-                "schema": {"type": "object"},
+                "schema": OBJECT,
                 "strict": ANYTHING,
                 "description": ANYTHING,
             },
             ["type", "name", "schema"],
         ),
     )
-    pairs = {"type": "object", "additionalProperties": text(512), "maxProperties": MAX_METADATA}
+    pairs = {**OBJECT, "additionalProperties": text(512), "maxProperties": MAX_METADATA}
     return nullable(
         {
             "model": text(256),
@@ -137,7 +138,7 @@ def response() -> JsonSchema:
         "object": one("response"),
         "created_at": whole(0),
         "status": values("completed", "incomplete", "failed"),
-        "error": maybe({"type": "object"}),
+        "error": maybe(OBJECT),
         "incomplete_details": maybe(answer({"reason": text()})),
         "model": text(),
         "output": items(record(KIND, ["type"], more=True)),

@@ -5,6 +5,7 @@ Whatever happens, a bundle that stood at the target keeps standing there until t
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
@@ -48,15 +49,30 @@ def publish(target: Path, replace: bool = True) -> Iterator[Path]:
     except BaseException as error:
         said = None if isinstance(error, MoedgeError) else describe_kept(folder)
         keep = said is not None or isinstance(error, UnfinishedError)
+        room = _room(folder, target, error) if isinstance(error, OSError) else ""
         if said is not None and isinstance(error, OSError):
             raise UnfinishedError(
-                f"the export stopped ({error.strerror or error}), and when that is mended: {said}."
+                f"the export stopped ({error.strerror or error}){room}, and when that is mended: {said}."
+            ) from error
+        if room and isinstance(error, OSError):
+            where = error.filename or target
+            raise MoedgeError(
+                f"the disk is full ({error.strerror}) while writing {where}{room}: free some space and run it again."
             ) from error
         raise
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def _room(folder: Path, target: Path, error: OSError) -> str:
+    """How much was written and how much is free, where that is what the error is about."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ""
+    written = sum(path.lstat().st_size for path in folder.iterdir())
+    free = shutil.disk_usage(target.parent).free
+    return f", with {written} bytes written and {free} bytes free in {target.parent}"
 
 
 def refuse_impossible(target: Path) -> None:

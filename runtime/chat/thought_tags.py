@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from moedge.runtime.chat.formats import GRAMMARS
-from moedge.runtime.chat.grammar import At
+from moedge.runtime.chat.formats import GRAMMARS, opens_thought, thoughts_of
+from moedge.runtime.chat.formats.gpt_oss import ANALYSIS
 
 HARMONY = "gpt_oss"  # whose messages have headers instead of tags
 
@@ -24,16 +24,14 @@ class ThoughtTags:
 
 def thought_tags(chat_format: str, prompt_end: str) -> ThoughtTags | None:
     """Those of an answer to a prompt that ends so; None in formats that do not think."""
+    opened = opens_thought(chat_format, prompt_end)
     if chat_format == HARMONY:
-        opening = "<|channel|>analysis<|message|>"
         begin = "<|end|><|start|>assistant<|channel|>"
         final, call = f"{begin}final<|message|>", f"{begin}commentary to=functions."
-        return ThoughtTags(opening, "<|end|>", prompt_end.endswith(opening), final, call)
-    grammar = GRAMMARS[chat_format]
-    if not grammar.think or At.THINKING not in grammar.steps:
+        return ThoughtTags(ANALYSIS, "<|end|>", opened, final, call)
+    tags = thoughts_of(chat_format)
+    if tags is None:
         return None
-    closing = min(grammar.thought_ends, key=len)
-    on_lines = f"\n{closing}" in grammar.thought_ends and grammar.steps[At.THINKING][closing] is At.AFTER
-    opened = grammar.begin(prompt_end) is not At.START
-    cut = f"\n{closing}\n\n" if on_lines else closing
-    return ThoughtTags(grammar.think, closing, opened, cut, cut)
+    on_lines = tags.newlines and f"\n{tags.closing}" in GRAMMARS[chat_format].thought_ends
+    cut = f"\n{tags.closing}\n\n" if on_lines else tags.closing
+    return ThoughtTags(tags.opening, tags.closing, opened, cut, cut)

@@ -7,8 +7,6 @@ from classes rarely forbids it. Every answer of the schema that comes out is one
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-Schema = dict[str, Any]
-
 _MAPS = ("properties", "$defs", "definitions")
 _LISTS = ("anyOf", "prefixItems")
 # a further property may be wanted by one of these, or be one of a value that they name
@@ -22,7 +20,7 @@ _SPEAK_OF_OTHERS = frozenset(
 _BESIDE = ("properties", "required", "additionalProperties", "patternProperties")
 
 
-def close_objects(schema: Schema) -> Schema:
+def close_objects(schema: dict[str, Any]) -> dict[str, Any]:
     """The same schema, objects that name properties closed.
 
     Schemas that are joined to one are left open, as each has properties of the others; where references may lead to

@@ -8,7 +8,8 @@ MOST_TIMES = 10_000  # that a part may be repeated
 _PLACES = frozenset(("^", "$", *(f"\\{letter}" for letter in "bBAzZ")))
 _RAW = {"/": "\\/", "\n": "\\n", "\r": "\\r"}  # what a terminal between slashes cannot hold
 _SIGN = re.compile(r"\\.|[/\n\r]", re.DOTALL)
-_PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|[()|^$/]|.", re.DOTALL)
+# A class that does not end goes on to the end of all: to fail there would be to try again at each bracket in it.
+_PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|\[:\w++:\]|[^\]\\])*+(?:\]|\\?\Z)|[()|^$/]|.", re.DOTALL)
 _REPEATED = re.compile(r"\\.|[{~]\s*(?P<least>\d{1,18})(?:\s*(?:,|\.\.)\s*(?P<most>\d{0,18}))?|.", re.DOTALL)
 _CLASSES = {"\\d": "0-9", "\\w": "A-Za-z0-9_"}  # of ASCII alone, as in ECMAScript
 _CLASS = re.compile(r"\\[dw]|\\.", re.DOTALL)

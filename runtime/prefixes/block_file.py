@@ -55,7 +55,7 @@ def read_block_file(path: Path, name: bytes, nbytes_of: Callable[[int], int]) ->
         raise BadFile("a link")
     with os.fdopen(os.open(path, flags), "rb", buffering=0) as file:
         found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != getattr(os, "geteuid", int)():
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != own_user():
             raise BadFile("not a plain file of this user's")
         header = file.read(HEADER_BYTES)
         if len(header) != HEADER_BYTES:
@@ -75,6 +75,11 @@ def read_block_file(path: Path, name: bytes, nbytes_of: Callable[[int], int]) ->
         with contextlib.suppress(OSError):
             os.utime(file.fileno() if os.utime in os.supports_fd else path)  # it was used
     return CacheBlock(held, data)
+
+
+def own_user() -> int:
+    """The number of the user that this process runs as; 0 where users have none, as of all files there."""
+    return getattr(os, "geteuid", int)()
 
 
 def _checksum(facts: bytes, data: memoryview) -> bytes:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from moedge.devices.errors import MoedgeError
 from moedge.runtime.cache.cache_blocks import CacheBlock
-from moedge.runtime.prefixes.block_file import HEADER_BYTES, BadFile, read_block_file, write_block_file
+from moedge.runtime.prefixes.block_file import HEADER_BYTES, BadFile, own_user, read_block_file, write_block_file
 from moedge.runtime.prefixes.names import NAME_BYTES
 
 log = logging.getLogger(__name__)
@@ -76,8 +76,7 @@ class BlockFiles:
     def held(self, name: bytes) -> int:
         """The groups that the block has here; 0: there is no file."""
         with self._lock:
-            entry = self._entries.get(name)
-        return entry.held if entry else 0
+            return self._held(name)
 
     def read(self, name: bytes, nbytes_of: Callable[[int], int]) -> CacheBlock | None:
         """The block; None if its file is gone or not as it was written, which is deleted then."""
@@ -204,7 +203,7 @@ def _open_folder(cache_dir: Path) -> Path:
         cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != getattr(os, "geteuid", int)():
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != own_user():
             raise MoedgeError(f"{folder} is not a folder of this user's: remove it, or keep prefixes elsewhere.")
         if stat.S_IMODE(found.st_mode) & 0o077:
             folder.chmod(0o700)

@@ -33,6 +33,7 @@ LIST = {"type": "object", "properties": {"tasks": TASKS}, "required": ["tasks"],
 IN_WORDS = {Mode.JSON, Mode.MD_JSON, Mode.JSON_O1}
 MODES = [Mode.TOOLS, Mode.TOOLS_STRICT, Mode.RESPONSES_TOOLS, Mode.JSON_SCHEMA, *sorted(IN_WORDS, key=str)]
 OF_ANTHROPIC = [Mode.ANTHROPIC_TOOLS, Mode.ANTHROPIC_REASONING_TOOLS, Mode.ANTHROPIC_JSON]
+ASKED_AGAIN = [Mode.TOOLS, Mode.RESPONSES_TOOLS, Mode.JSON_SCHEMA, Mode.ANTHROPIC_TOOLS]
 
 
 def held_to(schema):
@@ -86,9 +87,7 @@ def test_calls_of_what_was_declared(ask):
     assert found and all(isinstance(each, SetLight) for each in found)
 
 
-@pytest.mark.parametrize(
-    "ask", [Mode.TOOLS, Mode.RESPONSES_TOOLS, Mode.JSON_SCHEMA, Mode.ANTHROPIC_TOOLS], ids=lambda mode: mode.name, indirect=True
-)
+@pytest.mark.parametrize("ask", ASKED_AGAIN, ids=lambda mode: mode.name, indirect=True)
 def test_an_answer_that_was_refused_is_asked_again(ask):
     client, fields = ask
     seen = []

@@ -1,4 +1,4 @@
-"""LiteLLM as a client of both wire formats: calls and what follows them, typed answers, streams, and errors to route by."""
+"""LiteLLM as a client of both wire formats: calls and what follows, typed answers, streams, errors to route by."""
 
 import os
 from typing import Literal

@@ -1,11 +1,18 @@
-"""openai-agents over chats: a default tool, which it declares strict, a typed end, a handoff, and all of it streamed."""
+"""openai-agents over both of its models: a default tool, which it declares strict, a typed end, a handoff."""
 
 import asyncio
 from typing import Literal
 
 import pytest
-from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, OpenAIResponsesModel, Runner, function_tool
-from agents import set_tracing_disabled
+from agents import (
+    Agent,
+    ModelSettings,
+    OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
+    Runner,
+    function_tool,
+    set_tracing_disabled,
+)
 from conftest import MODEL
 from openai import AsyncOpenAI
 from pydantic import BaseModel

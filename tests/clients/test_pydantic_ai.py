@@ -25,7 +25,7 @@ class LightWish(BaseModel):
 
 SCHEMA = LightWish.model_json_schema() | {"additionalProperties": False}
 FORM = {"type": "json_schema", "schema": SCHEMA}
-# pydantic-ai describes a PromptedOutput in words alone; told in the API's own field too, the server holds the model to it.
+# pydantic-ai describes a PromptedOutput in words alone; the API's own field holds the model to it.
 HELD = {
     "chat": {"response_format": {"type": "json_schema", "json_schema": {"name": "wish", "schema": SCHEMA}}},
     "responses": {"text": {"format": {"name": "wish", **FORM}}},

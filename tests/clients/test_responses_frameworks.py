@@ -29,7 +29,7 @@ class LightState(BaseModel):
 def set_light(rooms):
     def set_light(room: str, on: bool) -> str:
         """Turn a light on or off"""
-        rooms.append((room.split()[0], on))
+        rooms.append((room, on))
         return '{"ok": true}'
 
     return set_light

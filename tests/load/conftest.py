@@ -32,12 +32,19 @@ class Row:
 
 
 ROWS: list[Row] = []
+KEPT = ROOT / "build" / "reliability.json"
+MACHINE = f"{os.cpu_count()}-core {platform.machine()}"
 
 
 @pytest.fixture
 def row():
     """Adds a row to the table."""
-    return lambda *parts: ROWS.append(Row(*parts))
+
+    def add(*parts: str | bool) -> None:
+        ROWS.append(Row(*parts))
+        keep()  # at once, so that a run that is cut off has told what it found
+
+    return add
 
 
 @pytest.fixture(scope="session")
@@ -68,15 +75,18 @@ def descriptors():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def pytest_terminal_summary(terminalreporter):
-    path = ROOT / "build" / "reliability.json"
-    path.parent.mkdir(exist_ok=True)
-    machine = {"machine": f"{os.cpu_count()}-core {platform.machine()}", "load_average": os.getloadavg()[1]}
+def keep() -> None:
+    """Write what was found so far."""
+    KEPT.parent.mkdir(exist_ok=True)
+    machine = {"machine": MACHINE, "load_average": os.getloadavg()[1]}
     told = {"date": time.strftime("%Y-%m-%d"), **machine, "rows": [asdict(row) for row in ROWS]}
-    path.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    terminalreporter.section(f"Reliability, {machine['machine']}, load average {machine['load_average']:.1f}")
+    KEPT.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.section(f"Reliability, {MACHINE}, load average {os.getloadavg()[1]:.1f}")
     terminalreporter.write_line("| fault | method | target | measured | |\n|---|---|---|---|---|")
     for row in ROWS:
         met = "" if row.met else "**missed**"
         terminalreporter.write_line(f"| {row.fault} | {row.method} | {row.target} | {row.measured} | {met} |")
-    terminalreporter.write_line(f"kept as {path}")
+    terminalreporter.write_line(f"kept as {KEPT}")
