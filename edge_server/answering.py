@@ -7,11 +7,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from moedge.edge_server.call_ids import CallIds
-from moedge.edge_server.loaded import Loaded
 from moedge.edge_server.logprobs import TokenLogprob, TokenTexts
+from moedge.edge_server.models.loaded import Loaded
+from moedge.edge_server.observing.request_log import note_tickets
 from moedge.edge_server.questions import ChatQuestion
 from moedge.edge_server.replies import POLL_SECONDS, ClientLeft
-from moedge.edge_server.request_log import note_tickets
 from moedge.runtime.chat.continuation import BegunAnswer
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, Reasoning
 from moedge.runtime.chat.formats import ChatParser

@@ -6,8 +6,8 @@ from functools import partial
 from flask import Flask, Response, request
 
 from moedge.devices.memory import return_freed_memory
-from moedge.edge_server.anthropic_errors import any_error_response
-from moedge.edge_server.anthropic_messages import count_message_tokens, create_message
+from moedge.edge_server.anthropic.anthropic_errors import any_error_response
+from moedge.edge_server.anthropic.anthropic_messages import count_message_tokens, create_message
 from moedge.edge_server.chat import create_chat_completion
 from moedge.edge_server.completions import create_completion
 from moedge.edge_server.cors import NO_ORIGINS, Cors, allowed_methods, no_content
@@ -16,13 +16,13 @@ from moedge.edge_server.errors import unavailable
 from moedge.edge_server.guard import OPEN_PATHS, Guard, note_owner
 from moedge.edge_server.json_body import MAX_BODY
 from moedge.edge_server.live_experts import read_experts
-from moedge.edge_server.metrics import Metrics, show_metrics
 from moedge.edge_server.model_list import list_models, show_model
+from moedge.edge_server.observing.metrics import Metrics, show_metrics
+from moedge.edge_server.observing.request_log import LEFT_STATUS, begin_record, end_record
 from moedge.edge_server.openapi.document import show_description
 from moedge.edge_server.props import show_health, show_props
 from moedge.edge_server.replies import ClientLeft, json_response
-from moedge.edge_server.request_log import LEFT_STATUS, begin_record, end_record
-from moedge.edge_server.responses import response_routes
+from moedge.edge_server.responses.responses import response_routes
 from moedge.edge_server.service import Service
 from moedge.edge_server.tokenizing import apply_template, detokenize, tokenize
 from moedge.edge_server.web_page import show_page

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from moedge.edge_server.configuration import configure
+from moedge.edge_server.configuration.configuration import configure
 from moedge.runtime.chat.wishes import Effort
 
 ENVIRONMENT = "MOEDGE"  # before every option's name
@@ -139,12 +139,12 @@ def serve(
     MOEDGE_BUNDLES with colons), and a key of the --config file (max_running). A flag comes before the environment, the
     environment before the file.
     """
-    from moedge.edge_server.model_choices import model_choices, warn_of_unknown_variables
+    from moedge.edge_server.configuration.model_choices import model_choices, warn_of_unknown_variables
 
     warn_of_unknown_variables(context, ENVIRONMENT)
     choices = model_choices(context)
     if print_config:
-        from moedge.edge_server.printed_configuration import configuration_lines
+        from moedge.edge_server.configuration.printed_configuration import configuration_lines
 
         typer.echo("\n".join(configuration_lines(context, choices)))
         return

@@ -8,10 +8,10 @@ from flask import Response, request
 from moedge.edge_server import replies
 from moedge.edge_server.answering import watch
 from moedge.edge_server.json_body import read_json
-from moedge.edge_server.loaded import Loaded
 from moedge.edge_server.logprobs import TokenLogprob, TokenTexts, completion_logprobs
+from moedge.edge_server.models.loaded import Loaded
+from moedge.edge_server.observing.request_log import note_tickets
 from moedge.edge_server.replies import Json, Reply
-from moedge.edge_server.request_log import note_tickets
 from moedge.edge_server.service import Service
 from moedge.edge_server.wire import CompletionRequest, read_completion
 from moedge.runtime.generation import Token

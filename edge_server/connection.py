@@ -19,7 +19,7 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask
 from waitress.utilities import BadRequest, Error
 
-from moedge.edge_server.anthropic_errors import error_body, is_message_path
+from moedge.edge_server.anthropic.anthropic_errors import error_body, is_message_path
 from moedge.edge_server.errors import DRAIN_RETRY_S, INVALID, ApiError
 
 log = logging.getLogger(__name__)

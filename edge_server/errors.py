@@ -9,7 +9,7 @@ from flask import Response
 from werkzeug.exceptions import HTTPException
 
 from moedge.devices.errors import MoedgeError
-from moedge.edge_server.request_log import note_error
+from moedge.edge_server.observing.request_log import note_error
 from moedge.runtime.admission import NotAccepting, QueueFull
 from moedge.runtime.cache.reservation import NoRoom
 from moedge.runtime.chat.template import ToolsNotShown

@@ -2,10 +2,10 @@
 
 from flask import Response, request
 
-from moedge.edge_server.anthropic_errors import anthropic_response, speaks_anthropic
-from moedge.edge_server.anthropic_models import anthropic_model_list, describe_anthropic
+from moedge.edge_server.anthropic.anthropic_errors import anthropic_response, speaks_anthropic
+from moedge.edge_server.anthropic.anthropic_models import anthropic_model_list, describe_anthropic
+from moedge.edge_server.models.served_models import ServedModel
 from moedge.edge_server.replies import Json, json_response
-from moedge.edge_server.served_models import ServedModel
 from moedge.edge_server.service import Service
 
 

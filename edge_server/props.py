@@ -8,11 +8,11 @@ from importlib.metadata import version
 
 from flask import Response, request
 
-from moedge.edge_server.loaded import Loaded
-from moedge.edge_server.model_settings import SAMPLING_DEFAULTS
+from moedge.edge_server.models.loaded import Loaded
+from moedge.edge_server.models.model_settings import SAMPLING_DEFAULTS
+from moedge.edge_server.models.served_models import ServedModel
 from moedge.edge_server.query import read_query
 from moedge.edge_server.replies import Json, json_response
-from moedge.edge_server.served_models import ServedModel
 from moedge.edge_server.service import Service
 from moedge.runtime.chat.formats import calls_tools
 from moedge.runtime.chat.thought_tags import thought_tags

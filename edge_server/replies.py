@@ -13,7 +13,7 @@ from typing import Any
 from flask import Request, Response, g
 
 from moedge.edge_server.errors import api_error, error_type
-from moedge.edge_server.request_log import Record
+from moedge.edge_server.observing.request_log import Record
 from moedge.runtime.ticket import Ticket
 
 DONE = b"data: [DONE]\n\n"

@@ -7,12 +7,12 @@ from typing import Any
 from flask import Response, after_this_request, has_request_context, request
 
 from moedge.edge_server.errors import ApiError, unavailable
-from moedge.edge_server.loaded import Loaded
-from moedge.edge_server.model_room import ModelRoom
-from moedge.edge_server.model_settings import ModelSettings
+from moedge.edge_server.models.loaded import Loaded
+from moedge.edge_server.models.model_room import ModelRoom
+from moedge.edge_server.models.model_settings import ModelSettings
+from moedge.edge_server.models.residents import Lease, Residents
+from moedge.edge_server.models.served_models import ServedModel, find_model
 from moedge.edge_server.replies import client_left
-from moedge.edge_server.residents import Lease, Residents
-from moedge.edge_server.served_models import ServedModel, find_model
 from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.engine import Engine
 from moedge.runtime.integrity import OnHashed

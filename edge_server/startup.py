@@ -15,12 +15,12 @@ from moedge.edge_server.app import create_app
 from moedge.edge_server.cors import read_origins
 from moedge.edge_server.guard import make_guard
 from moedge.edge_server.keys import read_key_file, split_keys
-from moedge.edge_server.loading import load_model
-from moedge.edge_server.log_format import LogFormat, log_to_stderr
-from moedge.edge_server.model_room import ModelRoom
-from moedge.edge_server.model_settings import ModelChoice
-from moedge.edge_server.residents import Residents
-from moedge.edge_server.served_models import ServedModel, open_models
+from moedge.edge_server.models.loading import load_model
+from moedge.edge_server.models.model_room import ModelRoom
+from moedge.edge_server.models.model_settings import ModelChoice
+from moedge.edge_server.models.residents import Residents
+from moedge.edge_server.models.served_models import ServedModel, open_models
+from moedge.edge_server.observing.log_format import LogFormat, log_to_stderr
 from moedge.edge_server.server import EdgeServer, bind, drain_on_signals, serve_until_drained
 from moedge.edge_server.service import Service
 from moedge.runtime.chat.formats import calls_tools

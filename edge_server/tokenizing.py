@@ -10,8 +10,8 @@ from flask import Response, request
 
 from moedge.edge_server.fields import Fields, bad_field
 from moedge.edge_server.json_body import read_json
-from moedge.edge_server.loaded import Loaded
 from moedge.edge_server.messages import MAX_TEXT, MAX_TOOLS, read_messages, read_tools
+from moedge.edge_server.models.loaded import Loaded
 from moedge.edge_server.replies import Json, json_response
 from moedge.edge_server.service import Service
 from moedge.edge_server.template_fields import read_template_wishes

@@ -10,11 +10,11 @@ from moedge.devices.errors import MoedgeError
 from moedge.devices.memory import Memory
 from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import Guard
-from moedge.edge_server.loaded import Loaded
-from moedge.edge_server.model_room import ModelRoom
-from moedge.edge_server.model_settings import ModelSettings
-from moedge.edge_server.residents import Residents
-from moedge.edge_server.served_models import ServedModel
+from moedge.edge_server.models.loaded import Loaded
+from moedge.edge_server.models.model_room import ModelRoom
+from moedge.edge_server.models.model_settings import ModelSettings
+from moedge.edge_server.models.residents import Residents
+from moedge.edge_server.models.served_models import ServedModel
 from moedge.edge_server.service import Service
 from moedge.runtime.memory_need import MemoryNeed
 
@@ -43,7 +43,7 @@ class Shelf:
         def need(manifest, sessions, prefill_chunk, cache_type, prefixes):
             return MemoryNeed(sizes[manifest.name] * 10**6, 0, 0, PROGRAM, sessions)
 
-        monkeypatch.setattr("moedge.edge_server.model_room.memory_need", need)
+        monkeypatch.setattr("moedge.edge_server.models.model_room.memory_need", need)
         usable = megabytes * 10**6 + PROGRAM
         self.residents = Residents(self.models, self._load, ModelRoom(Memory(usable, usable)), **settings)
         self.service = Service()

@@ -19,7 +19,7 @@ from fake_engine import FakeEngine
 from tiny_bundle import write_tiny_bundle
 
 from moedge.edge_server.commands import serve
-from moedge.edge_server.option_kinds import read_kinds
+from moedge.edge_server.configuration.option_kinds import read_kinds
 from moedge.runtime.cli import main
 
 ROOT = Path(__file__).parents[1]

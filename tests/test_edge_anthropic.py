@@ -11,7 +11,7 @@ from fake_engine import FakeEngine, MidwayError
 from live_server import Connection, Running
 
 from moedge.edge_server import replies
-from moedge.edge_server.anthropic_errors import anthropic_status, error_body
+from moedge.edge_server.anthropic.anthropic_errors import anthropic_status, error_body
 from moedge.edge_server.app import create_app
 from moedge.edge_server.errors import api_error
 from moedge.edge_server.guard import Guard

@@ -5,7 +5,7 @@ from anthropic_client import TOOL, ask, refusal, said
 from fake_engine import FakeEngine
 from test_edge_anthropic_turns import CALLED, RESULT, assistant, system, text, user
 
-from moedge.edge_server.anthropic_wire import read_message
+from moedge.edge_server.anthropic.anthropic_wire import read_message
 from moedge.edge_server.errors import ApiError
 from moedge.edge_server.questions import ModelLimits
 from moedge.edge_server.response_format import json_content

@@ -7,9 +7,9 @@ from anthropic_client import blocks_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moedge.edge_server.anthropic_events import AnswerBlocks
+from moedge.edge_server.anthropic.anthropic_events import AnswerBlocks
+from moedge.edge_server.anthropic.call_input import CallInput
 from moedge.edge_server.replies import named_event
-from moedge.edge_server.call_input import CallInput
 from moedge.runtime.chat.answer import assistant_message
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Reasoning
 

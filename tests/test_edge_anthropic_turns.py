@@ -2,9 +2,9 @@
 
 import pytest
 
-from moedge.edge_server.anthropic_ids import give_call_id, own_call_id
-from moedge.edge_server.anthropic_signatures import hidden_thought, sign
-from moedge.edge_server.anthropic_turns import read_conversation
+from moedge.edge_server.anthropic.anthropic_ids import give_call_id, own_call_id
+from moedge.edge_server.anthropic.anthropic_signatures import hidden_thought, sign
+from moedge.edge_server.anthropic.anthropic_turns import read_conversation
 from moedge.edge_server.errors import ApiError
 from moedge.edge_server.fields import Fields
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from moedge.edge_server import startup
-from moedge.edge_server.printed_configuration import toml_value
+from moedge.edge_server.configuration.printed_configuration import toml_value
 from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.cli import main
 

@@ -92,7 +92,7 @@ def test_while_the_model_loads_it_is_unavailable():
 
 
 def test_it_is_logged_for_those_who_look_closely_alone(client, caplog):
-    with caplog.at_level(logging.INFO, "moedge.edge_server.request_log"):
+    with caplog.at_level(logging.INFO, "moedge.edge_server.observing.request_log"):
         client.get("/experts").close()
         assert not caplog.records
         client.get("/v1/models").close()

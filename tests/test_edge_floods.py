@@ -18,7 +18,7 @@ from moedge.edge_server.fields import LONGEST_PARAM
 from moedge.edge_server.guard import Guard
 from moedge.edge_server.json_body import MAX_CONTAINERS, parse_object
 from moedge.edge_server.keys import Keys
-from moedge.edge_server.responses_store import MOST_READ, ResponseStore
+from moedge.edge_server.responses.responses_store import MOST_READ, ResponseStore
 from moedge.edge_server.server import EdgeServer, bind, serve_until_drained
 from moedge.edge_server.service import Service
 from moedge.runtime.forms.patterns import narrow_classes, whole

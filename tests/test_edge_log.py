@@ -12,7 +12,7 @@ from fake_engine import FakeEngine
 
 from moedge.edge_server.guard import Guard
 from moedge.edge_server.keys import Keys
-from moedge.edge_server.log_format import TEXT, JsonLines, TextLines
+from moedge.edge_server.observing.log_format import TEXT, JsonLines, TextLines
 
 MARK = "Xylophon77"  # in everything that is somebody's own
 KEY = f"key-{MARK}"
@@ -79,7 +79,7 @@ def test_nothing_of_anybody_is_in_the_log(serve, written):
 
 
 def test_a_line_of_json_has_the_facts_of_its_request(serve, caplog):
-    caplog.set_level(logging.DEBUG, "moedge.edge_server.request_log")
+    caplog.set_level(logging.DEBUG, "moedge.edge_server.observing.request_log")
     client = serve()
     client.post("/v1/chat/completions", json=HELLO, headers={"X-Request-Id": "abc-1"}).close()
     stream = chat(client, stream=True, n=2)

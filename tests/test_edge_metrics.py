@@ -12,8 +12,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from moedge.edge_server.guard import Guard
-from moedge.edge_server.hardware_gauges import HardwareCollector
 from moedge.edge_server.keys import Keys
+from moedge.edge_server.observing.hardware_gauges import HardwareCollector
 
 MODEL = {"gen_ai_operation_name": "chat", "gen_ai_provider_name": "moedge", "gen_ai_request_model": "acme/fake-moe"}
 KINDS = ("queued", "running")

@@ -15,10 +15,10 @@ from moedge.devices.errors import MoedgeError
 from moedge.devices.memory import Memory
 from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import Guard
-from moedge.edge_server.model_room import ModelRoom
-from moedge.edge_server.model_settings import ModelChoice, ModelSettings
-from moedge.edge_server.residents import Residents, _let_go
-from moedge.edge_server.served_models import open_models
+from moedge.edge_server.models.model_room import ModelRoom
+from moedge.edge_server.models.model_settings import ModelChoice, ModelSettings
+from moedge.edge_server.models.residents import Residents, _let_go
+from moedge.edge_server.models.served_models import open_models
 from moedge.runtime.memory_need import MemoryNeed
 
 serve_verb = pytest.fixture(serve_fixture, name="serve_verb")
@@ -127,7 +127,7 @@ def of_sizes(monkeypatch, sizes):
     def need(manifest, sessions, prefill_chunk, cache_type, prefixes=0):
         return MemoryNeed(sizes[sessions] * 10**6, 0, 0, PROGRAM, sessions, prefixes=prefixes)
 
-    for module in ("moedge.edge_server.model_room", "moedge.runtime.memory_need"):
+    for module in ("moedge.edge_server.models.model_room", "moedge.runtime.memory_need"):
         monkeypatch.setattr(f"{module}.memory_need", need)
     return ModelRoom(Memory(1000 * 10**6 + PROGRAM, 1000 * 10**6))
 
@@ -186,6 +186,6 @@ def test_nothing_of_a_model_stays_when_it_goes(toys):
 
 
 def _load(model, on_hashed):
-    from moedge.edge_server.loading import load_model
+    from moedge.edge_server.models.loading import load_model
 
     return load_model(model, on_hashed)

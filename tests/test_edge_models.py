@@ -9,8 +9,8 @@ from edge_client import HELLO, error_of, events_of
 from edge_models import Asking, Shelf
 from live_server import wait_for
 
-from moedge.edge_server import residents
 from moedge.edge_server.errors import ApiError
+from moedge.edge_server.models import residents
 from moedge.edge_server.service import Service
 
 

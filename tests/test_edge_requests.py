@@ -230,7 +230,9 @@ def test_template_refusal_is_a_400(serve, monkeypatch):
     assert "alternate" in error_of(chat(serve(engine)), 400)["message"]
 
 
-@pytest.mark.parametrize("prompt", [None, "", [], ["a"] * 17, ["a", ""], [[]], [1, "a"], [-1], [1.5], [True], 7, [0x110000]])
+@pytest.mark.parametrize(
+    "prompt", [None, "", [], ["a"] * 17, ["a", ""], [[]], [1, "a"], [-1], [1.5], [True], 7, [0x110000]]
+)
 def test_bad_prompt_is_named(serve, prompt):
     assert error_of(serve().post("/v1/completions", json={"prompt": prompt}), 400)["param"] == "prompt"
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from moedge.edge_server.answering import Said
 from moedge.edge_server.logprobs import Alternative, TokenLogprob
-from moedge.edge_server.responses_output import ResponseOutput
+from moedge.edge_server.responses.responses_output import ResponseOutput
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Reasoning
 
 TEXTS = st.text(min_size=1, max_size=6)

@@ -8,7 +8,7 @@ from moedge.edge_server.app import create_app
 from moedge.edge_server.errors import ApiError
 from moedge.edge_server.fields import bad_field
 from moedge.edge_server.guard import Guard
-from moedge.edge_server.responses_names import response_names
+from moedge.edge_server.responses.responses_names import response_names
 from moedge.edge_server.service import Service
 
 TOOL = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}

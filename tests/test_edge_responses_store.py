@@ -7,7 +7,7 @@ from flask import g
 
 from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import Guard
-from moedge.edge_server.responses_store import ResponseStore
+from moedge.edge_server.responses.responses_store import ResponseStore
 from moedge.edge_server.service import Service
 
 

@@ -6,7 +6,7 @@ import pytest
 from edge_client import CALL, error_of, pieces
 from fake_engine import FakeEngine
 
-from moedge.edge_server.responses_context import conversation
+from moedge.edge_server.responses.responses_context import conversation
 
 TOOL = {"type": "function", "name": "set_light", "parameters": {"type": "object"}}
 USER = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}

@@ -11,7 +11,7 @@ from fake_engine import FakeEngine, MidwayError
 from moedge.edge_server import replies
 from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import Guard
-from moedge.edge_server.loaded import Loaded
+from moedge.edge_server.models.loaded import Loaded
 from moedge.edge_server.service import Service
 from moedge.runtime.sampling import BrokenLogits
 

@@ -11,9 +11,9 @@ from fake_engine import FakeEngine
 from serve_verb import serve_fixture, wait_for
 from tiny_bundle import write_tiny_bundle
 
-from moedge.edge_server import loading
 from moedge.edge_server.app import create_app
 from moedge.edge_server.guard import Guard
+from moedge.edge_server.models import loading
 from moedge.runtime import progress
 from moedge.runtime.chat.wishes import Wishes
 from moedge.runtime.sampling import SamplingParams

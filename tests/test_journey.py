@@ -69,6 +69,8 @@ def test_a_token_passes_the_files_of_the_page(tmp_path):
     named = named_in("A token") - {"edge_server/server.py"}  # the sockets, which the test client has not
     assert named <= ran
     loading = {
+        "edge_server/responses/responses.py",  # its routes, and what they keep
+        "edge_server/responses/responses_store.py",
         "runtime/settling.py",
         "runtime/integrity.py",
         "runtime/kernel_probe.py",

@@ -1,9 +1,9 @@
 """Bodies of Anthropic's endpoints, with the bounds that the readers hold them to."""
 
-from moedge.edge_server.anthropic_blocks import MOST_BLOCKS
-from moedge.edge_server.anthropic_tools import TOOL_NAME, WISHES
-from moedge.edge_server.anthropic_wire import MOST_STOPS
-from moedge.edge_server.anthropic_wishes import HARMLESS_THERE, NEUTRAL_THERE
+from moedge.edge_server.anthropic.anthropic_blocks import MOST_BLOCKS
+from moedge.edge_server.anthropic.anthropic_tools import TOOL_NAME, WISHES
+from moedge.edge_server.anthropic.anthropic_wire import MOST_STOPS
+from moedge.edge_server.anthropic.anthropic_wishes import HARMLESS_THERE, NEUTRAL_THERE
 from moedge.edge_server.messages import MAX_MESSAGES, MAX_SCHEMA, MAX_TEXT, MAX_TOOLS
 from moedge.edge_server.openapi.chat_bodies import sampling
 from moedge.edge_server.openapi.json_schemas import (

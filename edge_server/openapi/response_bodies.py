@@ -19,9 +19,9 @@ from moedge.edge_server.openapi.json_schemas import (
     values,
     whole,
 )
-from moedge.edge_server.responses_input import LONGEST_ID, ROLES
-from moedge.edge_server.responses_request import INCLUDABLE, MAX_METADATA, SUMMARIES
-from moedge.edge_server.responses_tools import CHOICES
+from moedge.edge_server.responses.responses_input import LONGEST_ID, ROLES
+from moedge.edge_server.responses.responses_request import INCLUDABLE, MAX_METADATA, SUMMARIES
+from moedge.edge_server.responses.responses_tools import CHOICES
 from moedge.edge_server.sampling_fields import MAX_TOKENS, MOST_LOGPROBS
 from moedge.runtime.chat.wishes import EFFORTS
 

@@ -20,7 +20,7 @@ from moedge.edge_server.openapi.json_schemas import (
     whole,
 )
 from moedge.edge_server.openapi.operations import ASK, EVENTS, JSON, MODEL, READ, SEARCH, Operation
-from moedge.edge_server.responses import MOST_LISTED, ORDERS
+from moedge.edge_server.responses.responses import MOST_LISTED, ORDERS
 from moedge.edge_server.template_fields import BUDGETS
 
 STREAM = record(

@@ -9,8 +9,8 @@ from flask import Request, Response
 from werkzeug.exceptions import HTTPException
 
 from moedge.edge_server.errors import ApiError, api_error, error_response, error_type
+from moedge.edge_server.observing.request_log import current_id, note_error
 from moedge.edge_server.replies import Json, json_response
-from moedge.edge_server.request_log import current_id, note_error
 
 PATH = "/v1/messages"  # and all below it
 VERSION_HEADER = "anthropic-version"  # every client of Anthropic's sends it, and nobody else

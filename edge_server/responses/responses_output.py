@@ -10,7 +10,7 @@ from typing import Any
 from moedge.edge_server.answering import Said
 from moedge.edge_server.logprobs import token_logprobs
 from moedge.edge_server.replies import Json, new_id
-from moedge.edge_server.responses_context import CUSTOM_INPUT
+from moedge.edge_server.responses.responses_context import CUSTOM_INPUT
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Reasoning
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from moedge.devices.errors import MoedgeError
 from moedge.edge_server.errors import ApiError
 from moedge.edge_server.guard import current_owner
-from moedge.edge_server.model_settings import ModelSettings
+from moedge.edge_server.models.model_settings import ModelSettings
 from moedge.edge_server.questions import ChatQuestion, ModelLimits
 from moedge.edge_server.response_format import AskedContent
 from moedge.runtime.chat.formats import calls_tools

@@ -9,13 +9,13 @@ from flask import Response, request
 
 from moedge.edge_server import replies
 from moedge.edge_server.answering import AnswerEvents, ChatAnswer, Said, ask, encode_question, follow
-from moedge.edge_server.anthropic_errors import ID_HEADER, anthropic_response, error_body
-from moedge.edge_server.anthropic_events import AnswerBlocks
-from moedge.edge_server.anthropic_wire import MessageRequest, read_message, read_token_count
+from moedge.edge_server.anthropic.anthropic_errors import ID_HEADER, anthropic_response, error_body
+from moedge.edge_server.anthropic.anthropic_events import AnswerBlocks
+from moedge.edge_server.anthropic.anthropic_wire import MessageRequest, read_message, read_token_count
 from moedge.edge_server.errors import api_error
 from moedge.edge_server.json_body import read_json
+from moedge.edge_server.observing.request_log import current_id
 from moedge.edge_server.replies import Json, named_event
-from moedge.edge_server.request_log import current_id
 from moedge.edge_server.service import Service
 
 PING = named_event({"type": "ping"})

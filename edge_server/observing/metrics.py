@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.exposition import choose_encoder
 
 from moedge.edge_server.guard import OPEN_PATHS
-from moedge.edge_server.hardware_gauges import HardwareCollector
-from moedge.edge_server.model_gauges import ModelGauges
+from moedge.edge_server.observing.hardware_gauges import HardwareCollector
+from moedge.edge_server.observing.model_gauges import ModelGauges
+from moedge.edge_server.observing.request_log import Record
 from moedge.edge_server.query import read_query
-from moedge.edge_server.request_log import Record
 from moedge.edge_server.service import Service
 
 PROVIDER = "moedge"

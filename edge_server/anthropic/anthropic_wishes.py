@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moedge.edge_server.anthropic_errors import NO_THREADS
+from moedge.edge_server.anthropic.anthropic_errors import NO_THREADS
 from moedge.edge_server.fields import Fields, bad_field
 from moedge.edge_server.sampling_fields import MAX_TOKENS
 from moedge.runtime.chat.wishes import EFFORTS, Effort

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from moedge.devices.errors import MoedgeError
 from moedge.edge_server.errors import ApiError
-from moedge.edge_server.loaded import Loaded
-from moedge.edge_server.model_settings import ModelChoice, ModelSettings
+from moedge.edge_server.models.loaded import Loaded
+from moedge.edge_server.models.model_settings import ModelChoice, ModelSettings
 from moedge.runtime.integrity import open_bundle
 from moedge.runtime.manifest import Manifest
 

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 from flask import Response, request
 
-from moedge.edge_server.anthropic_errors import anthropic_response
+from moedge.edge_server.anthropic.anthropic_errors import anthropic_response
 from moedge.edge_server.fields import bad_field
+from moedge.edge_server.models.served_models import LONGEST_NAME, ServedModel
 from moedge.edge_server.query import query_count, read_query
 from moedge.edge_server.replies import Json
-from moedge.edge_server.served_models import LONGEST_NAME, ServedModel
 
 MOST, USUAL = 1000, 20  # models of one page
 CURSORS = ("after_id", "before_id")

@@ -1,7 +1,7 @@
 """From a bundle to a model in memory that answers."""
 
-from moedge.edge_server.loaded import Loaded
-from moedge.edge_server.served_models import ServedModel
+from moedge.edge_server.models.loaded import Loaded
+from moedge.edge_server.models.served_models import ServedModel
 from moedge.runtime.chat.formats import calls_tools
 from moedge.runtime.engine import Engine
 from moedge.runtime.integrity import OnHashed, say_nothing

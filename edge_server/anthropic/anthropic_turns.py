@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from moedge.edge_server.anthropic_blocks import (
+from moedge.edge_server.anthropic.anthropic_blocks import (
     PROMPT,
     CallPart,
     MessagePart,

@@ -14,10 +14,10 @@ from moedge.edge_server.fields import Fields, bad_field
 from moedge.edge_server.messages import MAX_TEXT
 from moedge.edge_server.questions import ChatQuestion, ModelLimits
 from moedge.edge_server.replies import Json
-from moedge.edge_server.responses_context import conversation
-from moedge.edge_server.responses_input import LONGEST_ID, Item, read_input
-from moedge.edge_server.responses_names import ELSEWHERE, response_names
-from moedge.edge_server.responses_tools import read_response_tools
+from moedge.edge_server.responses.responses_context import conversation
+from moedge.edge_server.responses.responses_input import LONGEST_ID, Item, read_input
+from moedge.edge_server.responses.responses_names import ELSEWHERE, response_names
+from moedge.edge_server.responses.responses_tools import read_response_tools
 from moedge.edge_server.sampling_fields import MAX_TOKENS, MOST_LOGPROBS, read_longest
 from moedge.edge_server.wire import ChatRequest, read_chat
 from moedge.runtime.sampling import SamplingParams

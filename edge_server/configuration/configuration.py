@@ -17,8 +17,8 @@ from typing import Any
 import typer
 
 from moedge.devices.errors import MoedgeError
-from moedge.edge_server.model_settings import SAMPLING_DEFAULTS
-from moedge.edge_server.option_kinds import OptionKind, read_kinds
+from moedge.edge_server.configuration.option_kinds import OptionKind, read_kinds
+from moedge.edge_server.models.model_settings import SAMPLING_DEFAULTS
 
 LONGEST_FILE = 1 << 20  # bytes
 NOT_IN_A_FILE = ("bundles", "config", "print_config", "help")

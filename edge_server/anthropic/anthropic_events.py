@@ -5,9 +5,9 @@ Both are made here of the same deltas, so that a stream adds up to the whole mes
 
 from typing import Literal
 
-from moedge.edge_server.anthropic_ids import give_call_id
-from moedge.edge_server.anthropic_signatures import sign
-from moedge.edge_server.call_input import CallInput
+from moedge.edge_server.anthropic.anthropic_ids import give_call_id
+from moedge.edge_server.anthropic.anthropic_signatures import sign
+from moedge.edge_server.anthropic.call_input import CallInput
 from moedge.edge_server.replies import Json
 from moedge.runtime.chat.delta import CallArguments, CallStart, Content, Delta, Reasoning
 

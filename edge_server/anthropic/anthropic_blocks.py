@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from moedge.edge_server.anthropic_ids import own_call_id
-from moedge.edge_server.anthropic_signatures import hidden_thought
+from moedge.edge_server.anthropic.anthropic_ids import own_call_id
+from moedge.edge_server.anthropic.anthropic_signatures import hidden_thought
 from moedge.edge_server.fields import Fields, bad_field, bounded_text, objects_in
 from moedge.edge_server.messages import MAX_TEXT
 

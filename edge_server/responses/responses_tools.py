@@ -10,7 +10,7 @@ from typing import Any
 from moedge.edge_server.fields import Fields, bad_field
 from moedge.edge_server.messages import MAX_SCHEMA, MAX_TOOLS
 from moedge.edge_server.replies import Json
-from moedge.edge_server.responses_context import CUSTOM_INPUT
+from moedge.edge_server.responses.responses_context import CUSTOM_INPUT
 
 CHOICES = ("auto", "none", "required")
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from moedge.edge_server.anthropic_tools import read_anthropic_tools
-from moedge.edge_server.anthropic_turns import read_conversation
-from moedge.edge_server.anthropic_wishes import pass_anthropic, read_output, read_thinking
+from moedge.edge_server.anthropic.anthropic_tools import read_anthropic_tools
+from moedge.edge_server.anthropic.anthropic_turns import read_conversation
+from moedge.edge_server.anthropic.anthropic_wishes import pass_anthropic, read_output, read_thinking
 from moedge.edge_server.fields import Fields, bad_field
 from moedge.edge_server.questions import ChatQuestion, ModelLimits
 from moedge.edge_server.response_format import AskedContent, json_content

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from moedge.devices.errors import MoedgeError
 from moedge.devices.memory import resident_bytes, return_freed_memory
 from moedge.edge_server.errors import ApiError, unavailable
-from moedge.edge_server.loaded import Loaded
-from moedge.edge_server.model_room import ModelRoom, NoRoomForModel
+from moedge.edge_server.models.loaded import Loaded
+from moedge.edge_server.models.model_room import ModelRoom, NoRoomForModel
+from moedge.edge_server.models.served_models import ServedModel
 from moedge.edge_server.replies import POLL_SECONDS, ClientLeft
-from moedge.edge_server.served_models import ServedModel
 from moedge.runtime.admission import QueueFull
 from moedge.runtime.integrity import OnHashed, say_nothing
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from moedge.edge_server.loaded import Loaded
-from moedge.edge_server.request_log import Record
+from moedge.edge_server.models.loaded import Loaded
+from moedge.edge_server.observing.request_log import Record
 from moedge.edge_server.service import Service
 from moedge.runtime.cache.cache import cache_nbytes
 from moedge.runtime.prefixes.counts import PrefixCounts

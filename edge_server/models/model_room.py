@@ -11,7 +11,7 @@ from functools import cached_property
 from moedge.devices.errors import MoedgeError
 from moedge.devices.memory import Memory, detect_memory
 from moedge.devices.profile import Profile, load_profile
-from moedge.edge_server.served_models import ServedModel
+from moedge.edge_server.models.served_models import ServedModel
 from moedge.runtime.memory_need import (
     MemoryNeed,
     check_memory,

@@ -8,7 +8,7 @@ from moedge.edge_server import replies
 from moedge.edge_server.answering import AnswerEvents, ChatAnswer, Finished, Said
 from moedge.edge_server.errors import api_error
 from moedge.edge_server.replies import Json
-from moedge.edge_server.responses_output import ResponseOutput
+from moedge.edge_server.responses.responses_output import ResponseOutput
 
 
 @dataclass(frozen=True)

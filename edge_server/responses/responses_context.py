@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from moedge.edge_server.answering import encode_question
-from moedge.edge_server.loaded import Loaded
 from moedge.edge_server.messages import Message
+from moedge.edge_server.models.loaded import Loaded
 from moedge.edge_server.questions import ChatQuestion
-from moedge.edge_server.responses_input import Item
+from moedge.edge_server.responses.responses_input import Item
 from moedge.runtime.prompt_too_long import PromptTooLong
 
 CUSTOM_INPUT = "input"  # the one argument of the function that stands for a custom tool

@@ -11,16 +11,16 @@ from moedge.edge_server.errors import ApiError
 from moedge.edge_server.fields import bad_field, one_word
 from moedge.edge_server.guard import current_owner
 from moedge.edge_server.json_body import read_json
-from moedge.edge_server.loaded import Loaded
+from moedge.edge_server.models.loaded import Loaded
 from moedge.edge_server.query import query_count, read_query
 from moedge.edge_server.questions import ChatQuestion
 from moedge.edge_server.replies import Json
-from moedge.edge_server.responses_body import ResponseHead, ResponseTeller
-from moedge.edge_server.responses_context import shortened
-from moedge.edge_server.responses_names import response_names
-from moedge.edge_server.responses_output import ResponseOutput
-from moedge.edge_server.responses_request import ResponseRequest, read_include, read_response
-from moedge.edge_server.responses_store import KeptResponse, ResponseStore
+from moedge.edge_server.responses.responses_body import ResponseHead, ResponseTeller
+from moedge.edge_server.responses.responses_context import shortened
+from moedge.edge_server.responses.responses_names import response_names
+from moedge.edge_server.responses.responses_output import ResponseOutput
+from moedge.edge_server.responses.responses_request import ResponseRequest, read_include, read_response
+from moedge.edge_server.responses.responses_store import KeptResponse, ResponseStore
 from moedge.edge_server.service import Service
 
 MOST_LISTED, USUAL_LISTED = 100, 20  # items of one page

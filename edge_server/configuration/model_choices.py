@@ -8,8 +8,8 @@ from typing import Any
 import typer
 
 from moedge.devices.errors import MoedgeError
-from moedge.edge_server.configuration import ModelTable, configuration_of, near_names
-from moedge.edge_server.model_settings import ModelChoice, ModelSettings
+from moedge.edge_server.configuration.configuration import ModelTable, configuration_of, near_names
+from moedge.edge_server.models.model_settings import ModelChoice, ModelSettings
 from moedge.runtime.chat.wishes import read_wishes
 
 MEBIBYTE = 1 << 20

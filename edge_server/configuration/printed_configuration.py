@@ -7,9 +7,9 @@ from typing import Any
 
 import typer
 
-from moedge.edge_server.configuration import NOT_IN_A_FILE, PER_MODEL, ModelTable, configuration_of
-from moedge.edge_server.model_choices import BEFORE_THE_FILE, source_of
-from moedge.edge_server.model_settings import ModelChoice
+from moedge.edge_server.configuration.configuration import NOT_IN_A_FILE, PER_MODEL, ModelTable, configuration_of
+from moedge.edge_server.configuration.model_choices import BEFORE_THE_FILE, source_of
+from moedge.edge_server.models.model_settings import ModelChoice
 
 SECRET = ("api_key",)
 OF_TABLES = ("served_name",)  # what stands in the tables of models

@@ -1,0 +1,1 @@
+"""Options of `serve` by flag, environment and file."""

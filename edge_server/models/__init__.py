@@ -1,0 +1,1 @@
+"""The models of a server: which are in memory, loading them, letting them go."""
