@@ -74,7 +74,7 @@ def _until_told(dies):
 def test_signals(serve, row):
     """Once: what is open ends well. Twice: at once."""
     served = serve("--max-running", "2")
-    stream = served.long(600, stream=True)
+    stream = served.long(3000, stream=True)  # a second or more
 
     async def drain():
         task = asyncio.create_task(ask(served.port, "/v1/completions", stream))
